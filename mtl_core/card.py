@@ -1,0 +1,68 @@
+"""The model card: what a model is, on what it was trained, what it reaches, under which terms."""
+
+from typing import Any
+
+from mtl_core.config import ModelConfig
+
+TERMS = (
+    "AG News was released by its authors for research and other non-commercial use; SST-2 comes "
+    "with no explicit licence beyond its paper (Zhang et al. 2015; Socher et al. 2013). The "
+    "backbone all-MiniLM-L6-v2 is Apache-2.0. Check that your use of this model fits these terms."
+)
+
+
+def model_card(
+    name: str, config: ModelConfig, training: dict[str, Any], facts: dict[str, Any]
+) -> str:
+    """A model's ``README.md``, made from what the run recorded.
+
+    Args:
+        training: the run's settings, as in ``config.json``.
+        facts: as in ``metrics.json``.
+    """
+    figures = [
+        f"| {task} | {m['accuracy']:.4f} | {m['precision']:.4f} | {m['recall']:.4f} "
+        f"| {m['f1']:.4f} | {m['rows']:,} |"
+        for task, m in facts["official"].items()
+    ]
+    data = [
+        f"- **{task.name}**: {', '.join(task.labels)}; trained on {training['rows'][task.name]:,} "
+        f"rows of {task.source.hub_name if task.source else 'own data'}"
+        + (f" ({training['data']})" if task.source else "")
+        for task in config.tasks
+    ]
+    shown = {k: v for k, v in training.items() if k not in ("rows", "command", "data")}
+    lines = [
+        f"# {name}",
+        "",
+        f"A shared sentence encoder (`{config.backbone}`, masked mean pooling, projection to "
+        f"{config.embedding_size}, tanh, unit length) with a linear head for each task.",
+        "",
+        "## Tasks and data",
+        "",
+        *data,
+        "",
+        f"Terms: {TERMS}",
+        "",
+        "## Metrics on the official splits",
+        "",
+        "| task | accuracy | precision | recall | F1 | rows |",
+        "|---|---|---|---|---|---|",
+        *figures,
+        "",
+        "Precision, recall and F1 are macro averages. The embedding was trained for the tasks "
+        "above; its use for general similarity search has not been measured.",
+        "",
+        "## How it was made",
+        "",
+        f"`{training['command']}`, {facts['trained_parameters']:,} parameters trained in "
+        f"{facts['seconds']:,.0f} s.",
+        "",
+        "| setting | value |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in shown.items()),
+        f"| backbone sha256 | `{config.backbone_sha256}` |",
+        *(f"| {key} | {value} |" for key, value in facts["software"].items()),
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""Typed configuration of a model and of a training run; units are in the names."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from mtl_core.errors import SettingsError
+from mtl_core.tasks import DEFAULT_TASKS, Task
+
+DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+EMBEDDING_SIZE = 256
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to rebuild a model's structure around its backbone."""
+
+    backbone: str = DEFAULT_BACKBONE
+    """Name or path; resolved by ``mtl_core.backbones``."""
+    backbone_sha256: str | None = None
+    """SHA-256 of the backbone's ``model.safetensors``; checked on load when given."""
+    embedding_size: int = EMBEDDING_SIZE
+    max_tokens: int = 256
+    """Longer texts are truncated to this many tokens, special tokens included."""
+    logit_scale: float = 10.0
+    """Initial factor on the logits. A unit-length embedding through a linear head gives logits
+    below 1 in size, on which cross-entropy barely moves; a learnt scale removes that limit."""
+    tasks: tuple[Task, ...] = DEFAULT_TASKS
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training run. The two presets are :data:`PRESETS`."""
+
+    preset: str = "recommended"
+    scenario: str = "full"
+    layers: int = 2
+    """How many of the last transformer layers the scenario ``last-layers`` trains."""
+    epochs: int = 1
+    batch_rows: int = 64
+    max_tokens: int = 128
+    backbone_learning_rate: float = 1e-4
+    head_learning_rate: float = 1e-3
+    """Also the rate of the projection and of the logit scales."""
+    weight_decay: float = 0.01
+    warmup_fraction: float = 0.06
+    """Share of all steps over which the rate rises from 0; then it falls linearly to 0."""
+    logit_scale: float = 10.0
+    balance_classes: bool = False
+    """Draw the same number of rows from each class (the smallest class's) for training."""
+    held_out_fraction: float = 0.02
+    """Share of the training split kept aside, stratified by class, for metrics at each epoch."""
+    max_rows_per_task: int | None = None
+    """Train on a seeded sample of this many rows a task; None means all rows."""
+    seed: int = 13
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_steps: int = 200
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise SettingsError(f"epochs is {self.epochs}; it must be at least 1")
+        if self.layers < 1:
+            raise SettingsError(f"layers is {self.layers}; it must be at least 1")
+        if not 0 < self.held_out_fraction < 1:
+            raise SettingsError(
+                f"held_out_fraction is {self.held_out_fraction}; it must be between 0 and 1"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values."""
+        return asdict(self)
+
+
+# "reference" is the setting of the project's seed: AdamW, 2e-5 throughout, linear schedule,
+# 3 epochs, classes balanced, logits as the head gives them. "recommended" was measured to reach
+# 0.93 on AG News and 0.89 on SST-2 in one epoch, where the reference barely moves the heads.
+PRESETS: dict[str, TrainConfig] = {
+    "recommended": TrainConfig(),
+    "reference": TrainConfig(
+        preset="reference",
+        epochs=3,
+        batch_rows=32,
+        backbone_learning_rate=2e-5,
+        head_learning_rate=2e-5,
+        warmup_fraction=0.0,
+        logit_scale=1.0,
+        balance_classes=True,
+    ),
+}
+
+
+def train_config(preset: str, **changes: Any) -> TrainConfig:
+    """Return a preset with the given fields changed; fields given as None keep the preset's value.
+
+    Raises:
+        SettingsError: no such preset, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"no preset named '{preset}'; there are: {', '.join(PRESETS)}")
+    return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})

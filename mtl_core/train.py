@@ -1,0 +1,262 @@
+"""The training loop: both tasks in every epoch, AdamW, linear schedule, cross-entropy.
+
+A run is a pure function of its settings, data and seed: the order of batches depends on
+(seed, epoch) alone and the learning rate on the step alone, so that a run resumed from a
+checkpoint goes on as if it had never stopped.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtl_core.checkpoint import BACKBONE_PREFIX, CheckpointFolder, TrainState
+from mtl_core.config import TrainConfig
+from mtl_core.data import LabelledTexts, batches_by_length
+from mtl_core.metrics import classification_metrics
+from mtl_core.model import MultiTaskModel
+from mtl_core.precision import supports_bfloat16
+from mtl_core.scenarios import apply_scenario, set_training_mode
+from mtl_core.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the loop tells its caller after each step."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    """Mean cross-entropy over the steps since the last report."""
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """A task's texts as token ids, ready to be cut into batches."""
+
+    data: LabelledTexts
+    ids: list[list[int]]
+    lengths: NDArray[np.int64]
+    """Tokens of each row, int64 [N]."""
+
+
+def encode_texts(data: LabelledTexts, tokenizer: Tokenizer, max_tokens: int) -> EncodedTexts:
+    """Tokenise all texts of a task once."""
+    ids = tokenizer(data.texts, max_tokens)
+    return EncodedTexts(data, ids, np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)))
+
+
+def epoch_batches(
+    tasks: Mapping[str, EncodedTexts], batch_rows: int, seed: int, epoch: int
+) -> list[tuple[str, NDArray[np.int64]]]:
+    """All batches of one epoch, tasks mixed at random: (task, row numbers), every row once."""
+    generator = np.random.default_rng([seed, epoch])
+    batches = [
+        (name, rows)
+        for name, encoded in tasks.items()
+        for rows in batches_by_length(encoded.lengths, batch_rows, generator)
+    ]
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def linear_schedule(step: int, steps: int, warmup_fraction: float) -> float:
+    """Factor on the learning rate before step ``step``: linear rise, then linear fall to 0."""
+    warmup = math.floor(steps * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+def make_optimizer(model: MultiTaskModel, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the trained parameters: backbone and heads at their own rates.
+
+    Weight decay on matrices only, as BERT's authors do; biases, norms and scales are left alone.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (name.startswith(BACKBONE_PREFIX), parameter.ndim >= 2)
+            groups.setdefault(key, []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.backbone_learning_rate if in_backbone else config.head_learning_rate,
+                "weight_decay": config.weight_decay if is_matrix else 0.0,
+            }
+            for (in_backbone, is_matrix), parameters in groups.items()
+        ]
+    )
+
+
+def autocast(model: nn.Module, precision: str) -> AbstractContextManager[Any]:
+    """bfloat16 autocast where asked for and, on ``auto``, where the chip has it."""
+    device = next(model.parameters()).device
+    if precision == "bfloat16" or (precision == "auto" and supports_bfloat16(device)):
+        return torch.autocast(device_type=device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+class TrainingLoop:
+    """One run over (model, data, settings); :meth:`run` trains, from a checkpoint if there is one."""
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        tokenizer: Tokenizer,
+        training: Mapping[str, EncodedTexts],
+        held_out: Mapping[str, EncodedTexts],
+        config: TrainConfig,
+        checkpoints: CheckpointFolder | None = None,
+        report: Callable[[Step], None] = lambda step: None,
+    ) -> None:
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.training, self.held_out = training, held_out
+        self.checkpoints, self.report = checkpoints, report
+        self.trained = apply_scenario(model, config)
+        self.history: list[dict[str, Any]] = []
+        per_epoch = sum(math.ceil(len(e.ids) / config.batch_rows) for e in training.values())
+        self.steps = per_epoch * config.epochs if self.trained else 0
+        self.optimizer = make_optimizer(model, config) if self.trained else None
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train to the end.
+
+        Returns:
+            a record an epoch: ``epoch``, ``step``, mean ``loss`` by task, and held-out metrics by
+            task. A run with nothing to train has one record, without loss.
+        """
+        if self.optimizer is None:
+            return [{"epoch": 0, "step": 0, "loss": {}, "held_out": self._held_out_metrics()}]
+        done = self._resume()
+        step = 0
+        for epoch in range(self.config.epochs):
+            batches = epoch_batches(
+                self.training, self.config.batch_rows, self.config.seed, epoch
+            )
+            if step + len(batches) <= done:  # finished before the interruption
+                step += len(batches)
+                continue
+            step = self._run_epoch(epoch, batches, step, done)
+        return self.history
+
+    def _run_epoch(
+        self, epoch: int, batches: list[tuple[str, NDArray[np.int64]]], step: int, done: int
+    ) -> int:
+        set_training_mode(self.model)
+        recent: list[float] = []
+        losses: dict[str, list[float]] = {name: [] for name in self.training}
+        for task, rows in batches:
+            step += 1
+            if step <= done:
+                continue
+            loss = self._train_step(task, rows, step)
+            losses[task].append(loss)
+            recent.append(loss)
+            if step == self.steps or step % 10 == 0:
+                self.report(Step(step, self.steps, epoch, float(np.mean(recent))))
+                recent.clear()
+            # The epoch's last step is saved below, once its record is in the history.
+            if step % self.config.checkpoint_steps == 0 and rows is not batches[-1][1]:
+                self._checkpoint(step)
+        self.history.append(
+            {
+                "epoch": epoch + 1,
+                "step": step,
+                "loss": {name: float(np.mean(v)) for name, v in losses.items() if v},
+                "held_out": self._held_out_metrics(),
+            }
+        )
+        self._checkpoint(step)
+        return step
+
+    def _train_step(self, task: str, rows: NDArray[np.int64], step: int) -> float:
+        assert self.optimizer is not None
+        factor = linear_schedule(step - 1, self.steps, self.config.warmup_fraction)
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
+        device = next(self.model.parameters()).device
+        encoded = self.training[task]
+        input_ids, mask = self.tokenizer.pad([encoded.ids[row] for row in rows])
+        labels = torch.from_numpy(encoded.data.labels[rows]).to(device)
+        with autocast(self.model, self.config.precision):
+            logits = self.model(input_ids.to(device), mask.to(device), task=task)
+        loss = F.cross_entropy(logits.float(), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _held_out_metrics(self) -> dict[str, Any]:
+        return {
+            name: classification_metrics(
+                encoded.data.task,
+                encoded.data.labels,
+                predict_classes(self.model, self.tokenizer, name, encoded, self.config.precision),
+            )
+            for name, encoded in self.held_out.items()
+        }
+
+    def _checkpoint(self, step: int) -> None:
+        if self.checkpoints is None or self.optimizer is None:
+            return
+        parameters = dict(self.model.named_parameters())
+        tensors: dict[str, Tensor] = {"random_state": torch.get_rng_state()}
+        for name in self.trained:
+            tensors[f"parameter.{name}"] = parameters[name].detach().cpu()
+            for key, value in self.optimizer.state[parameters[name]].items():
+                tensors[f"{key}.{name}"] = value.detach().cpu()
+        self.checkpoints.save(TrainState(step, tensors, self.history))
+
+    def _resume(self) -> int:
+        """Take up the newest valid checkpoint; returns the steps already taken."""
+        state = self.checkpoints.newest() if self.checkpoints is not None else None
+        if state is None or self.optimizer is None:
+            return 0
+        parameters = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for key, value in state.tensors.items():
+                kind, _, name = key.partition(".")
+                if kind == "parameter":
+                    parameters[name].copy_(value)
+                elif kind != "random_state":
+                    self.optimizer.state[parameters[name]][kind] = value.clone()
+        torch.set_rng_state(state.tensors["random_state"])
+        self.history = list(state.history)
+        return state.step
+
+
+def predict_classes(
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    task: str,
+    encoded: EncodedTexts,
+    precision: str,
+    batch_rows: int = 128,
+) -> NDArray[np.int64]:
+    """Class index of each text by one head, int64 [N], in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    classes = np.zeros(len(encoded.ids), dtype=np.int64)
+    with torch.inference_mode(), autocast(model, precision):
+        for rows in _sorted_batches(encoded.lengths, batch_rows):
+            input_ids, mask = tokenizer.pad([encoded.ids[row] for row in rows])
+            logits = model(input_ids.to(device), mask.to(device), task=task)
+            classes[rows] = logits.argmax(dim=-1).cpu().numpy()
+    return classes
+
+
+def _sorted_batches(lengths: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), rows):
+        yield order[start : start + rows]

@@ -3,30 +3,12 @@
 Frozen means frozen: no gradient, not in the optimizer, dropout off.
 """
 
-from collections.abc import Sequence
-
 from torch import nn
 
 from mtl_core.config import TrainConfig
 from mtl_core.errors import ModelError, UnknownScenarioError
 from mtl_core.model import MultiTaskModel
-from mtl_core.tasks import DEFAULT_TASKS, Task
-
-
-def scenario_help(tasks: Sequence[Task] = DEFAULT_TASKS) -> dict[str, str]:
-    """Names of all scenarios for these tasks, each with when one would choose it."""
-    return {
-        "frozen": "train nothing; evaluates what the pre-trained parts already know",
-        "freeze-backbone": "train projection and heads; quick, and the backbone stays shared",
-        **{
-            f"freeze-{task.name}-head": f"train all but the {task.name} head; "
-            f"for when {task.name}'s labels must keep their meaning"
-            for task in tasks
-        },
-        "last-layers": "train the last transformer layers (--layers), projection and heads; "
-        "transfer learning",
-        "full": "train everything; the best labels, the slowest",
-    }
+from mtl_core.scenario_names import scenario_help
 
 
 def transformer_layers(backbone: nn.Module) -> nn.ModuleList:

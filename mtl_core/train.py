@@ -34,6 +34,10 @@ class Step:
     step: int
     steps: int
     epoch: int
+    """The epoch under way, from 0."""
+    rows: int
+    """Rows trained on so far, over all epochs."""
+    rows_total: int
     loss: float
     """Mean cross-entropy over the steps since the last report."""
 
@@ -125,6 +129,8 @@ class TrainingLoop:
         self.history: list[dict[str, Any]] = []
         per_epoch = sum(math.ceil(len(e.ids) / config.batch_rows) for e in training.values())
         self.steps = per_epoch * config.epochs if self.trained else 0
+        self.rows_total = sum(len(e.ids) for e in training.values()) * config.epochs
+        self._rows = 0
         self.optimizer = make_optimizer(model, config) if self.trained else None
 
     def run(self) -> list[dict[str, Any]]:
@@ -144,6 +150,7 @@ class TrainingLoop:
             )
             if step + len(batches) <= done:  # finished before the interruption
                 step += len(batches)
+                self._rows += sum(len(rows) for _, rows in batches)
                 continue
             step = self._run_epoch(epoch, batches, step, done)
         return self.history
@@ -156,13 +163,17 @@ class TrainingLoop:
         losses: dict[str, list[float]] = {name: [] for name in self.training}
         for task, rows in batches:
             step += 1
+            self._rows += len(rows)
             if step <= done:
                 continue
             loss = self._train_step(task, rows, step)
             losses[task].append(loss)
             recent.append(loss)
             if step == self.steps or step % 10 == 0:
-                self.report(Step(step, self.steps, epoch, float(np.mean(recent))))
+                mean_loss = float(np.mean(recent))
+                self.report(
+                    Step(step, self.steps, epoch, self._rows, self.rows_total, mean_loss)
+                )
                 recent.clear()
             # The epoch's last step is saved below, once its record is in the history.
             if step % self.config.checkpoint_steps == 0 and rows is not batches[-1][1]:

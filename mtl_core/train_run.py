@@ -30,6 +30,8 @@ class TrainedModel:
 
     folder: Path
     sha256: str
+    rows: int
+    """Rows trained on, over all tasks and epochs."""
     metrics: dict[str, Any]
     """Official metrics by task."""
 
@@ -40,6 +42,7 @@ def run_training(
     data_dir: Path | None,
     output: Path,
     *,
+    name: str,
     command: str,
     checkpoint_dir: Path | None = None,
     report: Callable[[Step], None] = lambda step: None,
@@ -50,6 +53,7 @@ def run_training(
     Args:
         data_dir: folder laid out as ``<task folder>/<split>.parquet``; None loads from the hub.
         output: the model directory to write; an existing one is replaced file by file.
+        name: the model's name, for its card.
         command: the command that asked for the run, for the model card.
         checkpoint_dir: where checkpoints go; with one of the same settings there, the run resumes.
         report: called every tenth step; an exception it raises ends the run.
@@ -97,8 +101,9 @@ def run_training(
     }
     write_json(output / "metrics.json", facts)
     write_json(output / "history.json", history)
-    write_text(output / "README.md", model_card(output.name, model.config, training, facts))
-    return TrainedModel(output, file_sha256(output / "model.safetensors"), metrics)
+    write_text(output / "README.md", model_card(name, model.config, training, facts))
+    sha256 = file_sha256(output / "model.safetensors")
+    return TrainedModel(output, sha256, loop.rows_total if loop.trained else 0, metrics)
 
 
 def training_split(

@@ -1,0 +1,84 @@
+"""The ``mtl`` command: a group whose commands are imported only when they are used."""
+
+import importlib
+import sys
+
+import click
+
+from mtl_core import __version__
+from mtl_core.errors import MtlError
+
+# Command -> module below this package that defines it, and its line in `mtl --help`. Nothing is
+# imported for the help, so that it comes at once.
+COMMANDS = {
+    "label": ("label", "Label files of sentences: topic, sentiment, embedding."),
+    "train": ("train", "Train a model in one of the freezing scenarios."),
+    "status": ("status", "Show one job, or all that have not ended."),
+    "jobs": ("status", "List all jobs."),
+    "collect": ("collect", "Write a finished job's rows into one Parquet file."),
+    "models": ("models", "List the models that can be used by name."),
+    "evaluate": ("models", "Score a model on the official splits."),
+    "worker": ("worker", "Run a worker."),
+}
+
+EPILOG = """\b
+Exit codes: 0 done; 1 a defect of this program; 2 wrong input, option, model or output folder;
+3 the job failed, was cancelled or ended partial; 4 Redis does not answer; 130 stopped by Ctrl-C.
+"""
+
+
+class LazyGroup(click.Group):
+    """Lists all commands, imports the one that is run, and turns errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"jobs.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise click.UsageError(f"no command '{args[0]}'; {hint}see `mtl --help`", ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except MtlError as error:
+            click.echo(f"mtl: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:
+            sys.exit(0)  # the reader (head, less) has seen enough
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="mtl")
+def main() -> None:
+    """Label files of sentences and train the model that does it, on a queue of workers.
+
+    \b
+    Example:
+      mtl label reviews.csv -o out/
+
+    With MTL_REDIS_URL unset, commands run on an embedded Redis and worker of their own.
+    """

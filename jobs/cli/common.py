@@ -1,0 +1,88 @@
+"""What several commands need: a connection, embedded parts, JSON on the screen."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import click
+
+from jobs.ledger import Ledger, reachable
+from jobs.settings import Settings, settings
+from mtl_core.errors import SettingsError
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+@dataclass
+class Backend:
+    """A ledger to talk to, and whether this command runs its own worker."""
+
+    ledger: Ledger
+    embedded: bool
+    keep_running: Callable[[], None] = lambda: None
+    """Call now and then: restarts an embedded worker that died."""
+
+
+@contextmanager
+def backend(*, worker: bool) -> Iterator[Backend]:
+    """The Redis of MTL_REDIS_URL, else an embedded one; with an embedded worker where asked for.
+
+    Whatever was started is stopped at the end, on errors, on Ctrl-C and on SIGTERM.
+
+    Raises:
+        LedgerUnreachableError: Redis does not answer or cannot be started.
+    """
+    config = settings()
+    if config.redis_url is not None:
+        yield Backend(connect(config.redis_url, config), embedded=False)
+        return
+    from jobs.local import EmbeddedRedis, EmbeddedWorker
+
+    with _sigterm_is_an_exit(), ExitStack() as stack:
+        server = stack.enter_context(EmbeddedRedis(config.state_dir))
+        ledger = connect(server.url, config)
+        if not worker:
+            yield Backend(ledger, embedded=True)
+            return
+        own = stack.enter_context(EmbeddedWorker(server.url, config.state_dir))
+        yield Backend(ledger, embedded=True, keep_running=own.keep_running)
+
+
+def connect(url: str, config: Settings) -> Ledger:
+    """A ledger whose Redis has answered."""
+    with reachable(url):
+        ledger = Ledger(url, config)
+        ledger.ping()
+    return ledger
+
+
+@contextmanager
+def _sigterm_is_an_exit() -> Iterator[None]:
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def require_redis_for_detach() -> None:
+    """Raise SettingsError unless there is a Redis that outlives this command."""
+    if settings().redis_url is None:
+        raise SettingsError(
+            "--detach needs a Redis and workers that outlive this command; set MTL_REDIS_URL "
+            "(and run `mtl worker`), or leave --detach out"
+        )

@@ -1,0 +1,178 @@
+"""``mtl label``."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.cli.common import backend, json_option, print_json, require_redis_for_detach
+from jobs.cli.watch import JobProgress, watch
+from jobs.lifecycle import JobState
+from jobs.messages import Publisher
+from jobs.output import read_manifest
+from jobs.settings import settings
+from jobs.submit import LabelJob, prepare_label, submit_label
+from mtl_core.errors import JobError
+from mtl_core.parquet import Embedding
+from mtl_core.registry import DEFAULT_MODEL
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT…")
+@click.option("-o", "--output", required=True, metavar="OUT", help="Folder for the Parquet output.")
+@click.option("--text-column", metavar="C", help="Column that holds the text. [default: found]")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name, see `mtl models`.")
+@click.option(
+    "--embedding",
+    type=click.Choice(["float32", "float16", "none"]),
+    default="float32",
+    show_default=True,
+    help="How to write the 256-d embedding.",
+)
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(1, 1_000_000),
+    default=2048,
+    show_default=True,
+    help="Rows of a shard, at most.",
+)
+@click.option(
+    "--shard-tokens",
+    type=click.IntRange(1),
+    default=131_072,
+    show_default=True,
+    help="Estimated tokens of a shard, at most.",
+)
+@click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@json_option
+def label(
+    inputs: tuple[str, ...],
+    output: str,
+    text_column: str | None,
+    model: str,
+    embedding: Embedding,
+    shard_rows: int,
+    shard_tokens: int,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Label files of sentences: topic, sentiment and an embedding for each row, as Parquet.
+
+    INPUT is a txt (a sentence a line), csv, tsv, jsonl or parquet file, each also .gz, or a folder
+    of them. All columns are carried through. A row that cannot be labelled lands in OUT/errors with
+    file, row and reason. The same command again goes on where it was stopped.
+
+    \b
+    Examples:
+      mtl label reviews.csv -o out/
+      mtl label day1.jsonl day2.jsonl.gz --text-column body -o out/ --embedding float16
+    """
+    if detach:
+        require_redis_for_detach()
+    job = prepare_label(
+        inputs,
+        output,
+        settings(),
+        text_column=text_column,
+        model=model,
+        embedding=embedding,
+        shard_rows=shard_rows,
+        shard_tokens=shard_tokens,
+    )
+    if not job.finished:
+        _run(job, detach=detach, quiet=quiet or as_json, as_json=as_json)
+    elif not quiet and not as_json:
+        click.echo(f"{job.id} was done before; this is its output", err=True)
+    if job.finished and not detach:
+        _print_result(job, as_json)
+    elif detach:
+        print_json({"id": job.id}) if as_json else click.echo(job.id)
+
+
+def _run(job: LabelJob, *, detach: bool, quiet: bool, as_json: bool) -> None:
+    with backend(worker=not detach) as where, JobProgress(job.id, quiet or detach) as progress:
+        for old, new in _renamed(job):
+            progress.say(f"column '{old}' is carried through as '{new}'")
+        publisher = Publisher(where.ledger.url)
+
+        def planned() -> None:
+            progress.show(where.ledger.snapshot(job.id))
+
+        if not submit_label(where.ledger, publisher, job, planned):
+            progress.say(f"{job.id} has been submitted before; joining it")
+        publisher.close()
+        if detach:
+            return
+        try:
+            snapshot = watch(where, progress)
+        except KeyboardInterrupt:
+            _say_stopped(progress, embedded=where.embedded)
+            raise
+    if snapshot.state in (JobState.DONE, JobState.PARTIAL):
+        if snapshot.state is JobState.PARTIAL:
+            _print_result(job, as_json)
+            raise JobError(f"{job.id} ended partial: {snapshot.reason}")
+        return
+    raise JobError(f"{job.id} {snapshot.state}: {snapshot.reason or 'no reason given'}")
+
+
+def _renamed(job: LabelJob) -> list[tuple[str, str]]:
+    source = job.source
+    written = {field.name for field in source.fields}
+    return [(n, source.written_name(n)) for n in sorted(source.taken) if f"input_{n}" in written]
+
+
+def _say_stopped(progress: JobProgress, *, embedded: bool) -> None:
+    if embedded:
+        progress.say("stopped; the same command goes on from here")
+    else:
+        progress.say(f"left {progress.job} running; see `mtl status {progress.job}`")
+
+
+def _print_result(job: LabelJob, as_json: bool) -> None:
+    manifest = read_manifest(job.output)
+    if as_json:
+        print_json(_summary(job, manifest))
+        return
+    rows = manifest["rows"]
+    click.echo(
+        f"{rows['labelled']:,} of {rows['total']:,} rows labelled, {rows['errors']:,} in errors, "
+        f"{rows['truncated']:,} truncated; {len(manifest['parts'])} parts, "
+        f"{manifest['seconds']:,.1f} s"
+    )
+    click.echo(f"output: {job.output}")
+    pattern = f"{job.output}/*.parquet"
+    query = f"FROM '{pattern}' LIMIT 10"
+    click.echo(f"read:   duckdb -c {shlex.quote(query)}")
+    if rows["errors"]:
+        click.echo(f"errors: {job.output}/errors ({_reasons(job.output, manifest)})")
+
+
+def _reasons(output: Path, manifest: dict[str, Any]) -> str:
+    """The three most frequent reasons, with where the first of each is."""
+    import pyarrow.parquet as pq
+
+    counts: dict[str, int] = {}
+    where: dict[str, str] = {}
+    for entry in manifest["errors"]:
+        table = pq.read_table(output / entry["file"], columns=["file", "row", "reason"])
+        for file, row, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            counts[reason] = counts.get(reason, 0) + 1
+            where.setdefault(reason, f"{Path(file).name}:{row}" if file else "")
+    top = sorted(counts, key=lambda reason: -counts[reason])[:3]
+    more = f"; {len(counts) - 3} more reasons" if len(counts) > 3 else ""
+    return "; ".join(f"{counts[r]:,} × {r}, first {where[r]}" for r in top) + more
+
+
+def _summary(job: LabelJob, manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "state": manifest["state"],
+        "output": str(job.output),
+        "rows": manifest["rows"],
+        "parts": len(manifest["parts"]),
+        "seconds": manifest["seconds"],
+    }

@@ -1,0 +1,97 @@
+"""``mtl status`` and ``mtl jobs``."""
+
+import time
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from jobs.cli.common import backend, json_option, print_json
+from jobs.ledger import Ledger, Snapshot, reachable
+
+WATCH_S = 1.0
+
+
+@click.command()
+@click.argument("job", required=False)
+@click.option("--watch", is_flag=True, help="Go on showing until all have ended.")
+@json_option
+def status(job: str | None, watch: bool, as_json: bool) -> None:
+    """Show one job, or all that have not ended, and the workers.
+
+    \b
+    Examples:
+      mtl status
+      mtl status label-3f2a9c0d1b7e --json
+    """
+    with backend(worker=False) as where, reachable(where.ledger.url):
+        while True:
+            snapshots = _snapshots(where.ledger, job)
+            if as_json:
+                found = [snapshot.as_json() for snapshot in snapshots]
+                print_json(found[0] if job else found)
+            else:
+                _show(where.ledger, snapshots, job)
+            if not watch or all(snapshot.ended for snapshot in snapshots):
+                return
+            time.sleep(WATCH_S)
+
+
+@click.command()
+@json_option
+def jobs(as_json: bool) -> None:
+    """List all jobs, newest first.
+
+    \b
+    Example:
+      mtl jobs --json
+    """
+    with backend(worker=False) as where, reachable(where.ledger.url):
+        snapshots = [where.ledger.snapshot(job) for job in where.ledger.job_ids()]
+    if as_json:
+        print_json([snapshot.as_json() for snapshot in snapshots])
+    elif not snapshots:
+        click.echo("no jobs yet; start one with `mtl label FILE -o OUT`")
+    else:
+        _print_table(snapshots)
+
+
+def _snapshots(ledger: Ledger, job: str | None) -> list[Snapshot]:
+    return [ledger.snapshot(name) for name in ([job] if job else ledger.active_jobs()[::-1])]
+
+
+def _show(ledger: Ledger, snapshots: list[Snapshot], job: str | None) -> None:
+    if not snapshots:
+        click.echo("no job is running; `mtl jobs` lists the ended ones")
+    else:
+        _print_table(snapshots)
+    if job and snapshots[0].reason:
+        click.echo(f"reason: {snapshots[0].reason}")
+    if job:
+        for attempt in ledger.attempts(job):
+            if attempt["outcome"] != "done":
+                click.echo(
+                    f"shard {attempt['shard']}, attempt {attempt.get('attempt', '?')} on "
+                    f"{attempt.get('worker', '?')}: {attempt['outcome']} ({attempt['reason']})"
+                )
+    workers = ledger.workers()
+    click.echo(f"workers: {', '.join(workers) if workers else 'none; start one with `mtl worker`'}")
+
+
+def _print_table(snapshots: list[Snapshot]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("job", "state", "rows", "bad", "shards", "set aside", "since"):
+        table.add_column(name, justify="left" if name in ("job", "state", "since") else "right")
+    for s in snapshots:
+        table.add_row(
+            s.id,
+            str(s.state),
+            f"{s.rows.done:,}/{s.rows.total:,}",
+            f"{s.rows.failed:,}",
+            f"{s.shards.done:,}/{s.shards.total:,}",
+            f"{s.shards.failed:,}",
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(s.changed_s)),
+        )
+    console = Console()
+    # Not on a terminal, a table must not be folded to 80 columns.
+    console.print(table) if console.is_terminal else Console(width=160).print(table)

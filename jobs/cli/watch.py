@@ -1,0 +1,148 @@
+"""Watching a job until it ends: a progress bar on a terminal, plain lines elsewhere."""
+
+
+import time
+from collections import deque
+
+import redis
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from jobs.cli.common import Backend
+from jobs.ledger import Snapshot
+from mtl_core.errors import LedgerUnreachableError
+
+POLL_S = 0.25
+PLAIN_LINE_S = 5.0
+RATE_WINDOW_S = 10.0
+NO_WORKER_HINT_S = 5.0
+EMBEDDED_PATIENCE_S = 20.0
+
+
+class JobProgress:
+    """Shows snapshots of one job on standard error; use as a context."""
+
+    def __init__(self, job: str, quiet: bool) -> None:
+        self.job, self.quiet = job, quiet
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal and not quiet
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[counts]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._seen: deque[tuple[float, int]] = deque()
+        self._next_line = time.monotonic() + PLAIN_LINE_S
+        self._started = time.monotonic()
+        self._hinted = False
+
+    def __enter__(self) -> "JobProgress":
+        if self.live:
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=None, counts="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """One plain line."""
+        if not self.quiet:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show where the job stands."""
+        counts = self._counts(snapshot)
+        if self._task is not None:
+            self._bar.update(
+                self._task,
+                description=self._what(snapshot),
+                completed=snapshot.rows.done + snapshot.rows.failed,
+                total=snapshot.rows.total or None,
+                counts=counts,
+            )
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + PLAIN_LINE_S
+            self.say(f"{self._what(snapshot)}: {counts}")
+
+    def hint_without_workers(self, workers: int) -> None:
+        """Say once that nobody works, when that has lasted."""
+        late = time.monotonic() - self._started > NO_WORKER_HINT_S
+        if not workers and late and not self._hinted:
+            self._hinted = True
+            self.say("no worker is running: start one with `mtl worker`; the job waits")
+
+    def _what(self, snapshot: Snapshot) -> str:
+        return " ".join(
+            str(part)
+            for part in (snapshot.state, snapshot.note.get("stage"))
+            if part is not None
+        )
+
+    def _counts(self, snapshot: Snapshot) -> str:
+        done = snapshot.rows.done
+        now = time.monotonic()
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > RATE_WINDOW_S:
+            self._seen.popleft()
+        elapsed = now - self._seen[0][0]
+        rate = (done - self._seen[0][1]) / elapsed if elapsed > 0 else 0.0
+        text = f"{done:,}/{snapshot.rows.total:,} rows"
+        if rate > 0:
+            text += f", {rate:,.0f} rows/s"
+        if snapshot.rows.failed:
+            text += f", {snapshot.rows.failed:,} bad"
+        text += f", {len(snapshot.workers)} worker{'s' * (len(snapshot.workers) != 1)}"
+        if snapshot.note.get("steps"):
+            text += (
+                f", step {snapshot.note['step']:,}/{snapshot.note['steps']:,}, "
+                f"loss {snapshot.note['loss']:.3f}"
+            )
+        return text
+
+
+def watch(backend: Backend, progress: JobProgress) -> Snapshot:
+    """Wait until the job has ended.
+
+    Raises:
+        LedgerUnreachableError: the embedded Redis has gone. A shared one is waited for.
+    """
+    lost_at: float | None = None
+    while True:
+        try:
+            snapshot = backend.ledger.snapshot(progress.job)
+            if not backend.embedded and not snapshot.workers:
+                progress.hint_without_workers(len(backend.ledger.workers()))
+            lost_at = None
+        except redis.RedisError as error:
+            lost_at = lost_at or _say_lost(progress, error)
+            if backend.embedded and time.monotonic() - lost_at > EMBEDDED_PATIENCE_S:
+                raise LedgerUnreachableError(
+                    "the private redis-server has gone; the same command goes on from there"
+                ) from error
+        else:
+            progress.show(snapshot)
+            if snapshot.ended:
+                return snapshot
+            backend.keep_running()
+        time.sleep(POLL_S)
+
+
+def _say_lost(progress: JobProgress, error: redis.RedisError) -> float:
+    progress.say(f"Redis does not answer ({error}); waiting for it")
+    return time.monotonic()
+
+

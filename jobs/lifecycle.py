@@ -1,0 +1,48 @@
+"""The states of a job and the only steps allowed between them.
+
+::
+
+    queued ─► planning ─► running ─► finalising ─► done | partial
+       │          │          │            │
+       └──────────┴────┬─────┴────────────┴─► failed
+                       └─► cancelling ─► cancelled
+    failed | cancelled | partial ─► queued        (submitted again)
+"""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    PLANNING = "planning"
+    RUNNING = "running"
+    FINALISING = "finalising"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+S = JobState
+
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    S.QUEUED: frozenset({S.PLANNING, S.RUNNING, S.FAILED, S.CANCELLING}),
+    S.PLANNING: frozenset({S.RUNNING, S.FAILED, S.CANCELLING}),
+    S.RUNNING: frozenset({S.FINALISING, S.FAILED, S.CANCELLING}),
+    S.FINALISING: frozenset({S.DONE, S.PARTIAL, S.FAILED}),
+    S.CANCELLING: frozenset({S.CANCELLED}),
+    S.DONE: frozenset(),
+    S.PARTIAL: frozenset({S.QUEUED}),
+    S.FAILED: frozenset({S.QUEUED}),
+    S.CANCELLED: frozenset({S.QUEUED}),
+}
+
+ENDED = frozenset({S.DONE, S.PARTIAL, S.FAILED, S.CANCELLED})
+
+
+def allowed_from(target: JobState) -> list[JobState]:
+    """States from which a job may step to ``target``."""
+    return [state for state, targets in TRANSITIONS.items() if target in targets]

@@ -1,0 +1,9 @@
+-- ARGV: pairs of shard, definition (JSON). Adds those that are new; returns their names.
+local added = {}
+for i = 1, #ARGV, 2 do
+  if redis.call('HSETNX', SHARDS, ARGV[i], ARGV[i + 1]) == 1 then
+    redis.call('ZADD', PENDING, now_ms(), ARGV[i])
+    added[#added + 1] = ARGV[i]
+  end
+end
+return added

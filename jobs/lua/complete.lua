@@ -1,0 +1,12 @@
+-- ARGV: shard, token, result (JSON with rows and failed). Returns OK | LAST | DUPLICATE | STALE.
+local shard = ARGV[1]
+if redis.call('HEXISTS', DONE, shard) == 1 then return 'DUPLICATE' end
+local holder = holder_of(shard)
+if not holder or holder.token ~= ARGV[2] then return 'STALE' end
+local result = cjson.decode(ARGV[3])
+record(shard, holder, 'done', '')
+drop_lease(shard)
+redis.call('HSET', DONE, shard, ARGV[3])
+redis.call('HINCRBY', JOB, 'rows_done', result.rows)
+redis.call('HINCRBY', JOB, 'rows_failed', result.failed)
+return all_settled() and 'LAST' or 'OK'

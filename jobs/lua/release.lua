@@ -1,0 +1,8 @@
+-- ARGV: shard, token, reason. Gives a shard back without counting a failure. Returns OK | STALE.
+local shard = ARGV[1]
+local holder = holder_of(shard)
+if not holder or holder.token ~= ARGV[2] then return 'STALE' end
+record(shard, holder, 'released', ARGV[3])
+drop_lease(shard)
+redis.call('ZADD', PENDING, 0, shard)
+return 'OK'

@@ -1,0 +1,64 @@
+"""Messages to workers: hints that a shard of a job waits. They hold two names and nothing else."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from jobs.ledger import without_password
+from mtl_core.errors import LedgerUnreachableError
+
+RUN_SHARD = "mtl.run_shard"
+FINALISE = "mtl.finalise"
+QUEUES = {"label": "label", "train": "train"}
+"""The queue of each kind of job."""
+
+
+def broker_url(redis_url: str) -> str:
+    """A Redis URL as Celery spells it: a socket is ``redis+socket://``."""
+    return redis_url.replace("unix://", "redis+socket://", 1)
+
+
+class Publisher:
+    """Sends Celery tasks by name, so that no submitter loads a model."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._url = redis_url
+        self._app = Celery("mtl-submit", broker=broker_url(redis_url), set_as_current=False)
+        self._app.conf.update(
+            task_serializer="json",
+            task_ignore_result=True,
+            broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
+            task_publish_retry_policy={"max_retries": 2, "interval_start": 0.2},
+        )
+
+    def shards(self, kind: str, job: str, shards: Iterable[str]) -> None:
+        """Hint at shards of a job.
+
+        Raises:
+            LedgerUnreachableError: Redis does not answer or takes no more.
+        """
+        with self._connected(), self._app.producer_or_acquire() as producer:
+            for shard in shards:
+                self._app.send_task(
+                    RUN_SHARD, args=(job, shard), queue=QUEUES[kind], producer=producer
+                )
+
+    def finalise(self, kind: str, job: str) -> None:
+        """Hint that all shards of a job are settled."""
+        with self._connected():
+            self._app.send_task(FINALISE, args=(job,), queue=QUEUES[kind])
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._app.close()
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise LedgerUnreachableError(
+                f"Redis at {without_password(self._url)} took no message ({error})"
+            ) from error

@@ -1,0 +1,195 @@
+"""Planning a label job: the input as a stream, cut into shards; bad rows set aside; memory flat."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.inputs import NumberedChunk, Source, read_source
+from jobs.ledger import Ledger
+from jobs.messages import Publisher
+from jobs.output import ERRORS, staged_path
+from jobs.specs import LabelSpec
+from mtl_core.errors import InputError
+from mtl_core.files import replace_file
+from mtl_core.parquet import ERROR_SCHEMA, ROW_ID, write_table
+
+# English text has about 4 characters a token (AG News: 236 characters, 54 tokens); two more for
+# the special tokens. Only the size of shards depends on it.
+CHARACTERS_PER_TOKEN = 4
+SPECIAL_TOKENS = 2
+TEXT_COLUMN_KEY = b"mtl.text_column"
+
+
+def plan(
+    ledger: Ledger,
+    publisher: Publisher,
+    job: str,
+    spec: LabelSpec,
+    source: Source,
+    keep_alive: Callable[[], None],
+) -> None:
+    """Stage every shard's rows, put it into the ledger and hint workers at it as it is ready.
+
+    Planning again after an interruption makes the same shards; those in the ledger stand.
+
+    Args:
+        keep_alive: called for every chunk of rows read.
+    Raises:
+        InputError: the input holds no row at all, or a file is damaged.
+    """
+    output = Path(spec.output)
+    rows_total = rows_bad = 0
+    errors = ErrorFile(output / ERRORS / "_rows-input.parquet")
+    cutter = ShardCutter(spec, source)
+
+    def send(tables: Iterator[pa.Table]) -> None:
+        shards = dict(_stage(output, cutter.number(), table) for table in tables)
+        added = ledger.add_shards(job, shards)
+        publisher.shards("label", job, added)
+
+    try:
+        for numbered in read_source(source):
+            keep_alive()
+            errors.write(_error_table(numbered))
+            rows_bad += len(numbered.chunk.bad)
+            rows_total += len(numbered.row_ids) + len(numbered.chunk.bad)
+            send(cutter.add(numbered))
+            ledger.update(job, rows_total=rows_total, rows_bad=rows_bad)
+        if rows_total == 0:
+            names = ", ".join(file.path for file in source.files)
+            raise InputError(f"{names}: no rows")
+        send(cutter.rest())
+    except BaseException:
+        errors.discard()
+        raise
+    errors.close()
+    ledger.update(job, planned=1)
+
+
+def _stage(output: Path, name: str, table: pa.Table) -> tuple[str, dict[str, str | int]]:
+    file = f"shard-{name}.parquet"
+    write_table(staged_path(output, file), table)
+    return name, {"file": file, "rows": len(table)}
+
+
+class ShardCutter:
+    """Gathers rows and cuts a shard whenever rows or estimated tokens are enough."""
+
+    def __init__(self, spec: LabelSpec, source: Source) -> None:
+        self.rows, self.tokens = spec.shard_rows, spec.shard_tokens
+        self.source = source
+        self.text_column = source.written_name(source.text_column)
+        self.schema = pa.schema(
+            [pa.field(ROW_ID, pa.int64(), nullable=False), *source.fields],
+            metadata={TEXT_COLUMN_KEY: self.text_column.encode()},
+        )
+        self._pending: list[pa.Table] = []
+        self._pending_rows = self._pending_tokens = 0
+        self._count = 0
+
+    def number(self) -> str:
+        """The next shard's name."""
+        self._count += 1
+        return f"{self._count - 1:05d}"
+
+    def add(self, numbered: NumberedChunk) -> Iterator[pa.Table]:
+        """Take in a chunk's good rows; yields the shards that are full."""
+        table = self._conform(numbered)
+        lengths = pc.utf8_length(table.column(self.text_column).cast(pa.large_string()))
+        tokens = lengths.to_numpy() // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS
+        ends = np.cumsum(tokens)
+        start = 0
+        while start < len(table):
+            used = int(ends[start - 1]) if start else 0
+            room = self.tokens - self._pending_tokens
+            stop = int(np.searchsorted(ends, used + room, side="right"))
+            stop = min(stop, start + self.rows - self._pending_rows, len(table))
+            if stop == start and self._pending_rows == 0:
+                stop = start + 1  # one text alone is over the budget: a shard of its own
+            if stop > start:
+                self._pending.append(table.slice(start, stop - start))
+                self._pending_rows += stop - start
+                self._pending_tokens += int(ends[stop - 1]) - used
+            if stop < len(table) or self._pending_rows >= self.rows:
+                yield from self.rest()
+            start = stop
+
+    def rest(self) -> Iterator[pa.Table]:
+        """Yield what has been gathered as a last shard, if anything."""
+        if self._pending:
+            yield pa.concat_tables(self._pending)
+        self._pending, self._pending_rows, self._pending_tokens = [], 0, 0
+
+    def _conform(self, numbered: NumberedChunk) -> pa.Table:
+        """The chunk with ``row_id`` and the job's columns: renamed, in order, missing ones null."""
+        table = numbered.chunk.table
+        named = {self.source.written_name(n): table.column(n) for n in table.column_names}
+        columns = [pa.array(numbered.row_ids, pa.int64())]
+        for field in list(self.schema)[1:]:
+            columns.append(named.get(field.name, pa.nulls(len(table), field.type)))
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+def _error_table(numbered: NumberedChunk) -> pa.Table:
+    bad = numbered.chunk.bad
+    return pa.table(
+        [
+            pa.array(numbered.bad_row_ids, pa.int64()),
+            pa.array([numbered.file.path] * len(bad), pa.string()),
+            pa.array([row.row for row in bad], pa.int64()),
+            pa.array([row.line for row in bad], pa.int64()),
+            pa.array([row.reason for row in bad], pa.string()),
+            pa.array([_valid(row.text) for row in bad], pa.string()),
+        ],
+        schema=ERROR_SCHEMA,
+    )
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+class ErrorFile:
+    """A Parquet file of bad rows, written as they come; there only if there were any."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._temporary = path.with_name(f".{path.name}.tmp")
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows; an empty table writes nothing."""
+        if not len(table):
+            return
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._temporary, ERROR_SCHEMA, compression="zstd")
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        """Finish the file under its final name."""
+        if self._writer is not None:
+            self._writer.close()
+            replace_file(self._temporary, self.path)
+
+    def discard(self) -> None:
+        """Drop what was written; planning did not get to its end."""
+        if self._writer is not None:
+            self._writer.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+def describe_schema(schema: pa.Schema) -> list[dict[str, str]]:
+    """Columns with their types, as the manifest lists them."""
+    return [{"name": field.name, "type": str(field.type)} for field in schema]
+
+
+def text_column_of(table: pa.Table) -> str:
+    """The column to label, as the planner noted it in a staged shard."""
+    return (table.schema.metadata or {})[TEXT_COLUMN_KEY].decode()
+
+

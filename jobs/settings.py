@@ -1,0 +1,60 @@
+"""All settings of this installation in one typed object, from ``MTL_*`` environment variables."""
+
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_state_path
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mtl_core.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """Settings; each field's environment variable is its name in capitals behind ``MTL_``."""
+
+    model_config = SettingsConfigDict(env_prefix="MTL_", frozen=True, extra="ignore")
+
+    redis_url: str | None = None
+    """The Redis that submitters and workers share; unset: the embedded default."""
+    state_dir: Path = Field(default_factory=lambda: user_state_path("mtl-batch"))
+    """Where the embedded Redis, trained models and checkpoints are kept."""
+    models_dir: Path | None = None
+    """Where trained models are kept; ``<state_dir>/models`` when unset."""
+    data_dir: Path | None = None
+    """Local training and evaluation data; unset: the hub."""
+    lease_s: float = Field(15.0, gt=0)
+    """A claimed shard without a beat for this long is given to another worker."""
+    beat_s: float = Field(2.0, gt=0)
+    """Time between a worker's beats; well under ``lease_s``."""
+    reconcile_s: float = Field(3.0, gt=0)
+    """Time between rounds of the reconciler."""
+    max_attempts: int = Field(3, ge=1)
+    """Failed attempts after which a shard is set aside."""
+    precision: str = "auto"
+    """``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``."""
+
+    @property
+    def models(self) -> Path:
+        """The models folder."""
+        return self.models_dir or self.state_dir / "models"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of training checkpoints, one folder a job."""
+        return self.state_dir / "checkpoints"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: a variable has a value that cannot be used; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "MTL_" + str(first["loc"][0]).upper()
+        raise SettingsError(f"{name}={first['input']!r}: {first['msg'].lower()}") from error

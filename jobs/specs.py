@@ -1,0 +1,87 @@
+"""What a job was asked to do: strict, versioned JSON; checked by submitter and worker alike."""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mtl_core.errors import JobError
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, and unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    version: Literal[1] = 1
+
+
+class InputFile(Spec):
+    """One input file and its fingerprint."""
+
+    path: str
+    format: Literal["txt", "csv", "tsv", "jsonl", "parquet"]
+    compression: Literal["none", "gzip"]
+    bytes: int
+    sha256: str
+
+
+class LabelSpec(Spec):
+    """A label job: files in, one Parquet dataset out."""
+
+    kind: Literal["label"] = "label"
+    inputs: tuple[InputFile, ...] = Field(min_length=1)
+    text_column: str
+    output: str
+    """Absolute path of the output folder."""
+    model: str
+    model_dir: str
+    model_sha256: str
+    backbone_sha256: str
+    tasks: tuple[tuple[str, tuple[str, ...]], ...]
+    """Task names with their labels, in column order."""
+    embedding_size: int = Field(gt=0)
+    embedding: Literal["float32", "float16", "none"] = "float32"
+    shard_rows: int = Field(gt=0)
+    shard_tokens: int = Field(gt=0)
+    """A shard is cut at this many tokens, estimated from its characters."""
+
+
+class TrainSpec(Spec):
+    """A train job: a scenario and its settings in, a model directory out."""
+
+    kind: Literal["train"] = "train"
+    name: str
+    output: str
+    """Absolute path of the model directory."""
+    data_dir: str | None
+    preset: str
+    scenario: str
+    settings: dict[str, int | float | str | bool | None]
+    """Fields of ``TrainConfig`` that differ from the preset."""
+    backbone: str
+    command: str
+
+
+AnySpec = LabelSpec | TrainSpec
+
+
+def job_id(spec: AnySpec) -> str:
+    """The job's id: made from its content alone, so the same submit finds the same job."""
+    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    return f"{spec.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def parse_spec(text: str) -> AnySpec:
+    """Read a spec back from the ledger, with every check done again.
+
+    Raises:
+        JobError: not a spec, or of a version this software does not know.
+    """
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        model = {"label": LabelSpec, "train": TrainSpec}[raw["kind"]]
+        return model.model_validate(raw)
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise JobError(f"the job's spec cannot be read by this version: {error}") from error

@@ -1,0 +1,169 @@
+"""Submitting: everything is checked before anything is queued; the same submit finds the same job."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.inputs import Source, fingerprint, list_files, open_source
+from jobs.ledger import Ledger
+from jobs.lifecycle import ENDED, JobState
+from jobs.messages import Publisher
+from jobs.output import finished, release_folder, take_folder
+from jobs.plan import plan
+from jobs.settings import Settings
+from jobs.specs import LabelSpec, TrainSpec, job_id
+from mtl_core.errors import InputError, JobError
+from mtl_core.parquet import Embedding, output_columns
+from mtl_core.registry import find_model
+from mtl_core.tasks import Task
+
+TRAIN_SHARD = "run"
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """A checked label job, not yet queued."""
+
+    id: str
+    spec: LabelSpec
+    source: Source
+
+    @property
+    def output(self) -> Path:
+        """Its output folder."""
+        return Path(self.spec.output)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its output is there already, whole."""
+        return finished(self.output, self.id)
+
+
+def prepare_label(
+    inputs: tuple[str, ...],
+    output: str,
+    settings: Settings,
+    *,
+    text_column: str | None,
+    model: str,
+    embedding: Embedding,
+    shard_rows: int,
+    shard_tokens: int,
+) -> LabelJob:
+    """Check inputs, columns and model, and make the job's spec and id.
+
+    Raises:
+        InputError: a file or column cannot be used.
+        UnknownModelError: no such model.
+    """
+    files = tuple(fingerprint(path) for path in list_files(inputs))
+    entry = find_model(model, settings.models)
+    config = entry.config()
+    tasks = tuple((task["name"], tuple(task["labels"])) for task in config["tasks"])
+    taken = output_columns([Task(name, labels) for name, labels in tasks])
+    source = open_source(files, text_column, taken)
+    spec = LabelSpec(
+        inputs=files,
+        text_column=source.text_column,
+        output=str(Path(output).expanduser().absolute()),
+        model=entry.name,
+        model_dir=str(entry.folder),
+        model_sha256=entry.sha256(),
+        backbone_sha256=config["backbone_sha256"],
+        tasks=tasks,
+        embedding_size=config["embedding_size"],
+        embedding=embedding,
+        shard_rows=shard_rows,
+        shard_tokens=shard_tokens,
+    )
+    return LabelJob(job_id(spec), spec, source)
+
+
+def submit_label(
+    ledger: Ledger, publisher: Publisher, job: LabelJob, planned: Callable[[], None]
+) -> bool:
+    """Queue a label job: take the output folder, plan, hint workers.
+
+    A job that is there already is joined; one that ended without its output being whole (failed,
+    partly labelled, or its folder deleted) is opened again.
+
+    Args:
+        planned: called while planning goes on, for showing progress.
+    Returns:
+        whether this call planned it; False when another process is at it or has done it.
+    Raises:
+        OutputError: the output folder cannot be used.
+        InputError: the input holds no rows, or is damaged.
+    """
+    take_folder(job.output, job.id)
+    if not ledger.create(job.id, job.spec):
+        _open_again(ledger, job)
+    token, lock = uuid.uuid4().hex, f"mtl:{{{job.id}}}:planner"
+    state = ledger.state(job.id)
+    if state not in (JobState.QUEUED, JobState.PLANNING) or not ledger.lock(
+        lock, token, ledger.settings.lease_s
+    ):
+        return False
+
+    def keep_alive() -> None:
+        ledger.lock(lock, token, ledger.settings.lease_s)
+        planned()
+
+    ledger.transition(job.id, JobState.PLANNING)
+    try:
+        plan(ledger, publisher, job.id, job.spec, job.source, keep_alive)
+    except InputError as error:
+        ledger.transition(job.id, JobState.FAILED, str(error))
+        release_folder(job.output)
+        raise
+    finally:
+        ledger.unlock(lock, token)
+    ledger.transition(job.id, JobState.RUNNING)
+    if ledger.snapshot(job.id).shards.total == 0:
+        publisher.finalise("label", job.id)  # every row was bad: there is no last shard to do it
+    return True
+
+
+def _open_again(ledger: Ledger, job: LabelJob) -> None:
+    state = ledger.state(job.id)
+    if state in ENDED and not job.finished:
+        if state is JobState.DONE or not _parts_are_there(ledger, job):
+            ledger.delete(job.id)  # its output was deleted: from the beginning
+            ledger.create(job.id, job.spec)
+        else:
+            ledger.reopen(job.id)
+
+
+def _parts_are_there(ledger: Ledger, job: LabelJob) -> bool:
+    return all((job.output / r["part"]).is_file() for r in ledger.results(job.id).values())
+
+
+def submit_train(ledger: Ledger, publisher: Publisher, spec: TrainSpec) -> tuple[str, bool]:
+    """Queue a train job.
+
+    Returns:
+        its id, and whether it is new; a job that failed is opened again.
+    Raises:
+        JobError: a model of that name is there, made by another job.
+    """
+    job = job_id(spec)
+    new = ledger.create(job, spec)
+    if not new:
+        state = ledger.state(job)
+        there = Path(spec.output).exists()
+        if state is JobState.DONE and not there:
+            ledger.delete(job)
+            new = ledger.create(job, spec)
+        elif state in ENDED and not there:
+            ledger.reopen(job)
+        elif state is JobState.DONE:
+            return job, False
+    if new and Path(spec.output).exists():
+        ledger.delete(job)
+        raise JobError(f"there is a model '{spec.name}' already; choose another --name")
+    ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
+    ledger.update(job, planned=1)
+    ledger.transition(job, JobState.RUNNING)
+    publisher.shards("train", job, [TRAIN_SHARD])
+    return job, new

@@ -1,0 +1,23 @@
+"""Names of the freezing scenarios and when to choose each; apart, since it needs no torch."""
+
+from collections.abc import Sequence
+
+from mtl_core.tasks import DEFAULT_TASKS, Task
+
+
+def scenario_help(tasks: Sequence[Task] = DEFAULT_TASKS) -> dict[str, str]:
+    """Names of all scenarios for these tasks, each with when one would choose it."""
+    return {
+        "frozen": "train nothing; scores what the pre-trained parts already know",
+        "freeze-backbone": "train projection and heads; quick, the backbone stays shared",
+        **{
+            f"freeze-{task.name}-head": f"train all but the {task.name} head, whose labels keep "
+            "their meaning"
+            for task in tasks
+        },
+        "last-layers": "train the last layers (--layers), projection and heads; transfer",
+        "full": "train everything; the best labels, the slowest",
+    }
+
+
+SCENARIOS = scenario_help()

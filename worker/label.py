@@ -1,0 +1,114 @@
+"""One label shard: read its rows, run the engine, write one part."""
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.output import part_name, staged_path
+from jobs.plan import text_column_of
+from jobs.settings import settings
+from jobs.specs import LabelSpec
+from mtl_core import __version__
+from mtl_core.engine import Engine, Labelled, load_engine
+from mtl_core.errors import ModelError
+from mtl_core.files import file_sha256
+from mtl_core.parquet import (
+    EMBEDDING,
+    TRUNCATED,
+    Embedding,
+    dictionary_column,
+    embedding_column,
+    label_fields,
+    write_table,
+)
+
+
+@lru_cache(maxsize=2)
+def engine_for(folder: str) -> Engine:
+    """The engine of a model directory, kept between shards."""
+    return load_engine(Path(folder), settings().precision)
+
+
+def label_shard(
+    job: str,
+    spec: LabelSpec,
+    shard: str,
+    attempt: int,
+    definition: dict[str, Any],
+    worker: str,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """Label a shard's rows and write its part under a name that holds shard and attempt.
+
+    Args:
+        definition: the shard as planned: ``file`` and ``rows``.
+        progress: told the rows done after each batch; an exception it raises ends the attempt.
+    Returns:
+        the result for the ledger: part, rows, checksum, counts and times.
+    Raises:
+        ModelError: the model on this worker is not the one the job was submitted with.
+    """
+    started = time.monotonic()
+    engine = engine_for(spec.model_dir)
+    if engine.model_sha256 != spec.model_sha256:
+        raise ModelError(
+            f"model '{spec.model}' on worker {worker} has sha256 {engine.model_sha256[:12]}…, "
+            f"the job was submitted with {spec.model_sha256[:12]}…"
+        )
+    output = Path(spec.output)
+    staged = pq.read_table(staged_path(output, definition["file"]))
+    loaded = time.monotonic()
+    texts = staged.column(text_column_of(staged)).to_pylist()
+    labelled = engine.label(texts, progress)
+    table = with_labels(staged, labelled, spec.embedding)
+    labelled_at = time.monotonic()
+    path = output / part_name(shard, attempt)
+    size = write_table(path, table, part_metadata(job, spec))
+    return {
+        "part": path.name,
+        "rows": len(table),
+        "failed": 0,
+        "bytes": size,
+        "sha256": file_sha256(path),
+        "attempt": attempt,
+        "worker": worker,
+        "tokens": labelled.tokens,
+        "truncated": int(labelled.truncated.sum()),
+        "engine": engine.name,
+        "precision": engine.precision,
+        "seconds": {
+            "load": round(loaded - started, 3),
+            "label": round(labelled_at - loaded, 3),
+            "write": round(time.monotonic() - labelled_at, 3),
+        },
+    }
+
+
+def with_labels(staged: pa.Table, labelled: Labelled, embedding: Embedding) -> pa.Table:
+    """The shard's own columns with the model's behind them."""
+    tasks = [answer.task for answer in labelled.labels]
+    fields = label_fields(tasks, labelled.embeddings.shape[1], embedding)
+    arrays: dict[str, pa.Array] = {TRUNCATED: pa.array(labelled.truncated)}
+    for answer in labelled.labels:
+        arrays[answer.task.name] = dictionary_column(answer.classes, answer.task.labels)
+        arrays[f"{answer.task.name}_score"] = pa.array(answer.scores)
+    if embedding != "none":
+        arrays[EMBEDDING] = embedding_column(labelled.embeddings, embedding)
+    schema = pa.schema([*staged.schema, *fields])
+    return pa.table([*staged.columns, *(arrays[field.name] for field in fields)], schema=schema)
+
+
+def part_metadata(job: str, spec: LabelSpec) -> dict[str, str]:
+    """What every part says of its origin, in its Parquet schema."""
+    return {
+        "mtl.job": job,
+        "mtl.model": spec.model,
+        "mtl.model_sha256": spec.model_sha256,
+        "mtl.backbone_sha256": spec.backbone_sha256,
+        "mtl.version": __version__,
+    }

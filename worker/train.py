@@ -1,0 +1,76 @@
+"""One training run: checkpoints beside the models, the finished model renamed into its place."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.ledger import Ledger
+from jobs.settings import settings
+from jobs.specs import TrainSpec
+from mtl_core.config import ModelConfig, train_config
+from mtl_core.errors import OutputError
+from mtl_core.train import Step
+from mtl_core.train_run import run_training
+
+
+def train_model(
+    ledger: Ledger,
+    job: str,
+    spec: TrainSpec,
+    worker: str,
+    attempt: int,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """Train as the spec says; resumes from the newest checkpoint of an earlier attempt.
+
+    Returns:
+        the result for the ledger: rows trained on, model folder, checksum and official metrics.
+    Raises:
+        OutputError: a model of that name appeared meanwhile.
+    """
+    note: dict[str, Any] = {}
+    rows = 0
+
+    def tell(**fields: Any) -> None:
+        note.update(fields)
+        ledger.update(job, note=json.dumps(note))
+        progress(rows)
+
+    def report(step: Step) -> None:
+        nonlocal rows
+        rows = step.rows
+        ledger.update(job, rows_total=step.rows_total)
+        tell(step=step.step, steps=step.steps, epoch=step.epoch + 1, loss=round(step.loss, 4))
+
+    def stage(name: str) -> None:
+        tell(stage=name)
+
+    output = Path(spec.output)
+    building = output.with_name(f".{output.name}.{job}")
+    checkpoints = settings().checkpoints / job
+    trained = run_training(
+        train_config(spec.preset, scenario=spec.scenario, **spec.settings),
+        ModelConfig(backbone=spec.backbone),
+        Path(spec.data_dir) if spec.data_dir else None,
+        building,
+        name=spec.name,
+        command=spec.command,
+        checkpoint_dir=checkpoints,
+        report=report,
+        stage=stage,
+    )
+    if output.exists():
+        raise OutputError(f"{output} appeared while training; the new model is in {building}")
+    building.rename(output)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {
+        "part": str(output),
+        "rows": trained.rows,
+        "failed": 0,
+        "sha256": trained.sha256,
+        "attempt": attempt,
+        "worker": worker,
+        "metrics": trained.metrics,
+    }

@@ -16,7 +16,7 @@
     └── LedgerUnreachableError    Redis does not answer
 
 The message is for the user's eyes: what is wrong, where, what to do. ``exit_code`` is what
-``mtl`` exits with when the error reaches the top (the table is in ``docs/cli.md``).
+``mtl`` exits with when the error reaches the top (the table is in the README).
 """
 
 

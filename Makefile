@@ -1,0 +1,42 @@
+# `make demo` and `make test` are the two commands of the README; both begin with `make setup`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup setup-dev demo test test-fast check format clean
+
+setup: $(VENV)/.setup
+
+$(VENV)/.setup: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+setup-dev: $(VENV)/.setup-dev
+
+$(VENV)/.setup-dev: $(VENV)/.setup
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+demo: setup  ## label examples/sentences.csv on the embedded default and show some of it
+	env -u MTL_REDIS_URL $(BIN)/mtl label examples/sentences.csv -o demo-out
+	@$(BIN)/python examples/show.py demo-out
+
+test: setup-dev check  ## everything: lint, types, all tests
+	$(BIN)/python -m pytest
+
+test-fast: setup-dev  ## the tests that start no worker process
+	$(BIN)/python -m pytest -m "not slow"
+
+check: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-out build dist *.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,33 @@
+"""Show some rows of a labelled output folder: ``python examples/show.py OUT``."""
+
+import sys
+
+import pyarrow.dataset as ds
+from rich.console import Console
+from rich.table import Table
+
+ROWS = 12
+
+
+def main(output: str) -> None:
+    """Print a few sentences with their labels, and how to read the rest."""
+    columns = ["text", "topic", "topic_score", "sentiment", "sentiment_score"]
+    rows = ds.dataset(output).head(ROWS, columns=columns).to_pylist()
+    table = Table(title=f"{ROWS} rows of {output}")
+    for name in ("sentence", "topic", "sentiment"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["text"],
+            f"{row['topic']} {row['topic_score']:.2f}",
+            f"{row['sentiment']} {row['sentiment_score']:.2f}",
+        )
+    Console().print(table)
+    print(f"""The Parquet is in {output}/. Read it with any of:
+  .venv/bin/python -c "import pyarrow.parquet as pq; print(pq.read_table('{output}'))"
+  duckdb -c "SELECT topic, count(*) FROM '{output}/*.parquet' GROUP BY topic"
+  pandas.read_parquet("{output}")""")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,153 @@
+"""Shared fixtures: a real redis-server, a tiny random backbone, real worker processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import WORDS, Mtl, Ran, Workers, made_texts
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED_DATA = Path(os.environ.get("MTL_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; workers set their own number
+for name in [name for name in os.environ if name.startswith("MTL_") and name != "MTL_TEST_DATA"]:
+    del os.environ[name]  # a developer's own settings must not steer the tests
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data sets; tests that need them skip where they are absent."""
+    if not (SHARED_DATA / "ag_news" / "test.parquet").is_file():
+        pytest.skip(f"needs the real data sets in {SHARED_DATA} (or MTL_TEST_DATA)")
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a state folder of its own and reads its settings anew."""
+    from jobs.settings import settings
+
+    state = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("MTL_STATE_DIR", str(state))
+    settings.cache_clear()
+    return state
+
+
+@pytest.fixture(scope="session")
+def made_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder laid out like the real one, with small made-up splits."""
+    root = tmp_path_factory.mktemp("data")
+    for folder, split, column, task, rows in (
+        ("ag_news", "train", "text", "topic", 160),
+        ("ag_news", "test", "text", "topic", 60),
+        ("sst2", "train", "sentence", "sentiment", 120),
+        ("sst2", "validation", "sentence", "sentiment", 40),
+    ):
+        texts, labels = made_texts(task, rows, seed=len(split))
+        (root / folder).mkdir(exist_ok=True)
+        table = pa.table({column: texts, "label": pa.array(labels, pa.int64())})
+        pq.write_table(table, root / folder / f"{split}.parquet")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of four small layers with random weights, as save_pretrained writes one."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("backbone") / "tiny-bert"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = sorted({word for groups in WORDS.values() for text in groups for word in text.split()})
+    vocabulary = {token: index for index, token in enumerate([*special, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    ).save_pretrained(folder)
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+# --- a real Redis
+
+
+@pytest.fixture(scope="session")
+def redis_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One real redis-server for the whole run; its URL."""
+    from jobs.local import EmbeddedRedis
+
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis_url(redis_session: str) -> Iterator[str]:
+    """The real Redis, empty."""
+    import redis
+
+    client = redis.Redis.from_url(redis_session)
+    client.flushall()
+    yield redis_session
+    client.close()
+
+
+# --- real worker processes
+
+
+@pytest.fixture
+def workers(redis_url: str, tmp_path: Path) -> Iterator[Workers]:
+    """Worker processes with short leases; all are killed at the end."""
+    quick = {"MTL_LEASE_S": "3", "MTL_BEAT_S": "0.5", "MTL_RECONCILE_S": "1"}
+    started = Workers(redis_url, tmp_path, quick)
+    yield started
+    for process in started.running:
+        if process.poll() is None:
+            started.kill(process)
+
+
+# --- the command line
+
+
+@pytest.fixture
+def mtl(tmp_path: Path) -> Mtl:
+    """Run the real ``mtl`` in a process of its own."""
+
+    def run(*arguments: str | Path, timeout: float = 120, **environment: str) -> Ran:
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs", *map(str, arguments)],
+            env={**os.environ, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run

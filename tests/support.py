@@ -1,0 +1,109 @@
+"""What several test modules build on: made-up texts, real worker processes, the real command."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+WORDS = {
+    "topic": [
+        "minister election war treaty embassy troops",
+        "match goal coach league striker tournament",
+        "shares profit market bank merger revenue",
+        "software chip planet internet robot telescope",
+    ],
+    "sentiment": ["dull awful tedious clumsy boring", "superb charming moving brilliant delightful"],
+}
+
+
+def made_texts(task: str, rows: int, seed: int) -> tuple[list[str], list[int]]:
+    """Texts whose class shows in their words, and the classes."""
+    generator = np.random.default_rng(seed)
+    groups = [words.split() for words in WORDS[task]]
+    labels = [row % len(groups) for row in range(rows)]
+    texts = [
+        " ".join(generator.choice(groups[label], size=generator.integers(3, 12)))
+        for label in labels
+    ]
+    return texts, labels
+
+
+@dataclass
+class Workers:
+    """Starts worker processes and kills them for real."""
+
+    url: str
+    folder: Path
+    environment: dict[str, str]
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start one worker in a session of its own."""
+        log = (self.folder / f"worker-{len(self.running)}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker"],
+            env={**os.environ, **self.environment, "MTL_REDIS_URL": self.url, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.running.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL a worker with all its children."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def logs(self) -> str:
+        """What all workers printed."""
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("worker-*.log")))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished ``mtl`` process."""
+
+    code: int
+    out: str
+    err: str
+
+
+Mtl = Callable[..., Ran]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> float:
+    """Poll until a condition holds; returns the seconds it took."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > timeout_s:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+@contextmanager
+def running_mtl(*arguments: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Start ``mtl`` and leave it running; killed at the end if it still is."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs", *map(str, arguments)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

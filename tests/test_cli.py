@@ -1,0 +1,162 @@
+"""The command line: help everywhere, and bad input as one clear line with its exit code."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs.cli import COMMANDS, main
+from support import Mtl
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, message: str, code: int = 2) -> None:
+    """One line on the screen, the exit code, and no traceback."""
+    assert re.search(message, result.output), result.output
+    assert result.exit_code == code
+    assert len(result.output.strip().splitlines()) == 1, result.output
+
+
+@pytest.fixture
+def sentences(tmp_path: Path) -> Path:
+    path = tmp_path / "in.csv"
+    path.write_text("text,n\ngood film,1\n")
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert re.search(rf"Examples?:\n\s+.*mtl {command}", result.output)
+    assert command in run("--help").output
+
+
+def test_an_unknown_command_gets_a_suggestion() -> None:
+    result = run("lable", "x")
+    assert "did you mean 'label'" in result.output
+    assert result.exit_code == 2
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    refused(run("label", tmp_path / "no.csv", "-o", tmp_path / "out"), "no such file")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_column_is_refused(sentences: Path, tmp_path: Path) -> None:
+    result = run("label", sentences, "-o", tmp_path / "out", "--text-column", "txt")
+    refused(result, "no column 'txt'; did you mean 'text'")
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").touch()
+    refused(run("label", tmp_path / "in.csv", "-o", tmp_path / "out"), "the file is empty")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    refused(run("label", tmp_path / "in", "-o", tmp_path / "out"), "the folder holds no")
+
+
+def test_parquet_without_a_text_column_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "in.parquet")
+    refused(run("label", tmp_path / "in.parquet", "-o", tmp_path / "out"), "no text column")
+
+
+def test_an_unknown_model_is_refused(sentences: Path, tmp_path: Path) -> None:
+    result = run("label", sentences, "-o", tmp_path / "out", "--model", "defalt")
+    refused(result, "did you mean 'default'")
+
+
+def test_an_output_folder_with_another_jobs_output_is_refused(
+    sentences: Path, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.output import take_folder
+    from jobs.settings import settings
+
+    take_folder(tmp_path / "out", "label-another")
+    monkeypatch.setenv("MTL_REDIS_URL", redis_url)
+    settings.cache_clear()
+    result = run("label", sentences, "-o", tmp_path / "out", "--detach")
+    refused(result, r"holds the output of another job \(label-another\)")
+
+
+def test_an_output_folder_with_other_files_is_refused(
+    sentences: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.settings import settings
+
+    monkeypatch.setenv("MTL_REDIS_URL", redis_url)
+    settings.cache_clear()
+    refused(run("label", sentences, "-o", sentences.parent, "--detach"), "holds other files")
+    refused(run("label", sentences, "-o", sentences, "--detach"), "is a file; give a folder")
+
+
+def test_detaching_without_a_redis_is_refused(sentences: Path, tmp_path: Path) -> None:
+    result = run("label", sentences, "-o", tmp_path / "out", "--detach")
+    refused(result, "set MTL_REDIS_URL")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("redis://:secret@127.0.0.1:1/0", r"redis://127\.0\.0\.1:1/0 does not answer"),
+        ("nonsense", "is no Redis URL"),
+    ],
+)
+def test_an_unreachable_redis_is_named_without_its_password(
+    url: str, message: str, sentences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.settings import settings
+
+    monkeypatch.setenv("MTL_REDIS_URL", url)
+    settings.cache_clear()
+    result = run("label", sentences, "-o", tmp_path / "out", "--detach")
+    refused(result, message, code=4)
+    assert "secret" not in result.output
+    assert not (tmp_path / "out").exists()
+    refused(run("status"), message, code=4)
+
+
+def test_a_worker_without_a_redis_says_so(mtl: Mtl) -> None:
+    refused_worker = mtl("worker")
+    assert refused_worker.code == 2
+    assert "MTL_REDIS_URL" in refused_worker.err
+    unreachable = mtl("worker", MTL_REDIS_URL="redis://127.0.0.1:1/0")
+    assert unreachable.code == 4
+    assert len(unreachable.err.strip().splitlines()) == 1
+
+
+def test_a_bad_setting_is_named(mtl: Mtl) -> None:
+    result = mtl("models", MTL_LEASE_S="soon")
+    assert result.code == 2
+    assert "MTL_LEASE_S='soon'" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_training_data_that_is_missing_is_named(tmp_path: Path) -> None:
+    result = run("train", "--scenario", "frozen", "--name", "m", "--data", tmp_path)
+    refused(result, r"no file .*ag_news/train\.parquet")
+
+
+def test_a_model_cannot_have_a_path_as_its_name(made_data: Path) -> None:
+    result = run("train", "--scenario", "frozen", "--name", "../m", "--data", made_data)
+    refused(result, "cannot name a model")
+
+
+def test_collecting_what_is_not_finished_is_refused(tmp_path: Path) -> None:
+    refused(run("collect", tmp_path, "-o", tmp_path / "x.parquet"), "no finished output", code=3)
+    refused(run("collect", "label-nope", "-o", tmp_path / "x.parquet"), "no job", code=3)
+
+
+def test_commands_work_on_the_embedded_default_before_any_job(mtl: Mtl) -> None:
+    assert "no job is running" in mtl("status").out
+    assert "no jobs yet" in mtl("jobs").out
+    assert mtl("jobs", "--json").out.strip() == "[]"
+    assert "default" in mtl("models").out

@@ -1,0 +1,117 @@
+"""The engine with the real backbone: order, batches, precision, Parquet columns."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from mtl_core.checkpoint import load_model
+from mtl_core.engine import TorchEngine, token_batches
+from mtl_core.parquet import dictionary_column, embedding_column, write_table
+from mtl_core.registry import SHIPPED_MODELS, find_model, list_models
+from mtl_core.errors import UnknownModelError
+
+TEXTS = [
+    "The central bank raised interest rates again on Thursday to slow inflation.",
+    "A superb film.",
+    "The striker scored twice as the home side won the cup final.",
+    "dull, clumsy and far too long",
+    "word " * 2000,
+]
+
+
+@pytest.fixture(scope="module")
+def engine() -> TorchEngine:
+    return TorchEngine(load_model(SHIPPED_MODELS / "default"), precision="float32")
+
+
+def test_labels_and_embeddings_come_in_the_order_of_the_texts(engine: TorchEngine) -> None:
+    forward = engine.label(TEXTS, lambda done: None)
+    backward = engine.label(TEXTS[::-1], lambda done: None)
+    np.testing.assert_allclose(forward.embeddings, backward.embeddings[::-1], atol=1e-5)
+    topics, sentiments = forward.labels
+    assert topics.task.labels[topics.classes[0]] == "Business"
+    assert topics.task.labels[topics.classes[2]] == "Sports"
+    assert sentiments.task.labels[sentiments.classes[1]] == "Positive"
+    assert sentiments.task.labels[sentiments.classes[3]] == "Negative"
+
+
+def test_the_engine_answers_as_the_model_itself_does(engine: TorchEngine) -> None:
+    loaded = load_model(SHIPPED_MODELS / "default")
+    labelled = engine.label(TEXTS[:1], lambda done: None)
+    with torch.inference_mode():
+        batch = loaded.tokenizer.pad(loaded.tokenizer(TEXTS[:1]))
+        embedding, logits = loaded.model.forward_all(*batch)
+    np.testing.assert_allclose(labelled.embeddings, embedding.numpy(), atol=1e-5)
+    probability = torch.softmax(logits["topic"], -1).max().item()
+    assert labelled.labels[0].scores[0] == pytest.approx(probability, abs=1e-5)
+
+
+def test_a_text_longer_than_the_model_reads_is_flagged(engine: TorchEngine) -> None:
+    labelled = engine.label(TEXTS, lambda done: None)
+    assert labelled.truncated.tolist() == [False, False, False, False, True]
+    assert labelled.tokens < 256 + 4 * 30
+
+
+def test_progress_reaches_the_number_of_texts(engine: TorchEngine) -> None:
+    seen: list[int] = []
+    engine.label(TEXTS, seen.append)
+    assert seen[-1] == len(TEXTS)
+    assert seen == sorted(seen)
+
+
+def test_no_texts_give_no_rows(engine: TorchEngine) -> None:
+    labelled = engine.label([], lambda done: None)
+    assert labelled.embeddings.shape == (0, 256)
+
+
+def test_bfloat16_stays_close_to_float32(engine: TorchEngine) -> None:
+    lower = TorchEngine(load_model(SHIPPED_MODELS / "default"), precision="bfloat16")
+    exact, near = (e.label(TEXTS, lambda done: None) for e in (engine, lower))
+    cosines = (exact.embeddings * near.embeddings).sum(axis=1)
+    assert cosines.min() > 0.995
+    for one, other in zip(exact.labels, near.labels, strict=True):
+        assert one.classes[:4].tolist() == other.classes[:4].tolist()
+
+
+def test_batches_keep_to_the_token_budget_and_hold_every_row_once() -> None:
+    lengths = np.random.default_rng(0).integers(2, 256, 500)
+    batches = list(token_batches(lengths, 1024))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
+    assert all(len(rows) * lengths[rows].max() <= 1024 for rows in batches)
+
+
+def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
+    assert [rows.tolist() for rows in token_batches(np.array([5000, 3]), 100)] == [[0], [1]]
+
+
+@pytest.mark.parametrize("embedding", ["float32", "float16"])
+def test_vectors_go_to_parquet_and_back(embedding: str, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(5, 256)).astype(np.float32)
+    table = pa.table(
+        {
+            "label": dictionary_column(np.array([0, 1, 1, 0, 1], dtype=np.int8), ["a", "b"]),
+            "embedding": embedding_column(vectors, embedding),  # type: ignore[arg-type]
+        }
+    )
+    write_table(tmp_path / "a.parquet", table, {"who": "test"})
+    again = pq.read_table(tmp_path / "a.parquet")
+    assert again["label"].to_pylist() == ["a", "b", "b", "a", "b"]
+    values = np.array(again["embedding"].to_pylist(), dtype=np.float32)
+    np.testing.assert_allclose(values, vectors, atol=2e-3 if embedding == "float16" else 0)
+    assert again.schema.metadata[b"who"] == b"test"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+def test_unknown_model_gets_a_suggestion(tmp_path: Path) -> None:
+    assert [entry.name for entry in list_models(tmp_path)] == ["default"]
+    with pytest.raises(UnknownModelError, match="no model named 'defualt'; did you mean 'default'"):
+        find_model("defualt", tmp_path)
+
+
+def test_the_shipped_model_fits_into_25_megabytes() -> None:
+    size = sum(path.stat().st_size for path in (SHIPPED_MODELS / "default").iterdir())
+    assert size <= 25_000_000

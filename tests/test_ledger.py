@@ -1,0 +1,179 @@
+"""The ledger on a real Redis: claims, beats, completions, failures, and the lifecycle."""
+
+import time
+
+import pytest
+
+from jobs.ledger import Ledger, without_password
+from jobs.lifecycle import ENDED, TRANSITIONS, JobState
+from jobs.settings import Settings
+from jobs.specs import TrainSpec, job_id, parse_spec
+from mtl_core.errors import JobError
+
+JOB = "train-test"
+SPEC = TrainSpec(
+    name="m",
+    output="/nowhere/m",
+    data_dir=None,
+    preset="recommended",
+    scenario="frozen",
+    settings={},
+    backbone="b",
+    command="mtl train",
+)
+
+
+@pytest.fixture
+def ledger(redis_url: str) -> Ledger:
+    quick = Ledger(redis_url, Settings(lease_s=0.2, max_attempts=2))
+    quick.create(JOB, SPEC)
+    quick.add_shards(JOB, {"0": {"rows": 5}, "1": {"rows": 7}})
+    quick.update(JOB, planned=1, rows_total=12)
+    quick.transition(JOB, JobState.RUNNING)
+    return quick
+
+
+def test_a_shard_is_leased_to_one_worker_only(ledger: Ledger) -> None:
+    first = ledger.claim(JOB, "0", "token-a", "worker-a")
+    assert (first.answer, first.attempt, first.shard) == ("LEASED", 1, {"rows": 5})
+    assert ledger.claim(JOB, "0", "token-b", "worker-b").answer == "BUSY"
+
+
+def test_a_lease_that_ran_out_goes_to_the_next_and_counts_as_an_attempt(ledger: Ledger) -> None:
+    ledger.claim(JOB, "0", "token-a", "worker-a")
+    time.sleep(0.25)
+    assert ledger.claim(JOB, "0", "token-b", "worker-b").attempt == 2
+    assert ledger.attempts(JOB)[0]["outcome"] == "lost"
+    assert ledger.attempts(JOB)[0]["worker"] == "worker-a"
+
+
+def test_beats_keep_a_lease(ledger: Ledger) -> None:
+    ledger.claim(JOB, "0", "token-a", "worker-a")
+    for done in range(4):
+        time.sleep(0.1)
+        assert ledger.beat(JOB, "0", "token-a", done) == "OK"
+    assert ledger.snapshot(JOB).rows.done == 3
+
+
+def test_a_late_worker_is_told_it_is_stale(ledger: Ledger) -> None:
+    ledger.claim(JOB, "0", "token-a", "worker-a")
+    time.sleep(0.25)
+    ledger.claim(JOB, "0", "token-b", "worker-b")
+    assert ledger.beat(JOB, "0", "token-a", 1) == "STALE"
+    assert ledger.complete(JOB, "0", "token-a", {"rows": 5, "failed": 0}) == "STALE"
+    assert ledger.fail(JOB, "0", "token-a", "x") == "STALE"
+    assert ledger.release(JOB, "0", "token-a", "x") == "STALE"
+    assert ledger.complete(JOB, "0", "token-b", {"rows": 5, "failed": 0}) == "OK"
+    assert ledger.complete(JOB, "0", "token-b", {"rows": 5, "failed": 0}) == "DUPLICATE"
+    assert ledger.snapshot(JOB).rows.done == 5
+
+
+def test_the_last_completion_says_so_once(ledger: Ledger) -> None:
+    for shard, expected in (("0", "OK"), ("1", "LAST")):
+        ledger.claim(JOB, shard, shard, "worker-a")
+        assert ledger.complete(JOB, shard, shard, {"rows": 1, "failed": 0}) == expected
+
+
+def test_a_job_still_being_planned_has_no_last_shard(ledger: Ledger) -> None:
+    ledger.update(JOB, planned=0)
+    for shard in ("0", "1"):
+        ledger.claim(JOB, shard, shard, "worker-a")
+        assert ledger.complete(JOB, shard, shard, {"rows": 1, "failed": 0}) == "OK"
+
+
+def test_a_shard_that_fails_every_attempt_is_set_aside_with_its_reason(ledger: Ledger) -> None:
+    for expected in ("RETRY", "POISON"):
+        ledger.claim(JOB, "0", "t", "worker-a")
+        assert ledger.fail(JOB, "0", "t", "it broke") == expected
+    assert ledger.claim(JOB, "0", "t", "worker-a").answer == "POISON"
+    assert ledger.poisoned(JOB) == {"0": "it broke"}
+    assert ledger.snapshot(JOB).rows.failed == 5
+
+
+def test_a_released_shard_is_free_at_once_and_costs_no_attempt(ledger: Ledger) -> None:
+    for _ in range(5):
+        assert ledger.claim(JOB, "0", "t", "worker-a").answer == "LEASED"
+        assert ledger.release(JOB, "0", "t", "leaving") == "OK"
+
+
+def test_reconciling_ends_leases_and_names_shards_to_hint_at_again(ledger: Ledger) -> None:
+    ledger.claim(JOB, "0", "t", "worker-a")
+    assert ledger.reconcile(JOB, stale_s=60) == (False, [])
+    time.sleep(0.25)
+    assert ledger.reconcile(JOB, stale_s=60) == (False, ["0"])
+    assert ledger.reconcile(JOB, stale_s=60) == (False, [])  # just hinted at
+    assert sorted(ledger.reconcile(JOB, stale_s=0)[1]) == ["0", "1"]
+
+
+def test_a_closed_job_leases_nothing_and_stops_its_workers(ledger: Ledger) -> None:
+    ledger.claim(JOB, "0", "t", "worker-a")
+    assert ledger.transition(JOB, JobState.CANCELLING)
+    assert ledger.beat(JOB, "0", "t", 1) == "CLOSED"
+    assert ledger.claim(JOB, "1", "u", "worker-a").answer == "CLOSED"
+
+
+def test_planning_again_leaves_finished_shards_alone(ledger: Ledger) -> None:
+    ledger.claim(JOB, "0", "t", "worker-a")
+    ledger.complete(JOB, "0", "t", {"rows": 5, "failed": 0})
+    assert ledger.add_shards(JOB, {"0": {"rows": 5}, "2": {"rows": 1}}) == ["2"]
+    assert ledger.claim(JOB, "0", "u", "worker-a").answer == "DONE"
+
+
+def test_a_job_is_created_once(ledger: Ledger) -> None:
+    assert not ledger.create(JOB, SPEC)
+    assert ledger.create("train-other", SPEC)
+    assert set(ledger.job_ids()) == {JOB, "train-other"}
+
+
+def test_an_ended_job_opened_again_keeps_what_is_done(ledger: Ledger) -> None:
+    ledger.claim(JOB, "0", "t", "worker-a")
+    ledger.complete(JOB, "0", "t", {"rows": 5, "failed": 0})
+    for _ in range(2):
+        ledger.claim(JOB, "1", "t", "worker-a")
+        ledger.fail(JOB, "1", "t", "it broke")
+    ledger.transition(JOB, JobState.FINALISING)
+    ledger.transition(JOB, JobState.PARTIAL)
+    ledger.reopen(JOB)
+    ledger.transition(JOB, JobState.RUNNING)
+    snapshot = ledger.snapshot(JOB)
+    assert (snapshot.rows.done, snapshot.rows.failed) == (5, 0)
+    assert ledger.claim(JOB, "0", "t", "worker-a").answer == "DONE"
+    assert ledger.claim(JOB, "1", "t", "worker-a").answer == "LEASED"
+
+
+def test_only_the_lifecycles_own_steps_are_taken(ledger: Ledger) -> None:
+    assert not ledger.transition(JOB, JobState.DONE)
+    assert ledger.state(JOB) is JobState.RUNNING
+    assert set(TRANSITIONS) == set(JobState)
+    assert not TRANSITIONS[JobState.DONE]
+    for state in set(JobState) - ENDED:
+        assert TRANSITIONS[state], f"{state} leads nowhere"
+
+
+def test_an_unknown_job_is_an_error_of_one_line(ledger: Ledger) -> None:
+    with pytest.raises(JobError, match="no job 'nope'"):
+        ledger.snapshot("nope")
+
+
+def test_locks_are_held_by_one_and_kept_by_their_holder(ledger: Ledger) -> None:
+    assert ledger.lock("lock", "a", 5)
+    assert ledger.lock("lock", "a", 5)
+    assert not ledger.lock("lock", "b", 5)
+    ledger.unlock("lock", "b")
+    assert not ledger.lock("lock", "b", 5)
+    ledger.unlock("lock", "a")
+    assert ledger.lock("lock", "b", 5)
+
+
+def test_a_jobs_id_depends_on_its_spec_alone() -> None:
+    assert job_id(SPEC) == job_id(parse_spec(SPEC.model_dump_json()))
+    assert job_id(SPEC) != job_id(SPEC.model_copy(update={"scenario": "full"}))
+
+
+def test_a_spec_with_unknown_fields_is_refused() -> None:
+    with pytest.raises(JobError, match="cannot be read"):
+        parse_spec('{"kind": "train", "surprise": 1}')
+
+
+def test_passwords_are_not_shown() -> None:
+    assert without_password("redis://user:secret@host:1/0") == "redis://host:1/0"

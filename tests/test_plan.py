@@ -1,0 +1,114 @@
+"""Cutting an input into shards: by rows and tokens, every row once, the same each time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.inputs import fingerprint, open_source, read_source
+from jobs.ledger import Ledger
+from jobs.messages import Publisher
+from jobs.plan import ShardCutter, plan
+from jobs.settings import Settings
+from jobs.specs import LabelSpec
+from mtl_core.errors import InputError
+
+
+def spec_for(path: Path, output: Path, **changes: object) -> LabelSpec:
+    fields = {
+        "inputs": (fingerprint(path),),
+        "text_column": "text",
+        "output": str(output),
+        "model": "default",
+        "model_dir": "/nowhere",
+        "model_sha256": "0",
+        "backbone_sha256": "0",
+        "tasks": (("topic", ("a", "b")),),
+        "embedding_size": 4,
+        "shard_rows": 10,
+        "shard_tokens": 10_000,
+        **changes,
+    }
+    return LabelSpec.model_validate(fields)
+
+
+def cut(path: Path, output: Path, **changes: object) -> list[pa.Table]:
+    spec = spec_for(path, output, **changes)
+    source = open_source(spec.inputs, None, set())
+    cutter = ShardCutter(spec, source)
+    shards = [table for chunk in read_source(source, 7) for table in cutter.add(chunk)]
+    return [*shards, *cutter.rest()]
+
+
+def lines(path: Path, texts: Sequence[str]) -> Path:
+    path.write_text("".join(f"{text}\n" for text in texts))
+    return path
+
+
+def test_shards_hold_every_row_once_in_order(tmp_path: Path) -> None:
+    shards = cut(lines(tmp_path / "a.txt", [f"sentence {n}" for n in range(57)]), tmp_path)
+    assert [len(shard) for shard in shards] == [10, 10, 10, 10, 10, 7]
+    assert [row for shard in shards for row in shard["row_id"].to_pylist()] == list(range(57))
+
+
+def test_long_texts_make_shards_of_fewer_rows(tmp_path: Path) -> None:
+    texts = ["x" * 400] * 12 + ["y" * 40] * 12  # about 100 and 10 tokens each
+    shards = cut(lines(tmp_path / "a.txt", texts), tmp_path, shard_tokens=310)
+    assert [len(shard) for shard in shards][:4] == [3, 3, 3, 3]
+    assert max(len(shard) for shard in shards) == 10
+    assert sum(len(shard) for shard in shards) == 24
+
+
+def test_a_text_over_the_budget_is_a_shard_of_its_own(tmp_path: Path) -> None:
+    texts = ["short", "x" * 100_000, "short"]
+    shards = cut(lines(tmp_path / "a.txt", texts), tmp_path, shard_tokens=50)
+    assert [len(shard) for shard in shards] == [1, 1, 1]
+
+
+def test_planning_twice_makes_the_same_shards_and_queues_them_once(
+    redis_url: str, tmp_path: Path
+) -> None:
+    path = lines(tmp_path / "a.txt", ["good", "", *(f"sentence {n}" for n in range(30))])
+    spec = spec_for(path, tmp_path / "out")
+    source = open_source(spec.inputs, None, set())
+    ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
+    ledger.create("label-x", spec)
+    for _ in range(2):
+        plan(ledger, publisher, "label-x", spec, source, lambda: None)
+    publisher.close()
+    snapshot = ledger.snapshot("label-x")
+    assert (snapshot.rows.total, snapshot.rows.failed, snapshot.shards.total) == (32, 1, 4)
+    assert ledger.redis.llen("label") == 4
+    errors = pq.read_table(tmp_path / "out/errors/_rows-input.parquet").to_pylist()
+    assert [(e["row_id"], e["row"], e["reason"]) for e in errors] == [(1, 2, "the text is blank")]
+
+
+def test_a_message_is_small_json_without_any_text(redis_url: str, tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.txt", ["a very secret sentence"])
+    spec = spec_for(path, tmp_path / "out")
+    ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
+    ledger.create("label-x", spec)
+    plan(ledger, publisher, "label-x", spec, open_source(spec.inputs, None, set()), lambda: None)
+    publisher.close()
+    message = str(ledger.redis.lindex("label", 0))
+    assert len(message) < 1024
+    assert "secret" not in message
+
+
+def test_an_input_without_rows_is_refused(redis_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\n")
+    spec = spec_for(path, tmp_path / "out")
+    ledger = Ledger(redis_url, Settings())
+    ledger.create("label-x", spec)
+    with pytest.raises(InputError, match=r"a\.csv: no rows"):
+        plan(
+            ledger,
+            Publisher(redis_url),
+            "label-x",
+            spec,
+            open_source(spec.inputs, None, set()),
+            lambda: None,
+        )

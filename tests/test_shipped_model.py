@@ -1,0 +1,19 @@
+"""The shipped model on the official splits."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support import Mtl
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_shipped_model_reaches_its_promised_accuracy(mtl: Mtl, shared_data: Path) -> None:
+    done = mtl("evaluate", "default", "--data", shared_data, "--json", timeout=300)
+    assert done.code == 0, done.err
+    figures = json.loads(done.out)
+    assert figures["topic"]["rows"] == 7600
+    assert figures["topic"]["accuracy"] >= 0.92
+    assert figures["sentiment"]["rows"] == 872
+    assert figures["sentiment"]["accuracy"] >= 0.88

@@ -1,0 +1,267 @@
+"""Training: what is frozen stays, both tasks take part, an interrupted run loses nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtl_core.checkpoint import CheckpointFolder
+from mtl_core.config import ModelConfig, TrainConfig, train_config
+from mtl_core.data import balance_classes, batches_by_length, load_split, split_held_out
+from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenarioError
+from mtl_core.model import MultiTaskModel, build_model
+from mtl_core.scenario_names import SCENARIOS
+from mtl_core.scenarios import apply_scenario, set_training_mode, transformer_layers
+from mtl_core.tasks import SENTIMENT, TOPIC
+from mtl_core.train import (
+    EncodedTexts,
+    Step,
+    TrainingLoop,
+    encode_texts,
+    epoch_batches,
+    linear_schedule,
+)
+from mtl_core.train_run import run_training
+
+# Which parts a scenario may change, by the first words of the parameters' names.
+TRAINS = {
+    "frozen": (),
+    "freeze-backbone": ("encoder.projection", "heads", "logit_scales"),
+    "freeze-topic-head": (
+        *("encoder.backbone", "encoder.projection"),
+        *("heads.sentiment", "logit_scales.sentiment"),
+    ),
+    "freeze-sentiment-head": (
+        *("encoder.backbone", "encoder.projection"),
+        *("heads.topic", "logit_scales.topic"),
+    ),
+    "last-layers": (
+        *("encoder.backbone.encoder.layer.2", "encoder.backbone.encoder.layer.3"),
+        *("encoder.projection", "heads", "logit_scales"),
+    ),
+    "full": ("encoder", "heads", "logit_scales"),
+}
+
+
+def settings(**changes: Any) -> TrainConfig:
+    defaults = {"batch_rows": 16, "held_out_fraction": 0.2, "precision": "float32", "seed": 3}
+    return train_config("recommended", **{**defaults, **changes})
+
+
+def loop_over(
+    data: Path, backbone: Path, config: TrainConfig, **options: Any
+) -> tuple[TrainingLoop, MultiTaskModel]:
+    torch.manual_seed(config.seed)
+    model, tokenizer = build_model(ModelConfig(backbone=str(backbone)))
+    training: dict[str, EncodedTexts] = {}
+    held_out: dict[str, EncodedTexts] = {}
+    for task in model.config.tasks:
+        train, kept = split_held_out(load_split(task, "train", data), 0.2, config.seed)
+        training[task.name] = encode_texts(train, tokenizer, 32)
+        held_out[task.name] = encode_texts(kept, tokenizer, 32)
+    return TrainingLoop(model, tokenizer, training, held_out, config, **options), model
+
+
+def weights(model: MultiTaskModel) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def test_every_scenario_is_tested() -> None:
+    assert set(TRAINS) == set(SCENARIOS)
+
+
+@pytest.mark.parametrize("scenario", TRAINS)
+def test_frozen_parameters_stay_byte_identical(
+    scenario: str, made_data: Path, tiny_backbone: Path
+) -> None:
+    loop, model = loop_over(made_data, tiny_backbone, settings(scenario=scenario))
+    before = weights(model)
+    loop.run()
+    for name, value in weights(model).items():
+        if not name.startswith(TRAINS[scenario] or ("nothing",)):
+            assert torch.equal(value, before[name]), name
+        elif value.ndim == 2 and "token_type" not in name:
+            assert not torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("scenario", TRAINS)
+def test_dropout_is_off_in_frozen_parts_and_on_in_trained_ones(
+    scenario: str, tiny_backbone: Path
+) -> None:
+    model, _ = build_model(ModelConfig(backbone=str(tiny_backbone)))
+    apply_scenario(model, settings(scenario=scenario))
+    set_training_mode(model)
+    layers = transformer_layers(model.encoder.backbone)
+    full = scenario.startswith(("full", "freeze-topic", "freeze-sent"))
+    assert model.encoder.backbone.embeddings.dropout.training is full
+    assert layers[0].output.dropout.training is full
+    assert layers[-1].output.dropout.training is (full or scenario == "last-layers")
+
+
+def test_a_frozen_run_scores_and_changes_nothing(made_data: Path, tiny_backbone: Path) -> None:
+    loop, _ = loop_over(made_data, tiny_backbone, settings(scenario="frozen"))
+    history = loop.run()
+    assert [record["step"] for record in history] == [0]
+    assert set(history[0]["held_out"]) == {"topic", "sentiment"}
+
+
+def test_unknown_scenario_lists_those_there_are(tiny_backbone: Path) -> None:
+    model, _ = build_model(ModelConfig(backbone=str(tiny_backbone)))
+    with pytest.raises(UnknownScenarioError, match="freeze-backbone"):
+        apply_scenario(model, settings(scenario="melt"))
+
+
+def test_more_layers_than_there_are_is_an_error(tiny_backbone: Path) -> None:
+    model, _ = build_model(ModelConfig(backbone=str(tiny_backbone)))
+    with pytest.raises(ModelError, match="has 4 layers, --layers asks for 9"):
+        apply_scenario(model, settings(scenario="last-layers", layers=9))
+
+
+def test_both_tasks_are_in_every_epoch_and_every_row_once(
+    made_data: Path, tiny_backbone: Path
+) -> None:
+    loop, _ = loop_over(made_data, tiny_backbone, settings(epochs=2))
+    for epoch in range(2):
+        seen: dict[str, list[int]] = {"topic": [], "sentiment": []}
+        for task, rows in epoch_batches(loop.training, 16, seed=3, epoch=epoch):
+            seen[task] += rows.tolist()
+        for task, rows_seen in seen.items():
+            assert sorted(rows_seen) == list(range(len(loop.training[task].ids)))
+
+
+def test_training_learns_both_tasks(made_data: Path, tiny_backbone: Path) -> None:
+    config = settings(epochs=8, backbone_learning_rate=1e-3, head_learning_rate=1e-2)
+    loop, _ = loop_over(made_data, tiny_backbone, config)
+    last = loop.run()[-1]["held_out"]
+    assert last["topic"]["accuracy"] > 0.9
+    assert last["sentiment"]["accuracy"] > 0.9
+
+
+def test_a_run_resumed_from_any_checkpoint_ends_as_if_never_stopped(
+    made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    config = settings(epochs=2, checkpoint_steps=3)
+    undisturbed, expected = loop_over(made_data, tiny_backbone, config)
+    history = undisturbed.run()
+
+    class Killed(Exception):
+        pass
+
+    def stop_at(step: Step) -> None:
+        if step.step >= 20:
+            raise Killed
+
+    checkpoints = CheckpointFolder(tmp_path, "run")
+    broken, _ = loop_over(made_data, tiny_backbone, config, checkpoints=checkpoints, report=stop_at)
+    with pytest.raises(Killed):
+        broken.run()
+    state = checkpoints.newest()
+    assert state is not None
+    assert state.step == 18
+    resumed, model = loop_over(made_data, tiny_backbone, config, checkpoints=checkpoints)
+    again = resumed.run()
+    assert again[-1]["held_out"] == history[-1]["held_out"]
+    for name, value in weights(model).items():
+        assert torch.equal(value, dict(expected.named_parameters())[name]), name
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    checkpoints = CheckpointFolder(tmp_path, "run")
+    config = settings(checkpoint_steps=3)
+    loop, _ = loop_over(made_data, tiny_backbone, config, checkpoints=checkpoints)
+    loop.run()
+    older, newer = sorted(tmp_path.glob("*.safetensors"))
+    newer.write_bytes(newer.read_bytes()[:-1] + b"x")
+    state = checkpoints.newest()
+    assert state is not None
+    assert f"{state.step:08d}" in older.name
+
+
+def test_another_runs_checkpoint_is_left_alone(
+    made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    loop, _ = loop_over(
+        made_data, tiny_backbone, settings(), checkpoints=CheckpointFolder(tmp_path, "one")
+    )
+    loop.run()
+    assert CheckpointFolder(tmp_path, "other").newest() is None
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    factors = [linear_schedule(step, 100, 0.1) for step in range(101)]
+    assert factors[0] < 0.1
+    assert max(factors) == factors[10] == 1.0
+    assert factors[100] == 0.0
+    assert linear_schedule(0, 100, 0.0) == 1.0
+
+
+def test_a_whole_run_leaves_a_model_directory(
+    made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    trained = run_training(
+        settings(scenario="freeze-backbone"),
+        ModelConfig(backbone=str(tiny_backbone)),
+        made_data,
+        tmp_path / "m",
+        name="m",
+        command="mtl train --name m",
+    )
+    names = {path.name for path in (tmp_path / "m").iterdir()}
+    assert names >= {"model.safetensors", "config.json", "metrics.json", "history.json", "README.md"}
+    assert trained.metrics["topic"]["rows"] == 60
+    card = (tmp_path / "m/README.md").read_text()
+    assert "mtl train --name m" in card
+    assert "non-commercial" in card
+
+
+# --- data
+
+
+def test_held_out_rows_keep_the_classes_shares(made_data: Path) -> None:
+    data = load_split(TOPIC, "train", made_data)
+    train, held_out = split_held_out(data, 0.25, seed=1)
+    assert not set(map(id, train.texts)) & set(map(id, held_out.texts))
+    assert len(train) + len(held_out) == len(data)
+    assert np.bincount(held_out.labels).tolist() == [10, 10, 10, 10]
+
+
+def test_balancing_gives_every_class_the_smallest_ones_rows(made_data: Path) -> None:
+    data = load_split(TOPIC, "train", made_data)
+    uneven = data.take(np.flatnonzero((data.labels != 2) | (np.arange(len(data)) < 40)))
+    balanced = balance_classes(uneven, seed=1)
+    assert np.bincount(balanced.labels).tolist() == [10, 10, 10, 10]
+
+
+def test_batches_hold_every_row_once_and_like_lengths() -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 1000)
+    batches = list(batches_by_length(lengths, 16, np.random.default_rng(1)))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    padded = sum(len(rows) * lengths[rows].max() for rows in batches)
+    assert padded < 1.1 * lengths.sum()
+
+
+def test_a_missing_split_says_where_it_should_be(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"sst2/validation\.parquet"):
+        load_split(SENTIMENT, "validation", tmp_path)
+
+
+def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "sst2").mkdir()
+    table = pa.table({"sentence": ["a", "b"], "label": [0, 7]})
+    pq.write_table(table, tmp_path / "sst2/train.parquet")
+    with pytest.raises(DataError, match="row 1 has label 7"):
+        load_split(SENTIMENT, "train", tmp_path)
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(SettingsError, match="epochs is 0"):
+        train_config("recommended", epochs=0)
+    with pytest.raises(SettingsError, match="no preset named 'quick'"):
+        train_config("quick")

@@ -22,8 +22,7 @@ history    list   the last 1,000 ended attempts, newest first
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -32,10 +31,11 @@ from typing import Any, cast
 import redis
 from redis.commands.core import Script
 
+from jobs.connection import reachable
 from jobs.lifecycle import ENDED, JobState, allowed_from
 from jobs.settings import Settings
 from jobs.specs import AnySpec, parse_spec
-from mtl_core.errors import JobError, LedgerUnreachableError
+from mtl_core.errors import JobError
 
 JOBS = "mtl:jobs"
 WORKER = "mtl:worker:"
@@ -177,7 +177,8 @@ class Ledger:
         Returns:
             whether it stepped; False also when it is there already.
         """
-        return self._run("transition", job, str(target), reason, *allowed_from(target)) == ""
+        answer = self._run("transition", job, str(target), reason, *allowed_from(target))
+        return bool(answer == "")
 
     def state(self, job: str) -> JobState:
         """The job's state alone.
@@ -332,29 +333,3 @@ class Ledger:
 def key(job: str, part: str) -> str:
     """The Redis key of one part of a job."""
     return f"mtl:{{{job}}}:{part}"
-
-
-@contextmanager
-def reachable(url: str) -> Iterator[None]:
-    """Turn Redis' connection errors into one line that names the address, without a password."""
-    try:
-        yield
-    except redis.AuthenticationError as error:
-        raise LedgerUnreachableError(
-            f"Redis at {without_password(url)} refuses the password; check MTL_REDIS_URL"
-        ) from error
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        raise LedgerUnreachableError(
-            f"Redis at {without_password(url)} does not answer; start it, or check MTL_REDIS_URL"
-        ) from error
-    except ValueError as error:
-        raise LedgerUnreachableError(
-            f"MTL_REDIS_URL is no Redis URL ({without_password(url)}); "
-            "it looks like redis://host:6379/0"
-        ) from error
-
-
-def without_password(url: str) -> str:
-    """A Redis URL fit to be shown."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+import psutil
 import redis
 
 from mtl_core.errors import JobError, LedgerUnreachableError
@@ -60,6 +61,7 @@ class EmbeddedRedis:
         self.socket = self._socket_path()
         self.url = f"unix://{self.socket}?db=0"
         self._users: IO[bytes] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
 
     def _socket_path(self) -> Path:
         path = self.folder.absolute() / "redis.sock"
@@ -109,7 +111,7 @@ class EmbeddedRedis:
     def _start(self) -> None:
         self.socket.unlink(missing_ok=True)
         with (self.folder / "redis.log").open("wb") as output:
-            server = subprocess.Popen(
+            server = self._server = subprocess.Popen(
                 [
                     *(redis_server_binary(), "--port", "0"),
                     *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
@@ -141,24 +143,19 @@ def stop_if_unused(server: EmbeddedRedis) -> None:
             return
         try:
             client = redis.Redis.from_url(server.url, socket_timeout=10)
-            pid = int(client.info("server")["process_id"])
+            pid = int(cast(dict[str, str], client.info("server"))["process_id"])
             client.shutdown(nosave=True)  # the append-only file holds everything
         except (redis.RedisError, OSError):
             return  # it was not running
-        _wait_gone(pid)
+        if server._server is not None and server._server.pid == pid:
+            server._server.wait(STOP_TIMEOUT_S)
+        else:
+            _wait_gone(pid)
 
 
 def _wait_gone(pid: int) -> None:
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while time.monotonic() < deadline:
-        try:
-            os.waitpid(pid, os.WNOHANG)  # reaps it if it is our child
-        except ChildProcessError:
-            pass
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
+    while time.monotonic() < deadline and psutil.pid_exists(pid):
         time.sleep(0.02)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from jobs.ledger import without_password
+from jobs.connection import without_password
 from mtl_core.errors import LedgerUnreachableError
 
 RUN_SHARD = "mtl.run_shard"

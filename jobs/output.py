@@ -48,7 +48,9 @@ def owner(output: Path) -> str | None:
             try:
                 return str(json.loads(path.read_text(encoding="utf-8"))["job"])
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise OutputError(f"{path} cannot be read ({error}); give another folder") from error
+                raise OutputError(
+                    f"{path} cannot be read ({error}); give another folder"
+                ) from error
     return None
 
 

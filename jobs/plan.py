@@ -190,6 +190,4 @@ def describe_schema(schema: pa.Schema) -> list[dict[str, str]]:
 
 def text_column_of(table: pa.Table) -> str:
     """The column to label, as the planner noted it in a staged shard."""
-    return (table.schema.metadata or {})[TEXT_COLUMN_KEY].decode()
-
-
+    return str((table.schema.metadata or {})[TEXT_COLUMN_KEY], "utf-8")

@@ -81,7 +81,8 @@ def parse_spec(text: str) -> AnySpec:
     """
     try:
         raw: dict[str, Any] = json.loads(text)
-        model = {"label": LabelSpec, "train": TrainSpec}[raw["kind"]]
-        return model.model_validate(raw)
+        kinds: dict[str, type[LabelSpec] | type[TrainSpec]]
+        kinds = {"label": LabelSpec, "train": TrainSpec}
+        return kinds[raw["kind"]].model_validate(raw)
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise JobError(f"the job's spec cannot be read by this version: {error}") from error

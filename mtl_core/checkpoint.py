@@ -127,7 +127,9 @@ def load_model(folder: Path) -> LoadedModel:
     missing = [n for n in parameters if n not in tensors and not n.startswith(BACKBONE_PREFIX)]
     unknown = [n for n in tensors if n not in parameters]
     if missing or unknown:
-        raise ModelError(f"{weights} does not fit its config.json: missing {missing}, unknown {unknown}")
+        raise ModelError(
+            f"{weights} does not fit its config.json: missing {missing}, unknown {unknown}"
+        )
     with torch.no_grad():
         for name, value in tensors.items():
             parameters[name].copy_(value)

@@ -79,7 +79,9 @@ def _load(task: Task, split: str, data_dir: Path | None):  # type: ignore[no-unt
         try:
             return str(path), datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
         except Exception as error:  # datasets wraps Arrow's errors in several of its own
-            raise DataError(f"{path}: not a readable Parquet file ({_first_line(error)})") from error
+            raise DataError(
+                f"{path}: not a readable Parquet file ({_first_line(error)})"
+            ) from error
     where = f"{source.hub_name} ({split})"
     try:
         return where, datasets.load_dataset(source.hub_name, source.hub_config, split=split)

@@ -123,9 +123,7 @@ class TorchEngine:
         return Labelled(labels, embeddings, truncated, int(lengths.sum()))
 
 
-def token_batches(
-    lengths: NDArray[np.int64], budget: int
-) -> Iterator[NDArray[np.int64]]:
+def token_batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
     """Cut rows into batches of like length whose padded size stays within a budget.
 
     Args:

@@ -17,6 +17,7 @@ def replace_file(temporary: Path, final: Path) -> None:
     """Flush a finished temporary file to disk and rename it: readers see all of it or none."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
+    temporary.chmod(0o644)  # safetensors writes 0600, which another user's worker could not read
     temporary.replace(final)
 
 

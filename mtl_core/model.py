@@ -110,7 +110,8 @@ class MultiTaskModel(nn.Module):
         if task not in self.heads:
             raise UnknownTaskError(f"no head for task '{task}'; there are: {', '.join(self.heads)}")
         with torch.autocast(device_type=embedding.device.type, enabled=False):
-            return self.heads[task](embedding) * self.logit_scales[task]
+            logits: Tensor = self.heads[task](embedding) * self.logit_scales[task]
+        return logits
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, task: str) -> Tensor:
         """Encode a padded batch once and score it with one task's head.

@@ -32,7 +32,9 @@ ERROR_SCHEMA = pa.schema(
 text file from 1 (null for Parquet); ``text`` is what was there, at most 1,000 characters."""
 
 
-def label_fields(tasks: Sequence[Task], embedding_size: int, embedding: Embedding) -> list[pa.Field]:
+def label_fields(
+    tasks: Sequence[Task], embedding_size: int, embedding: Embedding
+) -> list[pa.Field]:
     """The columns labelling adds behind the user's own, in order."""
     fields = []
     for task in tasks:
@@ -52,7 +54,9 @@ def output_columns(tasks: Sequence[Task]) -> set[str]:
 
 def dictionary_column(classes: np.ndarray, labels: Sequence[str]) -> pa.DictionaryArray:
     """Class indices, int8 [N], as a dictionary column of label names."""
-    return pa.DictionaryArray.from_arrays(pa.array(classes, pa.int8()), pa.array(labels, pa.string()))
+    return pa.DictionaryArray.from_arrays(
+        pa.array(classes, pa.int8()), pa.array(labels, pa.string())
+    )
 
 
 def embedding_column(vectors: np.ndarray, embedding: Embedding) -> pa.FixedSizeListArray:

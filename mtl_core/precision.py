@@ -6,7 +6,7 @@ import torch
 def supports_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 matrix products run in hardware on ``device``."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
         capability = torch.cpu.get_capabilities()
         return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))

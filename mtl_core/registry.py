@@ -1,4 +1,4 @@
-"""Models by name: the user's own in the models folder, and ``default``, which ships with the code."""
+"""Models by name: the user's own in the models folder, and ``default``, which is shipped."""
 
 import json
 import re
@@ -90,4 +90,6 @@ def find_model(name: str, models_dir: Path) -> ModelEntry:
     known = [entry.name for entry in list_models(models_dir)]
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    raise UnknownModelError(f"no model named '{name}'; {hint}there are: {', '.join(known) or 'none'}")
+    raise UnknownModelError(
+        f"no model named '{name}'; {hint}there are: {', '.join(known) or 'none'}"
+    )

@@ -44,9 +44,7 @@ def apply_scenario(model: MultiTaskModel, config: TrainConfig) -> list[str]:
     scenario, backbone = config.scenario, model.encoder.backbone
     known = scenario_help(model.config.tasks)
     if scenario not in known:
-        raise UnknownScenarioError(
-            f"no scenario named '{scenario}'; there are: {', '.join(known)}"
-        )
+        raise UnknownScenarioError(f"no scenario named '{scenario}'; there are: {', '.join(known)}")
     model.requires_grad_(scenario != "frozen")
     if scenario in ("freeze-backbone", "last-layers"):
         backbone.requires_grad_(False)

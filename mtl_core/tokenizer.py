@@ -1,4 +1,4 @@
-"""Texts to token ids with the backbone's own tokenizer (the Rust one), and ids to padded batches."""
+"""Texts to token ids with the backbone's own (Rust) tokenizer, and ids to padded batches."""
 
 from collections.abc import Sequence
 

@@ -110,7 +110,7 @@ def autocast(model: nn.Module, precision: str) -> AbstractContextManager[Any]:
 
 
 class TrainingLoop:
-    """One run over (model, data, settings); :meth:`run` trains, from a checkpoint if there is one."""
+    """One run over (model, data, settings); :meth:`run` resumes if there is a checkpoint."""
 
     def __init__(
         self,
@@ -145,9 +145,7 @@ class TrainingLoop:
         done = self._resume()
         step = 0
         for epoch in range(self.config.epochs):
-            batches = epoch_batches(
-                self.training, self.config.batch_rows, self.config.seed, epoch
-            )
+            batches = epoch_batches(self.training, self.config.batch_rows, self.config.seed, epoch)
             if step + len(batches) <= done:  # finished before the interruption
                 step += len(batches)
                 self._rows += sum(len(rows) for _, rows in batches)
@@ -171,9 +169,7 @@ class TrainingLoop:
             recent.append(loss)
             if step == self.steps or step % 10 == 0:
                 mean_loss = float(np.mean(recent))
-                self.report(
-                    Step(step, self.steps, epoch, self._rows, self.rows_total, mean_loss)
-                )
+                self.report(Step(step, self.steps, epoch, self._rows, self.rows_total, mean_loss))
                 recent.clear()
             # The epoch's last step is saved below, once its record is in the history.
             if step % self.config.checkpoint_steps == 0 and rows is not batches[-1][1]:

@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; workers set their 
 for name in [name for name in os.environ if name.startswith("MTL_") and name != "MTL_TEST_DATA"]:
     del os.environ[name]  # a developer's own settings must not steer the tests
 
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real data sets; tests that need them skip where they are absent."""

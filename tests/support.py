@@ -19,7 +19,10 @@ WORDS = {
         "shares profit market bank merger revenue",
         "software chip planet internet robot telescope",
     ],
-    "sentiment": ["dull awful tedious clumsy boring", "superb charming moving brilliant delightful"],
+    "sentiment": [
+        "dull awful tedious clumsy boring",
+        "superb charming moving brilliant delightful",
+    ],
 }
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from support import Mtl
 
 from jobs.cli import COMMANDS, main
-from support import Mtl
 
 
 def run(*arguments: str | Path) -> Result:

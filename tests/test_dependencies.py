@@ -10,7 +10,11 @@ import pytest
 from support import Mtl
 
 REPOSITORY = Path(__file__).parent.parent
-FORBIDDEN = {"mtl_core": {"jobs", "worker", "celery", "redis", "click"}, "jobs": {"worker"}, "worker": set()}
+FORBIDDEN = {
+    "mtl_core": {"jobs", "worker", "celery", "redis", "click"},
+    "jobs": {"worker"},
+    "worker": set(),
+}
 
 
 def imported_roots(file: Path) -> set[str]:
@@ -30,10 +34,13 @@ def test_dependencies_point_one_way(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["jobs.cli.label", "jobs.cli.train", "jobs.cli.status", "jobs.cli.models", "worker.app"]
+    "module",
+    ["jobs.cli.label", "jobs.cli.train", "jobs.cli.status", "jobs.cli.models", "worker.app"],
 )
 def test_commands_and_the_workers_parent_load_no_torch(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    code = (
+        f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -10,9 +10,9 @@ import torch
 
 from mtl_core.checkpoint import load_model
 from mtl_core.engine import TorchEngine, token_batches
+from mtl_core.errors import UnknownModelError
 from mtl_core.parquet import dictionary_column, embedding_column, write_table
 from mtl_core.registry import SHIPPED_MODELS, find_model, list_models
-from mtl_core.errors import UnknownModelError
 
 TEXTS = [
     "The central bank raised interest rates again on Thursday to slow inflation.",

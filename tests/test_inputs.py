@@ -56,7 +56,9 @@ def test_every_text_format_is_read_also_compressed(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_parquet_is_read_with_its_types(suffix: str, tmp_path: Path) -> None:
-    table = pa.table({"text": ["first", "second"], "tags": [["x"], []], "n": pa.array([7, None], "int16")})
+    table = pa.table(
+        {"text": ["first", "second"], "tags": [["x"], []], "n": pa.array([7, None], "int16")}
+    )
     pq.write_table(table, tmp_path / "a.parquet")
     path = tmp_path / f"a.parquet{suffix}"
     written(path, (tmp_path / "a.parquet").read_bytes())
@@ -81,8 +83,13 @@ def test_jsonl_columns_get_a_type_that_holds_all_their_values(tmp_path: Path) ->
     source = opened(path)
     types = {field.name: str(field.type) for field in source.fields}
     assert types == {
-        **{"text": "string", "whole": "int64", "real": "double", "mixed": "string"},
-        **{"nested": "string", "flag": "bool", "late": "string"},
+        "text": "string",
+        "whole": "int64",
+        "real": "double",
+        "mixed": "string",
+        "nested": "string",
+        "flag": "bool",
+        "late": "string",
     }
     good, _ = rows_of(source)
     assert good[0]["nested"] == '{"k": [1]}'

@@ -311,5 +311,3 @@ def test_a_training_worker_killed_midway_resumes_from_its_checkpoint(
     wait_until(lambda: state_of(mtl, job, workers.url) == "done", 10, "the job is done")
     history = json.loads((own_state / "models/tiny/history.json").read_text())
     assert [record["epoch"] for record in history] == list(range(1, 41))
-
-

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from jobs.ledger import Ledger, without_password
+from jobs.connection import without_password
+from jobs.ledger import Ledger
 from jobs.lifecycle import ENDED, TRANSITIONS, JobState
 from jobs.settings import Settings
 from jobs.specs import TrainSpec, job_id, parse_spec

@@ -39,7 +39,9 @@ def test_each_task_has_its_own_head(built: tuple[MultiTaskModel, Tokenizer]) -> 
     assert model(*batch, task="sentiment").shape == (1, 2)
 
 
-def test_unknown_task_is_named_with_those_there_are(built: tuple[MultiTaskModel, Tokenizer]) -> None:
+def test_unknown_task_is_named_with_those_there_are(
+    built: tuple[MultiTaskModel, Tokenizer],
+) -> None:
     model, tokenizer = built
     with pytest.raises(UnknownTaskError, match=r"no head for task 'mood'.*topic, sentiment"):
         model(*tokenizer.pad(tokenizer(["x"])), task="mood")

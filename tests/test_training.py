@@ -211,7 +211,13 @@ def test_a_whole_run_leaves_a_model_directory(
         command="mtl train --name m",
     )
     names = {path.name for path in (tmp_path / "m").iterdir()}
-    assert names >= {"model.safetensors", "config.json", "metrics.json", "history.json", "README.md"}
+    assert names >= {
+        "model.safetensors",
+        "config.json",
+        "metrics.json",
+        "history.json",
+        "README.md",
+    }
     assert trained.metrics["topic"]["rows"] == 60
     card = (tmp_path / "m/README.md").read_text()
     assert "mtl train --name m" in card

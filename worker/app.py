@@ -106,9 +106,7 @@ def _work(
     if isinstance(spec, LabelSpec):
         from worker.label import label_shard
 
-        return label_shard(
-            job, spec, shard, attempt, definition, worker_name(), heartbeat.progress
-        )
+        return label_shard(job, spec, shard, attempt, definition, worker_name(), heartbeat.progress)
     assert isinstance(spec, TrainSpec)
     from worker.train import train_model
 

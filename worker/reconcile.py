@@ -80,5 +80,3 @@ def reconcile(ledger: Ledger, publisher: Publisher) -> None:
 def queue_is_empty(ledger: Ledger, queue: str) -> bool:
     """Whether no message waits: only then can a pending shard's message have been lost."""
     return not ledger.redis.llen(queue)
-
-

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from jobs.ledger import Ledger, reachable
+from jobs.connection import reachable
+from jobs.ledger import Ledger
 from jobs.settings import Settings, settings
 from mtl_core.errors import SettingsError
 

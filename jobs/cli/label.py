@@ -1,6 +1,5 @@
 """``mtl label``."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -140,15 +139,18 @@ def _print_result(job: LabelJob, as_json: bool) -> None:
     rows = manifest["rows"]
     click.echo(
         f"{rows['labelled']:,} of {rows['total']:,} rows labelled, {rows['errors']:,} in errors, "
-        f"{rows['truncated']:,} truncated; {len(manifest['parts'])} parts, "
+        f"{rows['truncated']:,} truncated; {_count(len(manifest['parts']), 'part')}, "
         f"{manifest['seconds']:,.1f} s"
     )
     click.echo(f"output: {job.output}")
     pattern = f"{job.output}/*.parquet"
-    query = f"FROM '{pattern}' LIMIT 10"
-    click.echo(f"read:   duckdb -c {shlex.quote(query)}")
+    click.echo(f"read:   duckdb -c \"FROM '{pattern}' LIMIT 10\"")
     if rows["errors"]:
         click.echo(f"errors: {job.output}/errors ({_reasons(job.output, manifest)})")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _reasons(output: Path, manifest: dict[str, Any]) -> str:
@@ -159,7 +161,9 @@ def _reasons(output: Path, manifest: dict[str, Any]) -> str:
     where: dict[str, str] = {}
     for entry in manifest["errors"]:
         table = pq.read_table(output / entry["file"], columns=["file", "row", "reason"])
-        for file, row, reason in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        for file, row, reason in zip(
+            *(column.to_pylist() for column in table.columns), strict=True
+        ):
             counts[reason] = counts.get(reason, 0) + 1
             where.setdefault(reason, f"{Path(file).name}:{row}" if file else "")
     top = sorted(counts, key=lambda reason: -counts[reason])[:3]

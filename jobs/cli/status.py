@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.cli.common import backend, json_option, print_json
-from jobs.ledger import Ledger, Snapshot, reachable
+from jobs.connection import reachable
+from jobs.ledger import Ledger, Snapshot
 
 WATCH_S = 1.0
 

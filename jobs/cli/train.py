@@ -1,6 +1,7 @@
 """``mtl train``."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -83,8 +84,10 @@ def train(
         "seed": seed,
         "max_rows_per_task": max_rows_per_task,
     }
-    changes = {key: value for key, value in given.items() if value is not None}
-    train_config(preset, scenario=scenario, **changes)  # checks the values
+    changes: dict[str, int | float | str | bool | None] = {
+        key: value for key, value in given.items() if value is not None
+    }
+    train_config(preset, scenario=scenario, **given)  # checks the values
     data_dir = Path(data).expanduser().absolute() if data else settings().data_dir
     check_data(data_dir)
     spec = TrainSpec(
@@ -121,7 +124,7 @@ def _command(
     scenario: str,
     name: str,
     preset: str,
-    changes: dict[str, int],
+    changes: Mapping[str, object],
     backbone: str,
     local: bool,
 ) -> str:
@@ -153,7 +156,9 @@ def _print_result(spec: TrainSpec, as_json: bool) -> None:
     entry = ModelEntry(spec.name, Path(spec.output), shipped=False)
     metrics = entry.metrics()
     if as_json:
-        print_json({"id": job_id(spec), "model": spec.name, "path": spec.output, "metrics": metrics})
+        print_json(
+            {"id": job_id(spec), "model": spec.name, "path": spec.output, "metrics": metrics}
+        )
         return
     click.echo(f"model '{spec.name}': {spec.output}")
     for task, figures in metrics.items():

@@ -1,6 +1,5 @@
 """Watching a job until it ends: a progress bar on a terminal, plain lines elsewhere."""
 
-
 import time
 from collections import deque
 
@@ -87,9 +86,7 @@ class JobProgress:
 
     def _what(self, snapshot: Snapshot) -> str:
         return " ".join(
-            str(part)
-            for part in (snapshot.state, snapshot.note.get("stage"))
-            if part is not None
+            str(part) for part in (snapshot.state, snapshot.note.get("stage")) if part is not None
         )
 
     def _counts(self, snapshot: Snapshot) -> str:
@@ -144,5 +141,3 @@ def watch(backend: Backend, progress: JobProgress) -> Snapshot:
 def _say_lost(progress: JobProgress, error: redis.RedisError) -> float:
     progress.say(f"Redis does not answer ({error}); waiting for it")
     return time.monotonic()
-
-

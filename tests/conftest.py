@@ -16,7 +16,6 @@ SHARED_DATA = Path(os.environ.get("MTL_TEST_DATA", REPOSITORY.parent / "shared" 
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; workers set their own number
 for name in [name for name in os.environ if name.startswith("MTL_") and name != "MTL_TEST_DATA"]:
     del os.environ[name]  # a developer's own settings must not steer the tests
 
@@ -27,6 +26,14 @@ def shared_data() -> Path:
     if not (SHARED_DATA / "ag_news" / "test.parquet").is_file():
         pytest.skip(f"needs the real data sets in {SHARED_DATA} (or MTL_TEST_DATA)")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny models are slower on several threads; real processes choose their own number."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -49,15 +49,15 @@ class Workers:
 
     def start(self, **environment: str) -> subprocess.Popen[bytes]:
         """Start one worker in a session of its own."""
-        log = (self.folder / f"worker-{len(self.running)}.log").open("wb")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "worker"],
-            env={**os.environ, **self.environment, "MTL_REDIS_URL": self.url, **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with (self.folder / f"worker-{len(self.running)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "worker"],
+                env={**os.environ, **self.environment, "MTL_REDIS_URL": self.url, **environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         self.running.append(process)
         return process
 

@@ -22,11 +22,25 @@ def main(output: str) -> None:
             f"{row['topic']} {row['topic_score']:.2f}",
             f"{row['sentiment']} {row['sentiment_score']:.2f}",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    print(agreement(output))
     print(f"""The Parquet is in {output}/. Read it with any of:
   .venv/bin/python -c "import pyarrow.parquet as pq; print(pq.read_table('{output}'))"
   duckdb -c "SELECT topic, count(*) FROM '{output}/*.parquet' GROUP BY topic"
   pandas.read_parquet("{output}")""")
+
+
+def agreement(output: str) -> str:
+    """How many rows the model labels as their author did (column ``expected``)."""
+    columns = ["kind", "expected", "topic", "sentiment"]
+    rows = ds.dataset(output).to_table(columns=columns).to_pylist()
+    counts = []
+    for kind, task in (("headline", "topic"), ("review", "sentiment")):
+        of_kind = [row for row in rows if row["kind"] == kind]
+        right = sum(row[task] == row["expected"] for row in of_kind)
+        counts.append(f"{task} of {right} of {len(of_kind)} {kind}s")
+    return "As their author meant it: " + ", ".join(counts) + "."
 
 
 if __name__ == "__main__":

@@ -43,9 +43,8 @@ def finalise(ledger: Ledger, job: str, token: str) -> bool:
         return False
     try:
         snapshot = ledger.snapshot(job)
-        settled = snapshot.shards.done + snapshot.shards.failed == snapshot.shards.total
-        ready = snapshot.planned and settled
-        if snapshot.state not in (JobState.RUNNING, JobState.FINALISING) or not ready:
+        runs = snapshot.state in (JobState.RUNNING, JobState.FINALISING)
+        if not runs or not snapshot.settled:
             return False
         ledger.transition(job, JobState.FINALISING)
         spec = ledger.spec(job)

@@ -88,6 +88,11 @@ class Snapshot:
         """Whether nothing more will happen by itself."""
         return self.state in ENDED
 
+    @property
+    def settled(self) -> bool:
+        """Whether every shard of a wholly planned job is done or set aside."""
+        return self.planned and self.shards.done + self.shards.failed == self.shards.total
+
     def as_json(self) -> dict[str, Any]:
         """The public JSON of ``mtl status --json``."""
         return {

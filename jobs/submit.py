@@ -19,6 +19,7 @@ from mtl_core.registry import find_model
 from mtl_core.tasks import Task
 
 TRAIN_SHARD = "run"
+PLANNABLE = (JobState.QUEUED, JobState.PLANNING)
 
 
 @dataclass(frozen=True)
@@ -80,28 +81,40 @@ def prepare_label(
     return LabelJob(job_id(spec), spec, source)
 
 
-def submit_label(
-    ledger: Ledger, publisher: Publisher, job: LabelJob, planned: Callable[[], None]
-) -> bool:
-    """Queue a label job: take the output folder, plan, hint workers.
+def open_label(ledger: Ledger, job: LabelJob) -> bool:
+    """Take the output folder and put the job into the ledger, not yet planned.
 
     A job that is there already is joined; one that ended without its output being whole (failed,
-    partly labelled, or its folder deleted) is opened again.
+    cancelled, or its folder deleted) is opened again.
+
+    Returns:
+        whether the job is new.
+    Raises:
+        OutputError: the output folder cannot be used.
+    """
+    take_folder(job.output, job.id)
+    new = ledger.create(job.id, job.spec)
+    if not new:
+        _open_again(ledger, job)
+    return new
+
+
+def plan_label(
+    ledger: Ledger, publisher: Publisher, job: LabelJob, planned: Callable[[], None]
+) -> bool:
+    """Plan an opened job, unless another process is at it or has done it.
+
+    Call again while the job is still queued or planning: the other process may have died.
 
     Args:
         planned: called while planning goes on, for showing progress.
     Returns:
-        whether this call planned it; False when another process is at it or has done it.
+        whether this call planned it.
     Raises:
-        OutputError: the output folder cannot be used.
         InputError: the input holds no rows, or is damaged.
     """
-    take_folder(job.output, job.id)
-    if not ledger.create(job.id, job.spec):
-        _open_again(ledger, job)
     token, lock = uuid.uuid4().hex, f"mtl:{{{job.id}}}:planner"
-    state = ledger.state(job.id)
-    if state not in (JobState.QUEUED, JobState.PLANNING) or not ledger.lock(
+    if ledger.state(job.id) not in PLANNABLE or not ledger.lock(
         lock, token, ledger.settings.lease_s
     ):
         return False
@@ -120,8 +133,8 @@ def submit_label(
     finally:
         ledger.unlock(lock, token)
     ledger.transition(job.id, JobState.RUNNING)
-    if ledger.snapshot(job.id).shards.total == 0:
-        publisher.finalise("label", job.id)  # every row was bad: there is no last shard to do it
+    if ledger.snapshot(job.id).settled:
+        publisher.finalise("label", job.id)  # there is no later shard that would do it
     return True
 
 

@@ -11,7 +11,7 @@ from jobs.lifecycle import JobState
 from jobs.messages import Publisher
 from jobs.output import read_manifest
 from jobs.settings import settings
-from jobs.submit import LabelJob, prepare_label, submit_label
+from jobs.submit import LabelJob, open_label, plan_label, prepare_label
 from mtl_core.errors import JobError
 from mtl_core.parquet import Embedding
 from mtl_core.registry import DEFAULT_MODEL
@@ -100,16 +100,21 @@ def _run(job: LabelJob, *, detach: bool, quiet: bool, as_json: bool) -> None:
         def planned() -> None:
             progress.show(where.ledger.snapshot(job.id))
 
-        if not submit_label(where.ledger, publisher, job, planned):
-            progress.say(f"{job.id} has been submitted before; joining it")
-        publisher.close()
-        if detach:
-            return
+        def plan_if_nobody_does() -> bool:
+            return plan_label(where.ledger, publisher, job, planned)
+
         try:
-            snapshot = watch(where, progress)
+            if not open_label(where.ledger, job):
+                progress.say(f"{job.id} has been submitted before; joining it")
+            plan_if_nobody_does()
+            snapshot = watch(where, progress, plan_if_nobody_does, until_planned=detach)
         except KeyboardInterrupt:
             _say_stopped(progress, embedded=where.embedded)
             raise
+        finally:
+            publisher.close()
+    if detach:
+        return
     if snapshot.state in (JobState.DONE, JobState.PARTIAL):
         if snapshot.state is JobState.PARTIAL:
             _print_result(job, as_json)

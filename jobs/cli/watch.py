@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 import redis
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.progress import (
 
 from jobs.cli.common import Backend
 from jobs.ledger import Snapshot
+from jobs.submit import PLANNABLE
 from mtl_core.errors import LedgerUnreachableError
 
 POLL_S = 0.25
@@ -111,9 +113,18 @@ class JobProgress:
         return text
 
 
-def watch(backend: Backend, progress: JobProgress) -> Snapshot:
+def watch(
+    backend: Backend,
+    progress: JobProgress,
+    plan: Callable[[], bool] = lambda: False,
+    *,
+    until_planned: bool = False,
+) -> Snapshot:
     """Wait until the job has ended.
 
+    Args:
+        plan: called while the job is not planned: the process that planned it may have died.
+        until_planned: return as soon as it is planned.
     Raises:
         LedgerUnreachableError: the embedded Redis has gone. A shared one is waited for.
     """
@@ -132,8 +143,10 @@ def watch(backend: Backend, progress: JobProgress) -> Snapshot:
                 ) from error
         else:
             progress.show(snapshot)
-            if snapshot.ended:
+            if snapshot.ended or (until_planned and snapshot.state not in PLANNABLE):
                 return snapshot
+            if snapshot.state in PLANNABLE:
+                plan()
             backend.keep_running()
         time.sleep(POLL_S)
 

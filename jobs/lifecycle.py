@@ -4,9 +4,10 @@
 
     queued ─► planning ─► running ─► finalising ─► done | partial
        │          │          │            │
-       └──────────┴────┬─────┴────────────┴─► failed
-                       └─► cancelling ─► cancelled
-    failed | cancelled | partial ─► queued        (submitted again)
+       ├──────────┴──────────┼────────────┼─► failed       nothing more can be done
+       │                     └────────────┴─► paused       something must be mended first
+       └─► cancelling ─► cancelled                         also from planning, running, paused
+    partial | failed | paused | cancelled ─► queued        `mtl retry`, or submitted again
 """
 
 from enum import StrEnum
@@ -24,15 +25,17 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
 
 
 S = JobState
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     S.QUEUED: frozenset({S.PLANNING, S.RUNNING, S.FAILED, S.CANCELLING}),
-    S.PLANNING: frozenset({S.RUNNING, S.FAILED, S.CANCELLING}),
-    S.RUNNING: frozenset({S.FINALISING, S.FAILED, S.CANCELLING}),
-    S.FINALISING: frozenset({S.DONE, S.PARTIAL, S.FAILED}),
+    S.PLANNING: frozenset({S.RUNNING, S.FAILED, S.CANCELLING, S.PAUSED}),
+    S.RUNNING: frozenset({S.FINALISING, S.FAILED, S.CANCELLING, S.PAUSED}),
+    S.FINALISING: frozenset({S.DONE, S.PARTIAL, S.FAILED, S.PAUSED}),
+    S.PAUSED: frozenset({S.QUEUED, S.CANCELLING}),
     S.CANCELLING: frozenset({S.CANCELLED}),
     S.DONE: frozenset(),
     S.PARTIAL: frozenset({S.QUEUED}),
@@ -41,6 +44,10 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 
 ENDED = frozenset({S.DONE, S.PARTIAL, S.FAILED, S.CANCELLED})
+"""Nothing more will happen by itself, and nothing waits."""
+
+RESTING = ENDED | {S.PAUSED}
+"""Nothing more will happen until somebody acts."""
 
 
 def allowed_from(target: JobState) -> list[JobState]:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, cast
@@ -202,11 +202,13 @@ class EmbeddedWorker:
         process = self._process
         if process is None:
             return
-        process.send_signal(signal.SIGTERM)  # it gives its shard back and leaves
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+        if kind is not None:
+            process.send_signal(signal.SIGTERM)  # it gives its shard back and leaves
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_TIMEOUT_S)
+        # After a job's end it holds nothing, and a graceful stop would take Celery three seconds.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
         if kind is None or kind in (KeyboardInterrupt, SystemExit):
             self.log.unlink(missing_ok=True)

@@ -4,6 +4,8 @@ Texts are tokenised, sorted by length and packed into batches by a budget of tok
 counted), so that a batch costs the same whether it holds many short texts or few long ones.
 """
 
+import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from mtl_core.tasks import Task
 # (caches); a GPU wants enough rows to fill it.
 CPU_BATCH_TOKENS = 4096
 CUDA_BATCH_TOKENS = 65536
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Labelled:
     """Whether the text had more tokens than the model reads, bool [N]."""
     tokens: int
     """Tokens encoded, special tokens included, padding not."""
+    too_large: tuple[int, ...] = ()
+    """Texts for which memory did not suffice even alone; what stands for them means nothing."""
 
 
 class Engine(Protocol):
@@ -103,24 +109,69 @@ class TorchEngine:
         embeddings = np.empty((len(ids), self.config.embedding_size), dtype=np.float32)
         classes = {task.name: np.empty(len(ids), dtype=np.int8) for task in self.config.tasks}
         scores = {task.name: np.empty(len(ids), dtype=np.float32) for task in self.config.tasks}
+        too_large: list[int] = []
         done = 0
-        with torch.inference_mode():
-            for rows in token_batches(lengths, self.batch_tokens):
-                input_ids, mask = self._tokenizer.pad([ids[row] for row in rows])
-                embedding, logits = self._model.forward_all(
-                    input_ids.to(self.device), mask.to(self.device)
-                )
-                embeddings[rows] = embedding.cpu().numpy()
-                for task, values in logits.items():
+        waiting = deque(token_batches(lengths, self.batch_tokens))
+        while waiting:
+            rows = waiting.popleft()
+            try:
+                batch_embeddings, batch_logits = self._forward([ids[row] for row in rows])
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(rows) == 1:
+                    too_large.append(int(rows[0]))
+                else:
+                    waiting = self._smaller_batches(rows, waiting, lengths)
+                    continue
+            else:
+                embeddings[rows] = batch_embeddings
+                for task, values in batch_logits.items():
                     best = torch.softmax(values, dim=-1).max(dim=-1)
-                    classes[task][rows] = best.indices.cpu().numpy()
-                    scores[task][rows] = best.values.cpu().numpy()
-                done += len(rows)
-                progress(done)
+                    classes[task][rows] = best.indices.numpy()
+                    scores[task][rows] = best.values.numpy()
+            done += len(rows)
+            progress(done)
         labels = tuple(
             TaskLabels(task, classes[task.name], scores[task.name]) for task in self.config.tasks
         )
-        return Labelled(labels, embeddings, truncated, int(lengths.sum()))
+        return Labelled(labels, embeddings, truncated, int(lengths.sum()), tuple(too_large))
+
+    def _forward(self, ids: list[list[int]]) -> tuple[NDArray[np.float32], dict[str, torch.Tensor]]:
+        """One batch: embeddings, float32 [B, E], and logits by task, float32 [B, C], on the CPU."""
+        input_ids, mask = self._tokenizer.pad(ids)
+        with torch.inference_mode():
+            embedding, logits = self._model.forward_all(
+                input_ids.to(self.device), mask.to(self.device)
+            )
+            return embedding.cpu().numpy(), {task: v.cpu() for task, v in logits.items()}
+
+    def _smaller_batches(
+        self,
+        rows: NDArray[np.int64],
+        waiting: deque[NDArray[np.int64]],
+        lengths: NDArray[np.int64],
+    ) -> deque[NDArray[np.int64]]:
+        """After running out of memory: half the budget, for these rows and all that follow."""
+        padded = len(rows) * int(lengths[rows].max())
+        self.batch_tokens = max(1, min(self.batch_tokens, padded) // 2)
+        log.warning("out of memory: batches of %d tokens from now on", self.batch_tokens)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        remaining = np.concatenate([rows, *waiting])
+        return deque(remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory did not suffice, on a GPU or on the CPU.
+
+    torch has a type for the GPU's only; its CPU allocator raises RuntimeError with a text, and
+    oneDNN one of its own.
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in ("can't allocate memory", "bad_alloc", "out of memory"))
 
 
 def token_batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:

@@ -103,6 +103,8 @@ def running_mtl(*arguments: str | Path, **environment: str) -> Iterator[subproce
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell starts background commands with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         yield process

@@ -16,92 +16,83 @@ import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.output import ERRORS, MANIFEST, SUCCESS, WORK, staged_path
-from jobs.plan import describe_schema, text_column_of
-from jobs.readers import SAMPLE_CHARS
+from jobs.output import ERRORS, INPUT_ERRORS, MANIFEST, SUCCESS, WORK, error_name
+from jobs.presence import Lock
+from jobs.roots import check_inside
 from jobs.specs import LabelSpec
+from jobs.staging import describe_schema, error_rows, read_shard
 from mtl_core.errors import JobError
 from mtl_core.files import file_sha256, write_json, write_text
-from mtl_core.parquet import ERROR_SCHEMA, ROW_ID, label_fields, write_table
+from mtl_core.parquet import ROW_ID, label_fields, write_table
 from mtl_core.tasks import Task
 
-FINALISER_LOCK_S = 600.0
 
-
-def finalise(ledger: Ledger, job: str, token: str) -> bool:
+def finalise(ledger: Ledger, job: str) -> bool:
     """Finish a job whose shards are all done or set aside.
 
-    Args:
-        token: names this caller for the finaliser's lock.
     Returns:
-        whether this call finished it; False when another does, or there is nothing to do.
+        whether this call finished it; False when another is at it, or there is nothing to do.
     Raises:
         JobError: a completed part has gone from the output folder; the job is then ``failed``.
+        OSError: the output cannot be written; the job is still ``finalising``.
     """
-    lock = f"mtl:{{{job}}}:finaliser"
-    if not ledger.lock(lock, token, FINALISER_LOCK_S):
-        return False
-    try:
+    with Lock(ledger.redis, f"mtl:{{{job}}}:finaliser").held(ledger.settings.lease_s) as alone:
         snapshot = ledger.snapshot(job)
         runs = snapshot.state in (JobState.RUNNING, JobState.FINALISING)
-        if not runs or not snapshot.settled:
+        if not (alone and runs and snapshot.settled):
             return False
         ledger.transition(job, JobState.FINALISING)
         spec = ledger.spec(job)
+        reason = "; ".join(sorted(set(ledger.poisoned(job).values()))[:3])
         if isinstance(spec, LabelSpec):
-            _write_output(ledger, job, spec)
-        reason = "; ".join(sorted(set(ledger.poisoned(job).values())))
-        if spec.kind == "train" and reason:
-            ledger.transition(job, JobState.FAILED, reason)
-        else:
-            ledger.transition(job, JobState.PARTIAL if reason else JobState.DONE, reason)
-        return True
-    except JobError as error:
-        ledger.transition(job, JobState.FAILED, str(error))
-        raise
-    finally:
-        ledger.unlock(lock, token)
+            try:
+                _write_output(ledger, job, spec)
+            except JobError as error:
+                ledger.transition(job, JobState.FAILED, str(error))
+                raise
+        elif reason:
+            return ledger.transition(job, JobState.FAILED, reason)
+        return ledger.transition(job, JobState.PARTIAL if reason else JobState.DONE, reason)
 
 
 def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
-    output = Path(spec.output)
-    if (output / SUCCESS).exists() and not (output / WORK).exists():
-        return  # finished by another whose word did not reach the ledger
+    output = check_inside(spec.output, ledger.settings)
     results = ledger.results(job)
     missing = sorted(r["part"] for r in results.values() if not (output / r["part"]).is_file())
     if missing:
         raise JobError(f"{output / missing[0]} has gone ({len(missing)} of {len(results)} parts)")
-    _write_poisoned(ledger, job, output)
-    winners = {result["part"] for result in results.values()}
-    for path in (*output.glob("part-*.parquet"), *output.glob(".part-*.tmp")):
-        if path.name not in winners:
-            path.unlink(missing_ok=True)
+    set_aside = _write_set_aside(ledger, job, output)
+    _remove_all_but(output, results, set_aside)
     if not results:
         _write_empty_part(output, spec)
     write_json(output / MANIFEST, _manifest(ledger, job, spec, results))
     write_text(output / SUCCESS, "")
-    shutil.rmtree(output / WORK, ignore_errors=True)
+    if not set_aside:
+        shutil.rmtree(output / WORK, ignore_errors=True)  # else `mtl retry` still needs it
 
 
-def _write_poisoned(ledger: Ledger, job: str, output: Path) -> None:
-    """Rows of shards that were set aside go to ``errors/`` with the reason."""
-    shards = ledger.shards(job)
+def _remove_all_but(output: Path, results: dict[str, dict[str, Any]], set_aside: set[str]) -> None:
+    """Parts and errors of attempts that did not win, and what killed writers left."""
+    winners = {result["part"] for result in results.values()} | set_aside | {INPUT_ERRORS}
+    winners |= {result["errors"] for result in results.values() if result.get("errors")}
+    errors = output / ERRORS
+    for path in (
+        *(*output.glob("part-*.parquet"), *output.glob(".*.tmp")),
+        *(*errors.glob("*.parquet"), *errors.glob(".*.tmp")),
+    ):
+        if path.name not in winners:
+            path.unlink(missing_ok=True)
+
+
+def _write_set_aside(ledger: Ledger, job: str, output: Path) -> set[str]:
+    """Rows of shards that were set aside go to ``errors/``; returns the names of those files."""
+    shards, written = ledger.shards(job), set()
     for shard, reason in ledger.poisoned(job).items():
-        staged = pq.read_table(staged_path(output, shards[shard]["file"]))
-        rows, nulls = len(staged), pa.nulls(len(staged), pa.int64())
-        texts = [str(text)[:SAMPLE_CHARS] for text in staged[text_column_of(staged)].to_pylist()]
-        table = pa.table(
-            [
-                staged[ROW_ID],
-                pa.nulls(rows, pa.string()),
-                nulls,
-                nulls,
-                pa.array([reason] * rows, pa.string()),
-                pa.array(texts, pa.string()),
-            ],
-            schema=ERROR_SCHEMA,
-        )
-        write_table(output / ERRORS / f"_rows-shard-{shard}.parquet", table)
+        name = error_name(shard, "all")
+        rows = read_shard(output, shards[shard])
+        write_table(output / ERRORS / name, error_rows(rows, [reason] * len(rows)))
+        written.add(name)
+    return written
 
 
 def _write_empty_part(output: Path, spec: LabelSpec) -> None:
@@ -117,7 +108,7 @@ def _manifest(
 ) -> dict[str, Any]:
     output = Path(spec.output)
     snapshot = ledger.snapshot(job)
-    parts = [{"shard": shard, **results[shard]} for shard in sorted(results)]
+    parts = [{"shard": shard, **results[shard]} for shard in sorted(results, key=shard_order)]
     first = next(iter(sorted(output.glob("part-*.parquet"))))
     engines = sorted({(p["engine"], p["precision"]) for p in parts})
     return {
@@ -163,6 +154,11 @@ def _manifest(
             **{name: version(name) for name in ("mtl-batch", "pyarrow", "torch", "transformers")},
         },
     }
+
+
+def shard_order(shard: str) -> tuple[int, ...]:
+    """A key that sorts shards and their pieces (``7.2`` is one of shard 7) by their rows."""
+    return tuple(int(number) for number in shard.split("."))
 
 
 def _iso(seconds: float) -> str:

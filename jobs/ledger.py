@@ -8,7 +8,7 @@ Keys of one job, all behind ``mtl:{<id>}:`` (one cluster slot):
 
 ========== ====== ==========================================================
 job        hash   kind, spec, state, reason, times, row counts, ``planned``
-shards     hash   shard -> its definition (JSON: ``file``, ``rows``)
+shards     hash   shard -> its definition (JSON: ``file``, ``rows``, ``offset``)
 pending    zset   shards nobody holds, by the time of their last message
 leases     zset   shards somebody holds, by the time the lease ends
 holders    hash   shard -> token, worker, attempt, start, progress
@@ -17,102 +17,52 @@ strikes    hash   shard -> attempts that failed
 done       hash   shard -> result of the attempt that completed
 poison     hash   shard -> why it was set aside
 history    list   the last 1,000 ended attempts, newest first
+split      set    shards that were split into pieces
 ========== ====== ==========================================================
 """
 
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from typing import Any, cast
 
 import redis
+from redis.backoff import ExponentialBackoff
 from redis.commands.core import Script
+from redis.retry import Retry
 
 from jobs.connection import reachable
 from jobs.lifecycle import ENDED, JobState, allowed_from
 from jobs.settings import Settings
+from jobs.snapshot import Claim, Counts, Snapshot
 from jobs.specs import AnySpec, parse_spec
 from mtl_core.errors import JobError
 
 JOBS = "mtl:jobs"
-WORKER = "mtl:worker:"
-RECONCILER = "mtl:reconciler"
+PASSING_ERRORS = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.BusyLoadingError,
+    redis.OutOfMemoryError,
+)
 PARTS = (
     *("job", "shards", "pending", "leases", "holders"),
-    *("attempts", "strikes", "done", "poison", "history"),
+    *("attempts", "strikes", "done", "poison", "history", "split"),
 )
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The ledger's answer to a claim."""
-
-    answer: str
-    """LEASED, BUSY, DONE, POISON, CLOSED (the job runs no more) or GONE (no such shard)."""
-    attempt: int = 0
-    shard: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Total, done and failed of rows or shards."""
-
-    total: int
-    done: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A job as it stands now."""
-
-    id: str
-    kind: str
-    state: JobState
-    reason: str
-    rows: Counts
-    shards: Counts
-    planned: bool
-    created_s: float
-    changed_s: float
-    workers: tuple[str, ...]
-    """Workers that hold a shard of it."""
-    note: Mapping[str, Any]
-    """What a train job last told of itself: stage, step, loss."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen by itself."""
-        return self.state in ENDED
-
-    @property
-    def settled(self) -> bool:
-        """Whether every shard of a wholly planned job is done or set aside."""
-        return self.planned and self.shards.done + self.shards.failed == self.shards.total
-
-    def as_json(self) -> dict[str, Any]:
-        """The public JSON of ``mtl status --json``."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "state": str(self.state),
-            "reason": self.reason,
-            "rows": self.rows.__dict__,
-            "shards": self.shards.__dict__,
-            "workers": list(self.workers),
-            "created": self.created_s,
-            "changed": self.changed_s,
-            **({"note": dict(self.note)} if self.note else {}),
-        }
 
 
 class Ledger:
     """Reads and changes jobs; one a process, safe to use from several threads."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, patience: int = 3) -> None:
+        """Make a client; connects at the first call.
+
+        Args:
+            patience: tries again this often, a second apart at most, while Redis is gone, loading
+                or full. Every script may be run twice: it answers the second time as the first.
+        """
         self.url, self.settings = url, settings
         self.redis: redis.Redis = redis.Redis.from_url(
             url,
@@ -120,6 +70,8 @@ class Ledger:
             socket_timeout=10,
             socket_connect_timeout=5,
             health_check_interval=30,
+            retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), patience),
+            retry_on_error=list(PASSING_ERRORS),
         )
         self._scripts: dict[str, Script] = {}
 
@@ -140,10 +92,10 @@ class Ledger:
 
     # --- jobs
 
-    def create(self, job: str, spec: AnySpec) -> bool:
+    def create(self, job: str, spec: AnySpec, priority: str = "normal") -> bool:
         """Create a queued job unless it exists; returns whether it is new."""
         text = spec.model_dump_json()
-        new = bool(self._run("create", job, job, spec.kind, text))
+        new = bool(self._run("create", job, job, spec.kind, text, priority))
         self.redis.zadd(JOBS, {job: time.time()}, nx=True)
         return new
 
@@ -182,7 +134,8 @@ class Ledger:
         Returns:
             whether it stepped; False also when it is there already.
         """
-        answer = self._run("transition", job, str(target), reason, *allowed_from(target))
+        keep_s = self.settings.retention_s if target in ENDED else 0
+        answer = self._run("transition", job, target, reason, int(keep_s), *allowed_from(target))
         return bool(answer == "")
 
     def state(self, job: str) -> JobState:
@@ -197,24 +150,24 @@ class Ledger:
         return JobState(cast(str, value))
 
     def reopen(self, job: str) -> None:
-        """Queue an ended job again: finished shards stay, set-aside ones get fresh attempts."""
-        if not self.transition(job, JobState.QUEUED):
-            return
-        poisoned = cast(dict[str, str], self.redis.hgetall(key(job, "poison")))
-        rows = sum(self._shard_rows(job, shard) for shard in poisoned)
-        pipe = self.redis.pipeline()
-        pipe.delete(key(job, "poison"), key(job, "strikes"))
-        pipe.hincrby(key(job, "job"), "rows_failed", -rows)
-        for shard in poisoned:
-            pipe.zadd(key(job, "pending"), {shard: 0})
-        pipe.execute()
+        """Let a resting job go on: done shards stay, set-aside ones get fresh attempts.
 
-    def _shard_rows(self, job: str, shard: str) -> int:
-        return int(json.loads(cast(str, self.redis.hget(key(job, "shards"), shard)))["rows"])
+        It is then running, or queued when its planning had not come to its end.
+        """
+        if self.transition(job, JobState.QUEUED):
+            self._run("reopen", job)
 
     def update(self, job: str, **fields: str | int | float) -> None:
         """Set plain fields of a job: planning's row counts, a training run's note."""
         self.redis.hset(key(job, "job"), mapping={k: str(v) for k, v in fields.items()})
+
+    def forget_expired(self) -> list[str]:
+        """Drop jobs from the list whose records have expired; returns them."""
+        ids = self.job_ids()
+        gone = [job for job in ids if not self.redis.exists(key(job, "job"))]
+        if gone:
+            self.redis.zrem(JOBS, *gone)
+        return gone
 
     def snapshot(self, job: str) -> Snapshot:
         """The job as it stands.
@@ -238,6 +191,7 @@ class Ledger:
             kind=fields["kind"],
             state=JobState(fields["state"]),
             reason=fields["reason"],
+            priority=fields["priority"],
             rows=Counts(
                 int(fields["rows_total"]),
                 rows_done,
@@ -259,10 +213,8 @@ class Ledger:
         return cast(list[str], self._run("add_shards", job, *flat)) if flat else []
 
     def claim(self, job: str, shard: str, token: str, worker: str) -> Claim:
-        """Ask for a shard's lease; an expired lease of another is ended first."""
-        answer, *rest = self._run(
-            "claim", job, shard, token, worker, self._lease_ms, self.settings.max_attempts
-        )
+        """Ask for a shard's lease; asking again with the same token gives the same answer."""
+        answer, *rest = self._run("claim", job, shard, token, worker, self._lease_ms)
         if answer != "LEASED":
             return Claim(answer)
         return Claim(answer, int(rest[0]), json.loads(rest[1]))
@@ -275,20 +227,44 @@ class Ledger:
         """Record a shard's result. Returns OK, LAST (all are settled), DUPLICATE or STALE."""
         return cast(str, self._run("complete", job, shard, token, json.dumps(result)))
 
-    def fail(self, job: str, shard: str, token: str, reason: str) -> str:
-        """Count a failed attempt. Returns RETRY, POISON, LAST or STALE."""
-        return cast(str, self._run("fail", job, shard, token, reason, self.settings.max_attempts))
+    def fail(
+        self, job: str, shard: str, token: str, reason: str, *, outcome: str = "failed"
+    ) -> str:
+        """Count a failed attempt. Returns RETRY, SPLIT (into pieces), POISON, LAST or STALE.
+
+        Args:
+            outcome: ``failed`` when the attempt said so itself, ``lost`` when its process died.
+        """
+        limit = self.settings.max_attempts
+        return cast(str, self._run("fail", job, shard, token, reason, limit, outcome))
 
     def release(self, job: str, shard: str, token: str, reason: str) -> str:
         """Give a shard back uncounted. Returns OK or STALE."""
         return cast(str, self._run("release", job, shard, token, reason))
 
-    def reconcile(self, job: str, stale_s: float, limit: int = 1000) -> tuple[bool, list[str]]:
-        """Expire leases; returns whether all shards are settled, and shards to publish again."""
+    def reconcile(
+        self, job: str, stale_s: float, *, expire: bool, limit: int = 1000
+    ) -> tuple[bool, list[str]]:
+        """End leases that ran out (if ``expire``) and pick shards to publish again.
+
+        Returns:
+            whether all shards are settled, and the pending shards whose last message is older
+            than ``stale_s``.
+        """
+        asked_ms = self.now_ms() if expire else 0
         settled, *due = self._run(
-            "reconcile", job, self.settings.max_attempts, int(stale_s * 1000), limit
+            "reconcile", job, self.settings.max_attempts, int(stale_s * 1000), limit, asked_ms
         )
         return settled == "SETTLED", due
+
+    def now_ms(self) -> int:
+        """Redis' own clock."""
+        seconds, microseconds = cast(tuple[int, int], self.redis.time())
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def uptime_s(self) -> float:
+        """How long Redis has been up."""
+        return float(cast(dict[str, Any], self.redis.info("server"))["uptime_in_seconds"])
 
     def results(self, job: str) -> dict[str, dict[str, Any]]:
         """Results of all completed shards, by shard."""
@@ -302,6 +278,11 @@ class Ledger:
         """Definitions of all shards."""
         return {s: json.loads(v) for s, v in self.redis.hscan_iter(key(job, "shards"), count=1000)}
 
+    def holder(self, job: str, shard: str) -> dict[str, Any] | None:
+        """Who holds a shard: token, worker, attempt, start, progress."""
+        text = self.redis.hget(key(job, "holders"), shard)
+        return None if text is None else dict(json.loads(cast(str, text)))
+
     def attempts(self, job: str) -> list[dict[str, Any]]:
         """Ended attempts, newest first, at most 1,000."""
         found = cast(list[str], self.redis.lrange(key(job, "history"), 0, -1))
@@ -310,29 +291,6 @@ class Ledger:
     @property
     def _lease_ms(self) -> int:
         return int(self.settings.lease_s * 1000)
-
-    # --- workers and locks
-
-    def announce(self, worker: str, seconds: float) -> None:
-        """Say that a worker lives, for the next ``seconds``."""
-        self.redis.set(WORKER + worker, "1", ex=max(1, round(seconds)))
-
-    def workers(self) -> list[str]:
-        """Workers that lately said they live."""
-        return sorted(name.removeprefix(WORKER) for name in self.redis.scan_iter(WORKER + "*"))
-
-    def lock(self, name: str, token: str, seconds: float) -> bool:
-        """Take or keep a lock for ``seconds``; False when another holds it."""
-        taken = self.redis.set(name, token, nx=True, px=int(seconds * 1000))
-        if not taken and self.redis.get(name) == token:
-            self.redis.pexpire(name, int(seconds * 1000))
-            return True
-        return bool(taken)
-
-    def unlock(self, name: str, token: str) -> None:
-        """Give a lock back if it is still this token's."""
-        if self.redis.get(name) == token:
-            self.redis.delete(name)
 
 
 def key(job: str, part: str) -> str:

@@ -3,16 +3,26 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from jobs.connection import without_password
+from jobs.priorities import PRIORITIES
 from mtl_core.errors import LedgerUnreachableError
 
 RUN_SHARD = "mtl.run_shard"
 FINALISE = "mtl.finalise"
-QUEUES = {"label": "label", "train": "train"}
-"""The queue of each kind of job."""
+
+
+def queue_name(kind: str, priority: str) -> str:
+    """The queue of a kind of job: ``label``, or ``label.high`` and the like."""
+    return kind if priority == "normal" else f"{kind}.{priority}"
+
+
+def queue_names(kinds: Iterable[str] = ("label", "train")) -> list[str]:
+    """All queues of these kinds, in the order in which a worker looks at them."""
+    return [queue_name(kind, priority) for priority in PRIORITIES for kind in kinds]
 
 
 def broker_url(redis_url: str) -> str:
@@ -33,7 +43,7 @@ class Publisher:
             task_publish_retry_policy={"max_retries": 2, "interval_start": 0.2},
         )
 
-    def shards(self, kind: str, job: str, shards: Iterable[str]) -> None:
+    def shards(self, kind: str, priority: str, job: str, shards: Iterable[str]) -> None:
         """Hint at shards of a job.
 
         Raises:
@@ -42,13 +52,16 @@ class Publisher:
         with self._connected(), self._app.producer_or_acquire() as producer:
             for shard in shards:
                 self._app.send_task(
-                    RUN_SHARD, args=(job, shard), queue=QUEUES[kind], producer=producer
+                    RUN_SHARD,
+                    args=(job, shard),
+                    queue=queue_name(kind, priority),
+                    producer=producer,
                 )
 
     def finalise(self, kind: str, job: str) -> None:
-        """Hint that all shards of a job are settled."""
+        """Hint that all shards of a job are settled; goes before other work."""
         with self._connected():
-            self._app.send_task(FINALISE, args=(job,), queue=QUEUES[kind])
+            self._app.send_task(FINALISE, args=(job,), queue=queue_name(kind, "high"))
 
     def close(self) -> None:
         """Give the connections back."""
@@ -58,7 +71,7 @@ class Publisher:
     def _connected(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
+        except (OperationalError, redis.OutOfMemoryError) as error:
             raise LedgerUnreachableError(
                 f"Redis at {without_password(self._url)} took no message ({error})"
             ) from error

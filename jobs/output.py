@@ -25,11 +25,17 @@ MANIFEST = "_manifest.json"
 SUCCESS = "_SUCCESS"
 WORK = "_work"
 ERRORS = "errors"
+INPUT_ERRORS = "_rows-input.parquet"
 
 
 def part_name(shard: str, attempt: int) -> str:
     """Name of the part that one attempt at a shard makes."""
     return f"part-{shard}-a{attempt}.parquet"
+
+
+def error_name(shard: str, attempt: int | str) -> str:
+    """Name of the file with a shard's rows that could not be labelled."""
+    return f"_rows-{shard}-a{attempt}.parquet"
 
 
 def staged_path(output: Path, file: str) -> Path:
@@ -59,8 +65,8 @@ def finished(output: Path, job: str) -> bool:
     return (output / SUCCESS).is_file() and owner(output) == job
 
 
-def take_folder(output: Path, job: str) -> None:
-    """Make the output folder and mark it as this job's.
+def take_folder(output: Path, job: str, spec: dict[str, Any]) -> None:
+    """Make the output folder and mark it as this job's, with its spec.
 
     Raises:
         OutputError: it is a file, holds something else, or cannot be written.
@@ -70,17 +76,40 @@ def take_folder(output: Path, job: str) -> None:
     holder = owner(output)
     if holder is not None and holder != job:
         raise OutputError(
-            f"{output} holds the output of another job ({holder}); give another folder by -o, "
-            "or delete that one"
+            f"{output} holds the output of another job ({holder}{_difference(output, spec)}); "
+            "give another folder by -o, or delete that one"
         )
     try:
         if holder is None and output.is_dir() and any(output.iterdir()):
             raise OutputError(f"{output} holds other files; give a new or empty folder by -o")
-        write_json(output / WORK / "job.json", {"job": job})
+        write_json(output / WORK / "job.json", {"job": job, "spec": spec})
     except OSError as error:
         raise OutputError(f"{output} cannot be written ({error.strerror})") from error
     if not os.access(output, os.W_OK):
         raise OutputError(f"{output} cannot be written (no permission)")
+
+
+def _difference(output: Path, spec: dict[str, Any]) -> str:
+    """What differs between the spec of an unfinished job and this one, for the message."""
+    try:
+        other = json.loads((output / WORK / "job.json").read_text(encoding="utf-8"))["spec"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    names = [name for name in spec if spec[name] != other.get(name)]
+    if names == ["inputs"] and len(spec["inputs"]) == len(other["inputs"]):
+        changed = [
+            new["path"]
+            for new, old in zip(spec["inputs"], other["inputs"], strict=True)
+            if new != old
+        ]
+        return f", begun with other content of {', '.join(changed)}"
+    return f", begun with other {', '.join(names)}" if names else ""
+
+
+def reopen_folder(output: Path) -> None:
+    """Take back the word that the output is whole; for a retry."""
+    (output / SUCCESS).unlink(missing_ok=True)
+    (output / MANIFEST).unlink(missing_ok=True)
 
 
 def release_folder(output: Path) -> None:

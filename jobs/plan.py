@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 from jobs.inputs import NumberedChunk, Source, read_source
 from jobs.ledger import Ledger
 from jobs.messages import Publisher
-from jobs.output import ERRORS, staged_path
+from jobs.output import ERRORS, INPUT_ERRORS
 from jobs.specs import LabelSpec
+from jobs.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from mtl_core.errors import InputError
 from mtl_core.files import replace_file
-from mtl_core.parquet import ERROR_SCHEMA, ROW_ID, write_table
+from mtl_core.parquet import ERROR_SCHEMA, ROW_ID
 
 # English text has about 4 characters a token (AG News: 236 characters, 54 tokens); two more for
 # the special tokens. Only the size of shards depends on it.
 CHARACTERS_PER_TOKEN = 4
 SPECIAL_TOKENS = 2
-TEXT_COLUMN_KEY = b"mtl.text_column"
 
 
 def plan(
@@ -43,13 +43,14 @@ def plan(
     """
     output = Path(spec.output)
     rows_total = rows_bad = 0
-    errors = ErrorFile(output / ERRORS / "_rows-input.parquet")
+    errors = ErrorFile(output / ERRORS / INPUT_ERRORS)
     cutter = ShardCutter(spec, source)
+    priority = ledger.snapshot(job).priority
 
     def send(tables: Iterator[pa.Table]) -> None:
-        shards = dict(_stage(output, cutter.number(), table) for table in tables)
+        shards = dict(stage_shard(output, cutter.number(), table) for table in tables)
         added = ledger.add_shards(job, shards)
-        publisher.shards("label", job, added)
+        publisher.shards("label", priority, job, added)
 
     try:
         for numbered in read_source(source):
@@ -68,12 +69,6 @@ def plan(
         raise
     errors.close()
     ledger.update(job, planned=1)
-
-
-def _stage(output: Path, name: str, table: pa.Table) -> tuple[str, dict[str, str | int]]:
-    file = f"shard-{name}.parquet"
-    write_table(staged_path(output, file), table)
-    return name, {"file": file, "rows": len(table)}
 
 
 class ShardCutter:
@@ -143,14 +138,10 @@ def _error_table(numbered: NumberedChunk) -> pa.Table:
             pa.array([row.row for row in bad], pa.int64()),
             pa.array([row.line for row in bad], pa.int64()),
             pa.array([row.reason for row in bad], pa.string()),
-            pa.array([_valid(row.text) for row in bad], pa.string()),
+            pa.array([valid(row.text) for row in bad], pa.string()),
         ],
         schema=ERROR_SCHEMA,
     )
-
-
-def _valid(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class ErrorFile:
@@ -181,13 +172,3 @@ class ErrorFile:
         if self._writer is not None:
             self._writer.close()
             self._temporary.unlink(missing_ok=True)
-
-
-def describe_schema(schema: pa.Schema) -> list[dict[str, str]]:
-    """Columns with their types, as the manifest lists them."""
-    return [{"name": field.name, "type": str(field.type)} for field in schema]
-
-
-def text_column_of(table: pa.Table) -> str:
-    """The column to label, as the planner noted it in a staged shard."""
-    return str((table.schema.metadata or {})[TEXT_COLUMN_KEY], "utf-8")

@@ -30,7 +30,13 @@ class Settings(BaseSettings):
     reconcile_s: float = Field(3.0, gt=0)
     """Time between rounds of the reconciler."""
     max_attempts: int = Field(3, ge=1)
-    """Failed attempts after which a shard is set aside."""
+    """Failed attempts after which a shard is split, and a single row set aside."""
+    stall_s: float = Field(300.0, gt=0)
+    """A worker's child without any progress for this long is killed; its attempt has failed."""
+    retention_s: float = Field(30 * 24 * 3600.0, gt=0)
+    """How long the record of an ended job is kept in Redis."""
+    roots: str | None = None
+    """Folders, separated as in PATH, below which alone jobs may read and write; unset: anywhere."""
     precision: str = "auto"
     """``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``."""
 

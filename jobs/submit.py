@@ -1,19 +1,20 @@
 """Submitting: everything is checked before anything is queued; the same again is the same job."""
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.inputs import Source, fingerprint, list_files, open_source
 from jobs.ledger import Ledger
-from jobs.lifecycle import ENDED, JobState
+from jobs.lifecycle import ENDED, RESTING, JobState
 from jobs.messages import Publisher
-from jobs.output import finished, release_folder, take_folder
+from jobs.output import finished, release_folder, reopen_folder, take_folder
 from jobs.plan import plan
+from jobs.presence import Lock
+from jobs.roots import check_inside
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec, job_id
-from mtl_core.errors import InputError, JobError
+from mtl_core.errors import InputError, JobError, OutputError
 from mtl_core.parquet import Embedding, output_columns
 from mtl_core.registry import find_model
 from mtl_core.tasks import Task
@@ -58,7 +59,11 @@ def prepare_label(
         InputError: a file or column cannot be used.
         UnknownModelError: no such model.
     """
-    files = tuple(fingerprint(path) for path in list_files(inputs))
+    paths = list_files(inputs)
+    target = Path(output).expanduser().absolute()
+    for path in (*paths, target):
+        check_inside(path, settings)
+    files = tuple(fingerprint(path) for path in paths)
     entry = find_model(model, settings.models)
     config = entry.config()
     tasks = tuple((task["name"], tuple(task["labels"])) for task in config["tasks"])
@@ -67,7 +72,7 @@ def prepare_label(
     spec = LabelSpec(
         inputs=files,
         text_column=source.text_column,
-        output=str(Path(output).expanduser().absolute()),
+        output=str(target),
         model=entry.name,
         model_dir=str(entry.folder),
         model_sha256=entry.sha256(),
@@ -81,7 +86,7 @@ def prepare_label(
     return LabelJob(job_id(spec), spec, source)
 
 
-def open_label(ledger: Ledger, job: LabelJob) -> bool:
+def open_label(ledger: Ledger, job: LabelJob, priority: str) -> bool:
     """Take the output folder and put the job into the ledger, not yet planned.
 
     A job that is there already is joined; one that ended without its output being whole (failed,
@@ -92,8 +97,8 @@ def open_label(ledger: Ledger, job: LabelJob) -> bool:
     Raises:
         OutputError: the output folder cannot be used.
     """
-    take_folder(job.output, job.id)
-    new = ledger.create(job.id, job.spec)
+    take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
+    new = ledger.create(job.id, job.spec, priority)
     if not new:
         _open_again(ledger, job)
     return new
@@ -113,37 +118,60 @@ def plan_label(
     Raises:
         InputError: the input holds no rows, or is damaged.
     """
-    token, lock = uuid.uuid4().hex, f"mtl:{{{job.id}}}:planner"
-    if ledger.state(job.id) not in PLANNABLE or not ledger.lock(
-        lock, token, ledger.settings.lease_s
-    ):
+    if ledger.state(job.id) not in PLANNABLE:
         return False
-
-    def keep_alive() -> None:
-        ledger.lock(lock, token, ledger.settings.lease_s)
-        planned()
-
-    ledger.transition(job.id, JobState.PLANNING)
-    try:
-        plan(ledger, publisher, job.id, job.spec, job.source, keep_alive)
-    except InputError as error:
-        ledger.transition(job.id, JobState.FAILED, str(error))
-        release_folder(job.output)
-        raise
-    finally:
-        ledger.unlock(lock, token)
-    ledger.transition(job.id, JobState.RUNNING)
+    with Lock(ledger.redis, f"mtl:{{{job.id}}}:planner").held(ledger.settings.lease_s) as alone:
+        if not alone or ledger.state(job.id) not in PLANNABLE:
+            return False
+        ledger.transition(job.id, JobState.PLANNING)
+        try:
+            plan(ledger, publisher, job.id, job.spec, job.source, planned)
+        except InputError as error:
+            ledger.transition(job.id, JobState.FAILED, str(error))
+            release_folder(job.output)
+            raise
+        except OSError as error:
+            reason = f"planning could not write {job.output} ({error.strerror or error})"
+            ledger.transition(job.id, JobState.PAUSED, reason)
+            raise OutputError(f"{reason}; mend that and repeat the command") from error
+        ledger.transition(job.id, JobState.RUNNING)
     if ledger.snapshot(job.id).settled:
         publisher.finalise("label", job.id)  # there is no later shard that would do it
     return True
 
 
+def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
+    """A label job again from its spec, for going on with it.
+
+    Raises:
+        InputError: an input is missing, or not what it was when the job was submitted.
+    """
+    for file in spec.inputs:
+        path = Path(file.path)
+        if not path.is_file():
+            raise InputError(f"{path}: the job's input has gone")
+        if fingerprint(path) != file:
+            raise InputError(
+                f"{path} has changed since {job} was submitted; submit it anew into another folder"
+            )
+    taken = output_columns([Task(name, labels) for name, labels in spec.tasks])
+    return LabelJob(job, spec, open_source(spec.inputs, spec.text_column, taken))
+
+
+def open_again(ledger: Ledger, job: LabelJob) -> None:
+    """Let a job at rest go on, from the beginning if its output has gone."""
+    reopen_folder(job.output)
+    take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
+    _open_again(ledger, job)
+
+
 def _open_again(ledger: Ledger, job: LabelJob) -> None:
     state = ledger.state(job.id)
-    if state in ENDED and not job.finished:
+    if state in RESTING and not job.finished:
         if state is JobState.DONE or not _parts_are_there(ledger, job):
+            priority = ledger.snapshot(job.id).priority
             ledger.delete(job.id)  # its output was deleted: from the beginning
-            ledger.create(job.id, job.spec)
+            ledger.create(job.id, job.spec, priority)
         else:
             ledger.reopen(job.id)
 
@@ -152,7 +180,9 @@ def _parts_are_there(ledger: Ledger, job: LabelJob) -> bool:
     return all((job.output / r["part"]).is_file() for r in ledger.results(job.id).values())
 
 
-def submit_train(ledger: Ledger, publisher: Publisher, spec: TrainSpec) -> tuple[str, bool]:
+def submit_train(
+    ledger: Ledger, publisher: Publisher, spec: TrainSpec, priority: str
+) -> tuple[str, bool]:
     """Queue a train job.
 
     Returns:
@@ -161,13 +191,13 @@ def submit_train(ledger: Ledger, publisher: Publisher, spec: TrainSpec) -> tuple
         JobError: a model of that name is there, made by another job.
     """
     job = job_id(spec)
-    new = ledger.create(job, spec)
+    new = ledger.create(job, spec, priority)
     if not new:
         state = ledger.state(job)
         there = Path(spec.output).exists()
         if state is JobState.DONE and not there:
             ledger.delete(job)
-            new = ledger.create(job, spec)
+            new = ledger.create(job, spec, priority)
         elif state in ENDED and not there:
             ledger.reopen(job)
         elif state is JobState.DONE:
@@ -178,5 +208,5 @@ def submit_train(ledger: Ledger, publisher: Publisher, spec: TrainSpec) -> tuple
     ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)
     ledger.transition(job, JobState.RUNNING)
-    publisher.shards("train", job, [TRAIN_SHARD])
+    publisher.shards("train", priority, job, [TRAIN_SHARD])
     return job, new

@@ -159,7 +159,9 @@ class TorchEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         remaining = np.concatenate([rows, *waiting])
-        return deque(remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens))
+        return deque(
+            remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens)
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -80,11 +80,11 @@ def test_an_output_folder_with_another_jobs_output_is_refused(
     from jobs.output import take_folder
     from jobs.settings import settings
 
-    take_folder(tmp_path / "out", "label-another")
+    take_folder(tmp_path / "out", "label-another", {"model": "other"})
     monkeypatch.setenv("MTL_REDIS_URL", redis_url)
     settings.cache_clear()
     result = run("label", sentences, "-o", tmp_path / "out", "--detach")
-    refused(result, r"holds the output of another job \(label-another\)")
+    refused(result, r"holds the output of another job \(label-another, begun with other")
 
 
 def test_an_output_folder_with_other_files_is_refused(

@@ -7,6 +7,7 @@ import pytest
 from jobs.connection import without_password
 from jobs.ledger import Ledger
 from jobs.lifecycle import ENDED, TRANSITIONS, JobState
+from jobs.presence import Lock
 from jobs.settings import Settings
 from jobs.specs import TrainSpec, job_id, parse_spec
 from mtl_core.errors import JobError
@@ -43,6 +44,8 @@ def test_a_shard_is_leased_to_one_worker_only(ledger: Ledger) -> None:
 def test_a_lease_that_ran_out_goes_to_the_next_and_counts_as_an_attempt(ledger: Ledger) -> None:
     ledger.claim(JOB, "0", "token-a", "worker-a")
     time.sleep(0.25)
+    assert ledger.claim(JOB, "0", "token-b", "worker-b").answer == "BUSY"
+    ledger.reconcile(JOB, stale_s=60, expire=True)
     assert ledger.claim(JOB, "0", "token-b", "worker-b").attempt == 2
     assert ledger.attempts(JOB)[0]["outcome"] == "lost"
     assert ledger.attempts(JOB)[0]["worker"] == "worker-a"
@@ -59,6 +62,7 @@ def test_beats_keep_a_lease(ledger: Ledger) -> None:
 def test_a_late_worker_is_told_it_is_stale(ledger: Ledger) -> None:
     ledger.claim(JOB, "0", "token-a", "worker-a")
     time.sleep(0.25)
+    ledger.reconcile(JOB, stale_s=60, expire=True)
     ledger.claim(JOB, "0", "token-b", "worker-b")
     assert ledger.beat(JOB, "0", "token-a", 1) == "STALE"
     assert ledger.complete(JOB, "0", "token-a", {"rows": 5, "failed": 0}) == "STALE"
@@ -82,13 +86,51 @@ def test_a_job_still_being_planned_has_no_last_shard(ledger: Ledger) -> None:
         assert ledger.complete(JOB, shard, shard, {"rows": 1, "failed": 0}) == "OK"
 
 
-def test_a_shard_that_fails_every_attempt_is_set_aside_with_its_reason(ledger: Ledger) -> None:
-    for expected in ("RETRY", "POISON"):
-        ledger.claim(JOB, "0", "t", "worker-a")
-        assert ledger.fail(JOB, "0", "t", "it broke") == expected
-    assert ledger.claim(JOB, "0", "t", "worker-a").answer == "POISON"
-    assert ledger.poisoned(JOB) == {"0": "it broke"}
-    assert ledger.snapshot(JOB).rows.failed == 5
+def fail_once(ledger: Ledger, shard: str) -> str:
+    assert ledger.claim(JOB, shard, f"t{shard}", "worker-a").answer == "LEASED"
+    return ledger.fail(JOB, shard, f"t{shard}", "it broke")
+
+
+def test_a_shard_that_fails_every_attempt_is_split_and_the_bad_row_set_aside(
+    ledger: Ledger,
+) -> None:
+    assert [fail_once(ledger, "0") for _ in range(2)] == ["RETRY", "SPLIT"]
+    assert ledger.claim(JOB, "0", "t", "worker-a").answer == "GONE"
+    pieces = {s: d for s, d in ledger.shards(JOB).items() if s.startswith("0.")}
+    assert {s: (d["offset"], d["rows"]) for s, d in pieces.items()} == {
+        f"0.{row}": (row, 1) for row in range(5)
+    }
+    assert [fail_once(ledger, "0.2") for _ in range(2)] == ["RETRY", "POISON"]
+    assert ledger.claim(JOB, "0.2", "t", "worker-a").answer == "POISON"
+    assert ledger.poisoned(JOB) == {"0.2": "it broke"}
+    assert ledger.snapshot(JOB).rows.failed == 1
+
+
+def test_pieces_of_a_large_shard_have_one_attempt_each_and_lose_no_row(ledger: Ledger) -> None:
+    ledger.add_shards(JOB, {"9": {"rows": 100}})
+    for _ in range(2):
+        fail_once(ledger, "9")
+    assert fail_once(ledger, "9.3") == "SPLIT"
+    pieces = [d for s, d in ledger.shards(JOB).items() if s.startswith("9.")]
+    covered = [row for d in pieces for row in range(d["offset"], d["offset"] + d["rows"])]
+    assert sorted(covered) == list(range(100))
+    assert ledger.add_shards(JOB, {"9": {"rows": 100}}) == []  # planning again
+
+
+def test_a_job_in_which_nothing_but_failures_happens_is_given_up(ledger: Ledger) -> None:
+    ledger.add_shards(JOB, {"9": {"rows": 4000}})
+    failures = 0
+    while ledger.state(JOB) is JobState.RUNNING:
+        shard = next(s for s in ledger.shards(JOB) if s not in ledger.poisoned(JOB))
+        fail_once(ledger, shard)
+        failures += 1
+    assert failures == 40
+    assert "40 attempts in a row failed; the last: it broke" in ledger.snapshot(JOB).reason
+
+
+def test_a_claim_repeated_with_its_token_gets_the_same_answer(ledger: Ledger) -> None:
+    first = ledger.claim(JOB, "0", "t", "worker-a")
+    assert ledger.claim(JOB, "0", "t", "worker-a") == first
 
 
 def test_a_released_shard_is_free_at_once_and_costs_no_attempt(ledger: Ledger) -> None:
@@ -99,11 +141,12 @@ def test_a_released_shard_is_free_at_once_and_costs_no_attempt(ledger: Ledger) -
 
 def test_reconciling_ends_leases_and_names_shards_to_hint_at_again(ledger: Ledger) -> None:
     ledger.claim(JOB, "0", "t", "worker-a")
-    assert ledger.reconcile(JOB, stale_s=60) == (False, [])
+    assert ledger.reconcile(JOB, stale_s=60, expire=True) == (False, [])
     time.sleep(0.25)
-    assert ledger.reconcile(JOB, stale_s=60) == (False, ["0"])
-    assert ledger.reconcile(JOB, stale_s=60) == (False, [])  # just hinted at
-    assert sorted(ledger.reconcile(JOB, stale_s=0)[1]) == ["0", "1"]
+    assert ledger.reconcile(JOB, stale_s=60, expire=False) == (False, [])
+    assert ledger.reconcile(JOB, stale_s=60, expire=True) == (False, ["0"])
+    assert ledger.reconcile(JOB, stale_s=60, expire=True) == (False, [])  # just hinted at
+    assert sorted(ledger.reconcile(JOB, stale_s=0, expire=True)[1]) == ["0", "1"]
 
 
 def test_a_closed_job_leases_nothing_and_stops_its_workers(ledger: Ledger) -> None:
@@ -130,16 +173,20 @@ def test_an_ended_job_opened_again_keeps_what_is_done(ledger: Ledger) -> None:
     ledger.claim(JOB, "0", "t", "worker-a")
     ledger.complete(JOB, "0", "t", {"rows": 5, "failed": 0})
     for _ in range(2):
-        ledger.claim(JOB, "1", "t", "worker-a")
-        ledger.fail(JOB, "1", "t", "it broke")
+        fail_once(ledger, "1")
+    for piece in range(7):
+        for _ in range(2):
+            fail_once(ledger, f"1.{piece}")
     ledger.transition(JOB, JobState.FINALISING)
     ledger.transition(JOB, JobState.PARTIAL)
+    assert ledger.redis.ttl(f"mtl:{{{JOB}}}:job") > 0
     ledger.reopen(JOB)
-    ledger.transition(JOB, JobState.RUNNING)
+    assert ledger.state(JOB) is JobState.RUNNING
+    assert ledger.redis.ttl(f"mtl:{{{JOB}}}:job") == -1
     snapshot = ledger.snapshot(JOB)
     assert (snapshot.rows.done, snapshot.rows.failed) == (5, 0)
     assert ledger.claim(JOB, "0", "t", "worker-a").answer == "DONE"
-    assert ledger.claim(JOB, "1", "t", "worker-a").answer == "LEASED"
+    assert ledger.claim(JOB, "1.6", "t", "worker-a").answer == "LEASED"
 
 
 def test_only_the_lifecycles_own_steps_are_taken(ledger: Ledger) -> None:
@@ -157,13 +204,23 @@ def test_an_unknown_job_is_an_error_of_one_line(ledger: Ledger) -> None:
 
 
 def test_locks_are_held_by_one_and_kept_by_their_holder(ledger: Ledger) -> None:
-    assert ledger.lock("lock", "a", 5)
-    assert ledger.lock("lock", "a", 5)
-    assert not ledger.lock("lock", "b", 5)
-    ledger.unlock("lock", "b")
-    assert not ledger.lock("lock", "b", 5)
-    ledger.unlock("lock", "a")
-    assert ledger.lock("lock", "b", 5)
+    mine, other = Lock(ledger.redis, "lock"), Lock(ledger.redis, "lock")
+    assert mine.hold(5)
+    assert mine.hold(5)
+    assert not other.hold(5)
+    other.release()
+    assert not other.hold(5)
+    mine.release()
+    assert other.hold(5)
+
+
+def test_a_lock_is_kept_while_its_block_runs(ledger: Ledger) -> None:
+    with Lock(ledger.redis, "lock").held(0.2) as taken:
+        assert taken
+        time.sleep(0.5)
+        with Lock(ledger.redis, "lock").held(0.2) as other:
+            assert not other
+    assert Lock(ledger.redis, "lock").hold(1)
 
 
 def test_a_jobs_id_depends_on_its_spec_alone() -> None:

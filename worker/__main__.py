@@ -3,12 +3,16 @@
 import atexit
 import os
 import sys
+import time
 
 import click
 
 from jobs.local import EmbeddedRedis, stop_if_unused
 from jobs.settings import settings
 from mtl_core.errors import MtlError
+
+CELERY_GAVE_UP = 1
+RESTART_PAUSE_S = 2.0
 
 
 def stop_abandoned_server(parent_pid: int) -> None:
@@ -35,17 +39,25 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
     if embedded_in is not None:
         atexit.register(stop_abandoned_server, int(embedded_in))
     # Node names must differ: Celery warns of two workers of one name, and status shows them.
-    worker_app.app.worker_main(
-        [
-            "worker",
-            f"--hostname=mtl-{os.getpid()}@%h",
-            f"--concurrency={concurrency}",
-            "--pool=prefork",
-            f"--queues={queues or worker_app.queues()}",
-            f"--loglevel={loglevel}",
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        ]
-    )
+    arguments = [
+        "worker",
+        f"--hostname=mtl-{os.getpid()}@%h",
+        f"--concurrency={concurrency}",
+        "--pool=prefork",
+        f"--queues={queues or worker_app.queues()}",
+        f"--loglevel={loglevel}",
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ]
+    try:
+        worker_app.app.worker_main(arguments)
+    except SystemExit as end:
+        if end.code != CELERY_GAVE_UP:
+            raise
+    # Celery leaves on an error of Redis that it does not know, as when Redis is full. What it held
+    # is in the ledger; start again, in a fresh process.
+    click.echo("mtl worker: the consumer gave up; starting again", err=True)
+    time.sleep(RESTART_PAUSE_S)
+    os.execv(sys.executable, [sys.executable, "-m", "worker", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

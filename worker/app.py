@@ -5,6 +5,7 @@ done (see ``docs/design.md``). The parent process never imports torch; each chil
 after the fork and keeps it.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -13,16 +14,17 @@ from functools import cache
 from typing import Any
 
 import psutil
-import redis
 from celery import Celery, signals
 
+from jobs.connection import reachable
 from jobs.finalise import finalise
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.messages import FINALISE, QUEUES, RUN_SHARD, Publisher, broker_url
+from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url, queue_names
+from jobs.presence import Busy, Presence
 from jobs.settings import settings
 from jobs.specs import LabelSpec, TrainSpec
-from mtl_core.errors import JobError, LedgerUnreachableError, ModelError, MtlError
+from mtl_core.errors import ModelError, MtlError, SettingsError
 from worker.heartbeat import Heartbeat, StopWork, leaving
 from worker.reconcile import Reconciler
 
@@ -45,23 +47,34 @@ app.conf.update(
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
+        "queue_order_strategy": "priority",  # queues in the order given, not in turn
     },
 )
 
 
-@cache
-def ledger() -> Ledger:
-    """This process's ledger."""
+# How often a child tries again while Redis is gone or full, a second apart: longer than any
+# restart. Whoever waits longer has lost its lease, and nothing else.
+CHILD_PATIENCE = 300
+# Errors of the output's disk that no other attempt mends, but somebody can.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def redis_url() -> str:
+    """The Redis of this worker.
+
+    Raises:
+        SettingsError: MTL_REDIS_URL is not set.
+    """
     url = settings().redis_url
     if url is None:
-        raise JobError("a worker needs MTL_REDIS_URL")
-    return Ledger(url, settings())
+        raise SettingsError("a worker needs MTL_REDIS_URL")
+    return url
 
 
 @cache
-def publisher() -> Publisher:
-    """This process's publisher of messages."""
-    return Publisher(ledger().url)
+def ledger() -> Ledger:
+    """This child's ledger; waits while Redis is away."""
+    return Ledger(redis_url(), settings(), CHILD_PATIENCE)
 
 
 def worker_name() -> str:
@@ -78,24 +91,54 @@ def run_shard(job: str, shard: str) -> None:
         log.info("%s/%s: %s", job, shard, claim.answer.lower())
         return
     log.info("%s/%s: attempt %d", job, shard, claim.attempt)
+    presence = Presence(ledger().redis)
+    presence.begin(worker_name(), Busy(os.getpid(), job, shard, token))
     try:
-        with Heartbeat(ledger(), job, shard, token) as heartbeat:
-            result = _work(job, shard, claim.attempt, dict(claim.shard), heartbeat)
-        answer = ledger().complete(job, shard, token, result)
-    except StopWork as stop:
-        answer = stop.answer
-        if answer != "STALE":
-            ledger().release(job, shard, token, f"the worker stopped: {answer.lower()}")
-    except ModelError as error:  # no other attempt on this spec can do better
-        ledger().release(job, shard, token, str(error))
-        ledger().transition(job, JobState.FAILED, str(error))
-        answer = "FAILED"
-    except Exception as error:  # whatever it was, it is one failed attempt with its reason
-        log.exception("%s/%s: attempt %d failed", job, shard, claim.attempt)
-        answer = ledger().fail(job, shard, token, _one_line(error))
+        answer = _attempt(job, shard, token, claim.attempt, dict(claim.shard))
+    finally:
+        presence.end(worker_name(), os.getpid())
     log.info("%s/%s: %s", job, shard, answer.lower())
     if answer == "LAST":
         finalise_job(job)
+
+
+def _attempt(job: str, shard: str, token: str, attempt: int, definition: dict[str, Any]) -> str:
+    """One try at a shard, from claim to its end in the ledger; returns the ledger's answer."""
+    try:
+        with Heartbeat(ledger(), job, shard, token) as heartbeat:
+            result = _work(job, shard, attempt, definition, heartbeat)
+        return ledger().complete(job, shard, token, result)
+    except StopWork as stop:
+        if stop.answer != "STALE":
+            ledger().release(job, shard, token, f"the worker stopped: {stop.answer.lower()}")
+        return stop.answer
+    except (ModelError, SettingsError) as error:  # no other attempt on this spec can do better
+        ledger().release(job, shard, token, str(error))
+        ledger().transition(job, JobState.FAILED, str(error))
+        return "FAILED"
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            return _failed(job, shard, token, error)
+        ledger().release(job, shard, token, str(error))
+        _pause(job, error)
+        return "PAUSED"
+    except Exception as error:  # whatever it was, it is one failed attempt with its reason
+        return _failed(job, shard, token, error)
+
+
+def _failed(job: str, shard: str, token: str, error: Exception) -> str:
+    log.exception("%s/%s: the attempt failed", job, shard)
+    return ledger().fail(job, shard, token, _one_line(error))
+
+
+def _pause(job: str, error: OSError) -> None:
+    reason = f"{error.strerror or error}: {_output_of(job)}; mend that, then `mtl retry {job}`"
+    if ledger().transition(job, JobState.PAUSED, reason):
+        log.error("%s paused: %s", job, reason)
+
+
+def _output_of(job: str) -> str:
+    return ledger().spec(job).output
 
 
 def _work(
@@ -122,10 +165,14 @@ def _one_line(error: Exception) -> str:
 def finalise_job(job: str) -> None:
     """Write the manifest of a job whose shards are all settled, and end it."""
     try:
-        if finalise(ledger(), job, uuid.uuid4().hex):
+        if finalise(ledger(), job):
             log.info("%s: %s", job, ledger().state(job))
     except MtlError as error:
         log.error("%s: %s", job, error)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        _pause(job, error)
 
 
 _reconcilers: list[Reconciler] = []
@@ -136,7 +183,9 @@ def start_reconciler(**_: Any) -> None:
     """Start the reconciler in the worker's parent process."""
     parent = os.environ.get("MTL_PARENT_PID")
     name = os.environ.get("MTL_WORKER_NAME") or f"{os.uname().nodename}:{os.getpid()}"
-    reconciler = Reconciler(ledger(), publisher(), name, int(parent) if parent else None)
+    # Without patience: it must notice that Redis was away.
+    own = Ledger(redis_url(), settings(), patience=0)
+    reconciler = Reconciler(own, Publisher(own.url), name, int(parent) if parent else None)
     reconciler.start()
     _reconcilers.append(reconciler)
 
@@ -159,7 +208,6 @@ def stop_reconciler(**_: Any) -> None:
 def prepare_child(**_: Any) -> None:
     """In a fresh child: own connections, the signal to leave, and torch's share of the cores."""
     ledger.cache_clear()
-    publisher.cache_clear()
     signal.signal(signal.SIGUSR2, lambda *_: leaving.set())
     import torch
 
@@ -169,12 +217,10 @@ def prepare_child(**_: Any) -> None:
 
 def queues() -> str:
     """All queues a worker serves unless told otherwise."""
-    return ",".join(sorted(set(QUEUES.values())))
+    return ",".join(queue_names())
 
 
 def check_ledger() -> None:
     """Raise LedgerUnreachableError unless Redis answers."""
-    try:
-        ledger().ping()
-    except redis.RedisError as error:
-        raise LedgerUnreachableError(str(error)) from error
+    with reachable(redis_url()):
+        Ledger(redis_url(), settings(), patience=0).ping()

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from jobs.output import part_name, staged_path
-from jobs.plan import text_column_of
+from jobs.output import ERRORS, error_name, part_name
+from jobs.roots import check_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
+from jobs.staging import error_rows, read_shard, text_column_of
 from mtl_core import __version__
 from mtl_core.engine import Engine, Labelled, load_engine
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
 from mtl_core.parquet import (
     EMBEDDING,
+    ROW_ID,
     TRUNCATED,
     Embedding,
     dictionary_column,
@@ -52,27 +54,36 @@ def label_shard(
         the result for the ledger: part, rows, checksum, counts and times.
     Raises:
         ModelError: the model on this worker is not the one the job was submitted with.
+        SettingsError: output or model lie outside the configured roots.
     """
     started = time.monotonic()
-    engine = engine_for(spec.model_dir)
+    output = check_inside(spec.output, settings())
+    engine = engine_for(str(check_inside(spec.model_dir, settings())))
     if engine.model_sha256 != spec.model_sha256:
         raise ModelError(
             f"model '{spec.model}' on worker {worker} has sha256 {engine.model_sha256[:12]}…, "
             f"the job was submitted with {spec.model_sha256[:12]}…"
         )
-    output = Path(spec.output)
-    staged = pq.read_table(staged_path(output, definition["file"]))
+    staged = read_shard(output, definition)
     loaded = time.monotonic()
     texts = staged.column(text_column_of(staged)).to_pylist()
     labelled = engine.label(texts, progress)
     table = with_labels(staged, labelled, spec.embedding)
     labelled_at = time.monotonic()
+    errors = ""
+    if labelled.too_large:
+        wrong = pa.array(labelled.too_large, pa.int64())
+        errors = error_name(shard, attempt)
+        reasons = [f"out of memory, even alone, on {worker}"] * len(wrong)
+        write_table(output / ERRORS / errors, error_rows(staged.take(wrong), reasons))
+        table = table.filter(pc.invert(pc.is_in(table[ROW_ID], staged[ROW_ID].take(wrong))))
     path = output / part_name(shard, attempt)
     size = write_table(path, table, part_metadata(job, spec))
     return {
         "part": path.name,
         "rows": len(table),
-        "failed": 0,
+        "failed": len(labelled.too_large),
+        "errors": errors,
         "bytes": size,
         "sha256": file_sha256(path),
         "attempt": attempt,

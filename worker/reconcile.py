@@ -9,14 +9,16 @@ import logging
 import os
 import signal
 import threading
-import uuid
+import time
 
 import redis
 
-from jobs.ledger import RECONCILER, Ledger
+from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.messages import QUEUES, Publisher
+from jobs.messages import Publisher, queue_name
+from jobs.presence import Lock, Presence
 from mtl_core.errors import LedgerUnreachableError
+from worker.children import ChildWatch
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,12 @@ class Reconciler(threading.Thread):
     ) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._ledger, self._publisher, self._worker = ledger, publisher, worker
+        self._presence = Presence(ledger.redis)
+        self._children = ChildWatch(ledger, self._presence, worker)
+        self._lock = Lock(ledger.redis, "mtl:reconciler")
         self._parent_pid = parent_pid
-        self._token = uuid.uuid4().hex
+        self._last_round: float | None = None
+        self._expire_from = 0.0
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -38,21 +44,39 @@ class Reconciler(threading.Thread):
         interval = self._ledger.settings.reconcile_s
         while not self._over.is_set():
             try:
-                self._ledger.announce(self._worker, 3 * interval + 1)
-                if self._ledger.lock(RECONCILER, self._token, 2 * interval + 1):
-                    reconcile(self._ledger, self._publisher)
+                self._presence.announce(self._worker, 3 * interval + 1)
+                self._children.check()
+                if self._lock.hold(2 * interval + 1):
+                    reconcile(self._ledger, self._publisher, expire=self._may_expire())
+                self._last_round = time.monotonic()
             except (redis.RedisError, LedgerUnreachableError) as error:
-                log.warning("reconciler: %s", error)
+                log.warning("%s", without_redis(error))
             self._leave_with_parent()
             self._over.wait(interval)
 
     def stop(self) -> None:
-        """End after the current round and give the lock back."""
+        """End after the current round; say that this worker has gone."""
         self._over.set()
         try:
-            self._ledger.unlock(RECONCILER, self._token)
+            self._lock.release()
+            self._presence.leave(self._worker)
         except redis.RedisError as error:
-            log.warning("reconciler: %s", error)
+            log.warning("%s", without_redis(error))
+
+    def _may_expire(self) -> bool:
+        """Whether leases that ran out may be ended now.
+
+        Not when Redis was out of reach or has just come back: then live workers could not beat
+        either, and they get one lease's time to do so.
+        """
+        settings, now = self._ledger.settings, time.monotonic()
+        gap = now - self._last_round if self._last_round is not None else 0.0
+        if gap > settings.reconcile_s + settings.lease_s / 2:
+            self._expire_from = now + settings.lease_s
+        uptime_s = self._ledger.uptime_s()
+        if uptime_s < settings.lease_s:
+            self._expire_from = max(self._expire_from, now + settings.lease_s - uptime_s)
+        return now >= self._expire_from
 
     def _leave_with_parent(self) -> None:
         """An embedded worker leaves when the command that started it is gone."""
@@ -62,21 +86,29 @@ class Reconciler(threading.Thread):
             self._over.set()
 
 
-def reconcile(ledger: Ledger, publisher: Publisher) -> None:
+def reconcile(ledger: Ledger, publisher: Publisher, *, expire: bool) -> None:
     """One round over all jobs that have not ended."""
     for job in ledger.active_jobs():
         snapshot = ledger.snapshot(job)
-        settled, due = ledger.reconcile(job, stale_s=ledger.settings.reconcile_s)
+        kind, priority = snapshot.kind, snapshot.priority
+        settled, due = ledger.reconcile(job, stale_s=ledger.settings.reconcile_s, expire=expire)
         if snapshot.state is JobState.CANCELLING:
             if not snapshot.workers:
                 ledger.transition(job, JobState.CANCELLED)
         elif snapshot.state in (JobState.RUNNING, JobState.FINALISING) and settled:
-            publisher.finalise(snapshot.kind, job)
-        elif due and queue_is_empty(ledger, QUEUES[snapshot.kind]):
+            publisher.finalise(kind, job)
+        elif (
+            due
+            and snapshot.state in (JobState.PLANNING, JobState.RUNNING)
+            # Only when no message waits can a pending shard's message have been lost.
+            and not ledger.redis.llen(queue_name(kind, priority))
+        ):
             log.info("hinting again at %d shards of %s", len(due), job)
-            publisher.shards(snapshot.kind, job, due)
+            publisher.shards(kind, priority, job, due)
 
 
-def queue_is_empty(ledger: Ledger, queue: str) -> bool:
-    """Whether no message waits: only then can a pending shard's message have been lost."""
-    return not ledger.redis.llen(queue)
+def without_redis(error: Exception) -> str:
+    """What a worker says while Redis is gone or full."""
+    if isinstance(error, redis.OutOfMemoryError) or "OOM" in str(error):
+        return "Redis is full: free memory or raise its maxmemory; this worker waits"
+    return f"Redis does not answer ({error}); this worker waits"

@@ -3,10 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from jobs.ledger import Ledger
+from jobs.roots import check_inside
 from jobs.settings import settings
 from jobs.specs import TrainSpec
 from mtl_core.config import ModelConfig, train_config
@@ -47,13 +47,13 @@ def train_model(
     def stage(name: str) -> None:
         tell(stage=name)
 
-    output = Path(spec.output)
+    output = check_inside(spec.output, settings())
     building = output.with_name(f".{output.name}.{job}")
     checkpoints = settings().checkpoints / job
     trained = run_training(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
         ModelConfig(backbone=spec.backbone),
-        Path(spec.data_dir) if spec.data_dir else None,
+        check_inside(spec.data_dir, settings()) if spec.data_dir else None,
         building,
         name=spec.name,
         command=spec.command,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -13,10 +14,23 @@ import click
 
 from jobs.connection import reachable
 from jobs.ledger import Ledger
+from jobs.lifecycle import JobState
+from jobs.output import MANIFEST
+from jobs.priorities import PRIORITIES
 from jobs.settings import Settings, settings
-from mtl_core.errors import SettingsError
+from jobs.specs import LabelSpec
+from mtl_core.errors import JobError, SettingsError
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+priority_option = click.option(
+    "--priority",
+    type=click.Choice(PRIORITIES),
+    default="normal",
+    show_default=True,
+    help="Jobs of a higher priority are served first.",
+)
 
 
 def print_json(value: Any) -> None:
@@ -87,3 +101,24 @@ def require_redis_for_detach() -> None:
             "--detach needs a Redis and workers that outlive this command; set MTL_REDIS_URL "
             "(and run `mtl worker`), or leave --detach out"
         )
+
+
+def output_folder(job: str) -> Path:
+    """The output folder of a finished label job, given by its id or by the folder itself.
+
+    Raises:
+        JobError: no such job, or it has not finished.
+    """
+    path = Path(job).expanduser()
+    if (path / MANIFEST).is_file():
+        return path
+    if path.is_dir():
+        raise JobError(f"{path} holds no finished output ({MANIFEST} is missing)")
+    with backend(worker=False) as where:
+        spec = where.ledger.spec(job)
+        state = where.ledger.state(job)
+    if not isinstance(spec, LabelSpec):
+        raise JobError(f"{job} is a train job; its model is {spec.output}")
+    if state not in (JobState.DONE, JobState.PARTIAL):
+        raise JobError(f"{job} is {state}; wait until it is done")
+    return Path(spec.output)

@@ -5,12 +5,19 @@ from typing import Any
 
 import click
 
-from jobs.cli.common import backend, json_option, print_json, require_redis_for_detach
+from jobs.cli.common import (
+    backend,
+    json_option,
+    print_json,
+    priority_option,
+    require_redis_for_detach,
+)
 from jobs.cli.watch import JobProgress, watch
 from jobs.lifecycle import JobState
 from jobs.messages import Publisher
 from jobs.output import read_manifest
 from jobs.settings import settings
+from jobs.snapshot import Snapshot
 from jobs.submit import LabelJob, open_label, plan_label, prepare_label
 from mtl_core.errors import JobError
 from mtl_core.parquet import Embedding
@@ -43,6 +50,7 @@ from mtl_core.registry import DEFAULT_MODEL
     show_default=True,
     help="Estimated tokens of a shard, at most.",
 )
+@priority_option
 @click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
 @json_option
@@ -54,6 +62,7 @@ def label(
     embedding: Embedding,
     shard_rows: int,
     shard_tokens: int,
+    priority: str,
     detach: bool,
     quiet: bool,
     as_json: bool,
@@ -82,16 +91,16 @@ def label(
         shard_tokens=shard_tokens,
     )
     if not job.finished:
-        _run(job, detach=detach, quiet=quiet or as_json, as_json=as_json)
-    elif not quiet and not as_json:
-        click.echo(f"{job.id} was done before; this is its output", err=True)
-    if job.finished and not detach:
+        _run(job, priority, detach=detach, quiet=quiet or as_json, as_json=as_json)
+    else:
+        if not quiet and not as_json:
+            click.echo(f"{job.id} was done before; this is its output", err=True)
         _print_result(job, as_json)
-    elif detach:
+    if detach:
         print_json({"id": job.id}) if as_json else click.echo(job.id)
 
 
-def _run(job: LabelJob, *, detach: bool, quiet: bool, as_json: bool) -> None:
+def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bool) -> None:
     with backend(worker=not detach) as where, JobProgress(job.id, quiet or detach) as progress:
         for old, new in _renamed(job):
             progress.say(f"column '{old}' is carried through as '{new}'")
@@ -104,7 +113,7 @@ def _run(job: LabelJob, *, detach: bool, quiet: bool, as_json: bool) -> None:
             return plan_label(where.ledger, publisher, job, planned)
 
         try:
-            if not open_label(where.ledger, job):
+            if not open_label(where.ledger, job, priority):
                 progress.say(f"{job.id} has been submitted before; joining it")
             plan_if_nobody_does()
             snapshot = watch(where, progress, plan_if_nobody_does, until_planned=detach)
@@ -113,14 +122,19 @@ def _run(job: LabelJob, *, detach: bool, quiet: bool, as_json: bool) -> None:
             raise
         finally:
             publisher.close()
-    if detach:
-        return
-    if snapshot.state in (JobState.DONE, JobState.PARTIAL):
-        if snapshot.state is JobState.PARTIAL:
-            _print_result(job, as_json)
-            raise JobError(f"{job.id} ended partial: {snapshot.reason}")
-        return
-    raise JobError(f"{job.id} {snapshot.state}: {snapshot.reason or 'no reason given'}")
+    if not detach:
+        finish_label(job, snapshot, as_json=as_json)
+
+
+def finish_label(job: LabelJob, snapshot: Snapshot, *, as_json: bool) -> None:
+    """Print what a job that came to rest has made.
+
+    Raises:
+        JobError: it did not end ``done``.
+    """
+    if snapshot.state not in (JobState.DONE, JobState.PARTIAL):
+        raise JobError(f"{job.id} {snapshot.state}: {snapshot.reason or 'no reason given'}")
+    _print_result(job, as_json)
 
 
 def _renamed(job: LabelJob) -> list[tuple[str, str]]:
@@ -140,7 +154,15 @@ def _print_result(job: LabelJob, as_json: bool) -> None:
     manifest = read_manifest(job.output)
     if as_json:
         print_json(_summary(job, manifest))
-        return
+    else:
+        _print_summary(job, manifest)
+    if manifest["state"] == JobState.PARTIAL:
+        raise JobError(
+            f"{job.id} ended partial; its rows that failed can be tried again: mtl retry {job.id}"
+        )
+
+
+def _print_summary(job: LabelJob, manifest: dict[str, Any]) -> None:
     rows = manifest["rows"]
     click.echo(
         f"{rows['labelled']:,} of {rows['total']:,} rows labelled, {rows['errors']:,} in errors, "

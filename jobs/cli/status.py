@@ -8,7 +8,9 @@ from rich.table import Table
 
 from jobs.cli.common import backend, json_option, print_json
 from jobs.connection import reachable
-from jobs.ledger import Ledger, Snapshot
+from jobs.ledger import Ledger
+from jobs.presence import Presence
+from jobs.snapshot import Snapshot
 
 WATCH_S = 1.0
 
@@ -39,15 +41,20 @@ def status(job: str | None, watch: bool, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--prune", is_flag=True, help="Forget all jobs that have ended; outputs stay.")
 @json_option
-def jobs(as_json: bool) -> None:
-    """List all jobs, newest first.
+def jobs(prune: bool, as_json: bool) -> None:
+    """List all jobs, newest first. Records of ended jobs are kept for MTL_RETENTION_S (30 days).
 
     \b
-    Example:
+    Examples:
       mtl jobs --json
+      mtl jobs --prune
     """
     with backend(worker=False) as where, reachable(where.ledger.url):
+        where.ledger.forget_expired()
+        if prune:
+            _prune(where.ledger)
         snapshots = [where.ledger.snapshot(job) for job in where.ledger.job_ids()]
     if as_json:
         print_json([snapshot.as_json() for snapshot in snapshots])
@@ -55,6 +62,13 @@ def jobs(as_json: bool) -> None:
         click.echo("no jobs yet; start one with `mtl label FILE -o OUT`")
     else:
         _print_table(snapshots)
+
+
+def _prune(ledger: Ledger) -> None:
+    ended = [job for job in ledger.job_ids() if ledger.snapshot(job).ended]
+    for job in ended:
+        ledger.delete(job)
+    click.echo(f"{len(ended)} ended jobs forgotten", err=True)
 
 
 def _snapshots(ledger: Ledger, job: str | None) -> list[Snapshot]:
@@ -75,7 +89,7 @@ def _show(ledger: Ledger, snapshots: list[Snapshot], job: str | None) -> None:
                     f"shard {attempt['shard']}, attempt {attempt.get('attempt', '?')} on "
                     f"{attempt.get('worker', '?')}: {attempt['outcome']} ({attempt['reason']})"
                 )
-    workers = ledger.workers()
+    workers = Presence(ledger.redis).workers()
     click.echo(f"workers: {', '.join(workers) if workers else 'none; start one with `mtl worker`'}")
 
 

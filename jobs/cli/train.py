@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from jobs.cli.common import backend, json_option, print_json, require_redis_for_detach
+from jobs.cli.common import (
+    backend,
+    json_option,
+    print_json,
+    priority_option,
+    require_redis_for_detach,
+)
 from jobs.cli.watch import JobProgress, watch
 from jobs.lifecycle import JobState
 from jobs.messages import Publisher
@@ -58,6 +64,7 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     "--max-rows-per-task", type=click.IntRange(10), help="Train on a sample of this many rows."
 )
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
+@priority_option
 @click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
 @json_option
@@ -71,6 +78,7 @@ def train(
     seed: int | None,
     max_rows_per_task: int | None,
     backbone: str,
+    priority: str,
     detach: bool,
     quiet: bool,
     as_json: bool,
@@ -100,7 +108,7 @@ def train(
         backbone=str(Path(backbone).absolute()) if Path(backbone).is_dir() else backbone,
         command=_command(scenario, name, preset, changes, backbone, data_dir is not None),
     )
-    _run(spec, detach=detach, quiet=quiet or as_json)
+    _run(spec, priority, detach=detach, quiet=quiet or as_json)
     if detach:
         print_json({"id": job_id(spec)}) if as_json else click.echo(job_id(spec))
     else:
@@ -137,10 +145,10 @@ def _command(
     return shlex.join([*words, *(["--data", "DIR"] if local else [])])
 
 
-def _run(spec: TrainSpec, *, detach: bool, quiet: bool) -> None:
+def _run(spec: TrainSpec, priority: str, *, detach: bool, quiet: bool) -> None:
     with backend(worker=not detach) as where:
         publisher = Publisher(where.ledger.url)
-        job, new = submit_train(where.ledger, publisher, spec)
+        job, new = submit_train(where.ledger, publisher, spec, priority)
         publisher.close()
         if detach:
             return

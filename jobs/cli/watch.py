@@ -16,7 +16,8 @@ from rich.progress import (
 )
 
 from jobs.cli.common import Backend
-from jobs.ledger import Snapshot
+from jobs.presence import Presence
+from jobs.snapshot import Snapshot
 from jobs.submit import PLANNABLE
 from mtl_core.errors import LedgerUnreachableError
 
@@ -120,7 +121,7 @@ def watch(
     *,
     until_planned: bool = False,
 ) -> Snapshot:
-    """Wait until the job has ended.
+    """Wait until the job has ended, or is paused.
 
     Args:
         plan: called while the job is not planned: the process that planned it may have died.
@@ -133,7 +134,7 @@ def watch(
         try:
             snapshot = backend.ledger.snapshot(progress.job)
             if not backend.embedded and not snapshot.workers:
-                progress.hint_without_workers(len(backend.ledger.workers()))
+                progress.hint_without_workers(len(Presence(backend.ledger.redis).workers()))
             lost_at = None
         except redis.RedisError as error:
             lost_at = lost_at or _say_lost(progress, error)
@@ -143,7 +144,7 @@ def watch(
                 ) from error
         else:
             progress.show(snapshot)
-            if snapshot.ended or (until_planned and snapshot.state not in PLANNABLE):
+            if snapshot.resting or (until_planned and snapshot.state not in PLANNABLE):
                 return snapshot
             if snapshot.state in PLANNABLE:
                 plan()

@@ -5,6 +5,8 @@ import sys
 
 import click
 
+from jobs.cli.common import connect
+from jobs.connection import reachable
 from jobs.settings import settings
 from mtl_core.errors import SettingsError
 
@@ -24,17 +26,29 @@ from mtl_core.errors import SettingsError
     default="info",
     show_default=True,
 )
-def worker(concurrency: int, queues: str | None, loglevel: str) -> None:
+@click.option("--check", is_flag=True, help="Ask this machine's workers whether they consume.")
+def worker(concurrency: int, queues: str | None, loglevel: str, check: bool) -> None:
     """Run a worker on the Redis of MTL_REDIS_URL until it is stopped.
 
     SIGTERM or Ctrl-C: it gives its shard back after the current batch and leaves.
 
+    --check is for health checks: exit code 0 if all workers of this machine answer.
+
     \b
-    Example:
+    Examples:
       MTL_REDIS_URL=redis://localhost:6379/0 mtl worker
+      mtl worker --check
     """
-    if settings().redis_url is None:
+    url = settings().redis_url
+    if url is None:
         raise SettingsError("a worker needs MTL_REDIS_URL, for example redis://localhost:6379/0")
+    if check:
+        from jobs.health import check_workers_here
+
+        ledger = connect(url, settings())
+        with reachable(url):
+            click.echo(f"ok: {', '.join(check_workers_here(ledger.redis, url))}")
+        return
     arguments = ["--concurrency", str(concurrency), "--loglevel", loglevel]
     if queues:
         arguments += ["--queues", queues]

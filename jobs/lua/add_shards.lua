@@ -1,7 +1,8 @@
 -- ARGV: pairs of shard, definition (JSON). Adds those that are new; returns their names.
 local added = {}
 for i = 1, #ARGV, 2 do
-  if redis.call('HSETNX', SHARDS, ARGV[i], ARGV[i + 1]) == 1 then
+  local known = redis.call('SISMEMBER', SPLIT, ARGV[i]) == 1
+  if not known and redis.call('HSETNX', SHARDS, ARGV[i], ARGV[i + 1]) == 1 then
     redis.call('ZADD', PENDING, now_ms(), ARGV[i])
     added[#added + 1] = ARGV[i]
   end

@@ -1,9 +1,8 @@
--- ARGV: shard, token, lease_ms, progress (rows or steps done). Returns OK | CLOSED | STALE.
+-- ARGV: shard, token, lease_ms, progress (rows done). Returns OK | CLOSED | STALE.
 local shard = ARGV[1]
 local holder = holder_of(shard)
 if not holder or holder.token ~= ARGV[2] then return 'STALE' end
-local state = redis.call('HGET', JOB, 'state')
-if state ~= 'planning' and state ~= 'running' then return 'CLOSED' end
+if not is_open() then return 'CLOSED' end
 holder.progress = tonumber(ARGV[4])
 redis.call('HSET', HOLDERS, shard, cjson.encode(holder))
 redis.call('ZADD', LEASES, now_ms() + tonumber(ARGV[3]), shard)

@@ -1,14 +1,16 @@
--- ARGV: shard, token, worker, lease_ms, max_attempts.
+-- ARGV: shard, token, worker, lease_ms. A lease that ran out still bars others: only the
+-- reconciler ends it (reconcile.lua), so that there is one path of recovery.
 -- Returns LEASED attempt definition | BUSY | DONE | POISON | CLOSED | GONE.
 local shard, token, worker = ARGV[1], ARGV[2], ARGV[3]
-local state = redis.call('HGET', JOB, 'state')
 local definition = redis.call('HGET', SHARDS, shard)
-if not state or not definition then return {'GONE'} end
-if state ~= 'planning' and state ~= 'running' then return {'CLOSED'} end
-expire_if_due(shard, tonumber(ARGV[5]))
+if not definition then return {'GONE'} end
+if not is_open() then return {'CLOSED'} end
 if redis.call('HEXISTS', DONE, shard) == 1 then return {'DONE'} end
 if redis.call('HEXISTS', POISON, shard) == 1 then return {'POISON'} end
-if redis.call('ZSCORE', LEASES, shard) then return {'BUSY'} end
+local holder = holder_of(shard)
+-- The same token again: the answer to its first claim was lost on the way.
+if holder and holder.token == token then return {'LEASED', holder.attempt, definition} end
+if holder then return {'BUSY'} end
 local attempt = redis.call('HINCRBY', ATTEMPTS, shard, 1)
 redis.call('ZREM', PENDING, shard)
 redis.call('ZADD', LEASES, now_ms() + tonumber(ARGV[4]), shard)

@@ -1,4 +1,5 @@
 -- ARGV: shard, token, result (JSON with rows and failed). Returns OK | LAST | DUPLICATE | STALE.
+-- A shard done after its job was closed still counts: its part is whole.
 local shard = ARGV[1]
 if redis.call('HEXISTS', DONE, shard) == 1 then return 'DUPLICATE' end
 local holder = holder_of(shard)
@@ -9,4 +10,5 @@ drop_lease(shard)
 redis.call('HSET', DONE, shard, ARGV[3])
 redis.call('HINCRBY', JOB, 'rows_done', result.rows)
 redis.call('HINCRBY', JOB, 'rows_failed', result.failed)
+redis.call('HSET', JOB, 'barren', 0)
 return all_settled() and 'LAST' or 'OK'

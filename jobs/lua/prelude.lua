@@ -1,6 +1,13 @@
 -- Shared by all scripts; KEYS are always the keys of one job, in this order.
 local JOB, SHARDS, PENDING, LEASES, HOLDERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ATTEMPTS, STRIKES, DONE, POISON, HISTORY = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local SPLIT = KEYS[11]
+
+-- A shard that used up its attempts is split into this many pieces, and they again.
+local PIECES = 8
+-- Failed attempts in a row, without any shard done between, after which the job is given up: it is
+-- not the rows, and splitting every shard down to them would take for ever.
+local BARREN_LIMIT = 40
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -24,32 +31,57 @@ local function drop_lease(shard)
   redis.call('HDEL', HOLDERS, shard)
 end
 
+local function is_open()
+  local state = redis.call('HGET', JOB, 'state')
+  return state == 'planning' or state == 'running'
+end
+
 local function all_settled()
   if redis.call('HGET', JOB, 'planned') ~= '1' then return false end
   return redis.call('HLEN', DONE) + redis.call('HLEN', POISON) == redis.call('HLEN', SHARDS)
 end
 
--- One failed attempt: back to pending, or set aside after max_attempts of them.
+-- Pieces of a shard take its place; each is pending.
+local function split(shard, definition)
+  local offset, rows = definition.offset or 0, definition.rows
+  local size = math.ceil(rows / PIECES)
+  redis.call('HDEL', SHARDS, shard)
+  redis.call('HDEL', STRIKES, shard)
+  redis.call('SADD', SPLIT, shard)  -- so that planning again does not add it again
+  local piece = 0
+  while piece * size < rows do
+    local name = shard .. '.' .. piece
+    definition.offset = offset + piece * size
+    definition.rows = math.min(size, rows - piece * size)
+    redis.call('HSET', SHARDS, name, cjson.encode(definition))
+    redis.call('ZADD', PENDING, 0, name)
+    piece = piece + 1
+  end
+end
+
+-- One failed attempt: back to pending; after max_attempts of them split, and a single row set aside.
+-- A piece of several rows has one attempt only: its shard has proved that a row in it is bad. A
+-- single row has max_attempts again, so that a killed machine does not cost an innocent one.
 local function strike(shard, holder, max_attempts, outcome, reason)
   record(shard, holder, outcome, reason)
   drop_lease(shard)
-  if redis.call('HINCRBY', STRIKES, shard, 1) >= max_attempts then
-    redis.call('ZREM', PENDING, shard)
-    redis.call('HSET', POISON, shard, reason)
-    local rows = cjson.decode(redis.call('HGET', SHARDS, shard)).rows
-    redis.call('HINCRBY', JOB, 'rows_failed', rows)
-    return 'POISON'
+  if redis.call('HINCRBY', JOB, 'barren', 1) >= BARREN_LIMIT and is_open() then
+    redis.call('HSET', JOB, 'state', 'failed', 'changed_ms', now_ms(),
+      'reason', BARREN_LIMIT .. ' attempts in a row failed; the last: ' .. reason)
   end
-  redis.call('ZADD', PENDING, 0, shard)
-  return 'RETRY'
-end
-
--- Strikes against one shard whose lease ran out.
-local function expire_if_due(shard, max_attempts)
-  local till = redis.call('ZSCORE', LEASES, shard)
-  if till and tonumber(till) <= now_ms() then
-    local holder = holder_of(shard) or {}
-    strike(shard, holder, max_attempts, 'lost',
-      'the worker was lost: no beat within its lease')
+  local definition = cjson.decode(redis.call('HGET', SHARDS, shard))
+  local is_piece = string.find(shard, '.', 1, true)
+  local allowed = (is_piece and definition.rows > 1) and 1 or max_attempts
+  if redis.call('HINCRBY', STRIKES, shard, 1) < allowed then
+    redis.call('ZADD', PENDING, 0, shard)
+    return 'RETRY'
   end
+  redis.call('ZREM', PENDING, shard)
+  if definition.rows > 1 then
+    split(shard, definition)
+    return 'SPLIT'
+  end
+  redis.call('HSET', POISON, shard, reason)
+  redis.call('HINCRBY', JOB, 'rows_failed', definition.rows)
+  return 'POISON'
 end

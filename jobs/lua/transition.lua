@@ -1,9 +1,14 @@
--- ARGV: target, reason, then the states it may come from. Returns '' or the state that forbids it.
+-- ARGV: target, reason, expire_s (0 keeps the job for ever), then the states it may come from.
+-- Returns '' or the state that forbids it.
 local state = redis.call('HGET', JOB, 'state')
 if not state then return 'missing' end
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   if state == ARGV[i] then
     redis.call('HSET', JOB, 'state', ARGV[1], 'reason', ARGV[2], 'changed_ms', now_ms())
+    local seconds = tonumber(ARGV[3])
+    for _, key in ipairs(KEYS) do
+      if seconds > 0 then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
+    end
     return ''
   end
 end

@@ -1,0 +1,137 @@
+"""``mtl cancel``, ``mtl retry`` and ``mtl verify``."""
+
+import time
+
+import click
+
+from jobs.cli.common import (
+    backend,
+    json_option,
+    output_folder,
+    print_json,
+    require_redis_for_detach,
+)
+from jobs.cli.label import finish_label
+from jobs.cli.watch import JobProgress, watch
+from jobs.connection import reachable
+from jobs.ledger import Ledger
+from jobs.lifecycle import ENDED, RESTING, JobState
+from jobs.messages import Publisher
+from jobs.specs import LabelSpec
+from jobs.submit import LabelJob, label_job_of, open_again, plan_label, submit_train
+from jobs.verify import verify as verify_output
+from mtl_core.errors import JobError
+
+POLL_S = 0.1
+
+
+@click.command()
+@click.argument("job")
+@json_option
+def cancel(job: str, as_json: bool) -> None:
+    """Stop a job after the batch under way; what is done stays, and `mtl retry` goes on from there.
+
+    \b
+    Example:
+      mtl cancel label-3f2a9c0d1b7e
+    """
+    with backend(worker=False) as where, reachable(where.ledger.url):
+        ledger = where.ledger
+        state = ledger.state(job)
+        if state in ENDED:
+            raise JobError(f"{job} has ended already ({state})")
+        ledger.transition(job, JobState.CANCELLING, "cancelled by its user")
+        deadline = time.monotonic() + ledger.settings.lease_s
+        while ledger.snapshot(job).workers and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        ledger.transition(job, JobState.CANCELLED, "cancelled by its user")
+        snapshot = ledger.snapshot(job)
+    if as_json:
+        print_json(snapshot.as_json())
+    else:
+        click.echo(
+            f"{job} {snapshot.state}; {snapshot.rows.done:,} of {snapshot.rows.total:,} rows are "
+            f"done; go on with `mtl retry {job}`"
+        )
+
+
+@click.command()
+@click.argument("job")
+@click.option("--only-failed", is_flag=True, help="Of a partial job: the rows set aside.")
+@click.option("--detach", is_flag=True, help="Let it go on and return.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@json_option
+def retry(job: str, only_failed: bool, detach: bool, quiet: bool, as_json: bool) -> None:
+    """Let a failed, paused, cancelled or partial job go on; finished shards are not run again.
+
+    All that is not done is tried, rows set aside too.
+
+    \b
+    Examples:
+      mtl retry label-3f2a9c0d1b7e
+      mtl retry label-3f2a9c0d1b7e --only-failed --detach
+    """
+    if detach:
+        require_redis_for_detach()
+    label_job: LabelJob | None = None
+    with backend(worker=not detach) as where, JobProgress(job, quiet or as_json) as progress:
+        publisher = Publisher(where.ledger.url)
+        with reachable(where.ledger.url):
+            _check_may_retry(where.ledger, job, only_failed)
+            spec = where.ledger.spec(job)
+            if isinstance(spec, LabelSpec):
+                label_job = label_job_of(job, spec)
+                open_again(where.ledger, label_job)
+                known = label_job
+
+                def plan() -> bool:
+                    return plan_label(where.ledger, publisher, known, lambda: None)
+
+            else:
+                submit_train(where.ledger, publisher, spec, where.ledger.snapshot(job).priority)
+
+                def plan() -> bool:
+                    return False
+
+        snapshot = watch(where, progress, plan, until_planned=detach)
+        publisher.close()
+    if detach:
+        print_json({"id": job}) if as_json else click.echo(job)
+    elif label_job is not None:
+        finish_label(label_job, snapshot, as_json=as_json)
+    elif snapshot.state is not JobState.DONE:
+        raise JobError(f"{job} {snapshot.state}: {snapshot.reason}")
+
+
+def _check_may_retry(ledger: Ledger, job: str, only_failed: bool) -> None:
+    state = ledger.state(job)
+    if state is JobState.DONE:
+        raise JobError(f"{job} is done; there is nothing to retry")
+    if state not in RESTING:
+        raise JobError(f"{job} is {state}; there is nothing to retry yet")
+    if only_failed and state is not JobState.PARTIAL:
+        raise JobError(f"{job} is {state}, not partial: leave --only-failed out to run the rest")
+
+
+@click.command()
+@click.argument("job", metavar="JOB|OUT")
+@json_option
+def verify(job: str, as_json: bool) -> None:
+    """Check that a finished output holds every input row once, and every file as it was written.
+
+    \b
+    Examples:
+      mtl verify out/
+      mtl verify label-3f2a9c0d1b7e --json
+    """
+    output = output_folder(job)
+    counts, problems = verify_output(output)
+    if as_json:
+        print_json({"ok": not problems, "rows": counts, "problems": problems})
+    elif not problems:
+        click.echo(
+            f"{output}: ok; {counts['total']:,} input rows = {counts['labelled']:,} labelled + "
+            f"{counts['errors']:,} error rows, each row_id once, {counts['parts']:,} parts"
+        )
+    if problems:
+        raise JobError(f"{output}: {'; '.join(problems)}")

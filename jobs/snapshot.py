@@ -1,0 +1,77 @@
+"""A job as the ledger shows it at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.lifecycle import ENDED, RESTING, JobState
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The ledger's answer to a claim."""
+
+    answer: str
+    """LEASED, BUSY, DONE, POISON, CLOSED (the job runs no more) or GONE (no such shard)."""
+    attempt: int = 0
+    shard: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Total, done and failed of rows or shards."""
+
+    total: int
+    done: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A job as it stands now."""
+
+    id: str
+    kind: str
+    state: JobState
+    reason: str
+    priority: str
+    rows: Counts
+    shards: Counts
+    planned: bool
+    created_s: float
+    changed_s: float
+    workers: tuple[str, ...]
+    """Workers that hold a shard of it."""
+    note: Mapping[str, Any]
+    """What a train job last told of itself: stage, step, loss."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is over."""
+        return self.state in ENDED
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.state in RESTING
+
+    @property
+    def settled(self) -> bool:
+        """Whether every shard of a wholly planned job is done or set aside."""
+        return self.planned and self.shards.done + self.shards.failed == self.shards.total
+
+    def as_json(self) -> dict[str, Any]:
+        """The public JSON of ``mtl status --json``."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "state": str(self.state),
+            "reason": self.reason,
+            "priority": self.priority,
+            "rows": self.rows.__dict__,
+            "shards": self.shards.__dict__,
+            "workers": list(self.workers),
+            "created": self.created_s,
+            "changed": self.changed_s,
+            **({"note": dict(self.note)} if self.note else {}),
+        }

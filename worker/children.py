@@ -1,0 +1,66 @@
+"""The parent's eye on its children: one that died or hangs costs one attempt, at once.
+
+Without it a dead child's shard would wait for its lease to end, and a hung child, whose heartbeat
+thread lives on, would keep its shard for ever.
+"""
+
+import logging
+import os
+import signal
+import time
+from contextlib import suppress
+
+import psutil
+
+from jobs.ledger import Ledger
+from jobs.presence import Busy, Presence
+
+log = logging.getLogger(__name__)
+
+
+class ChildWatch:
+    """Checks what this worker's children say they are busy with."""
+
+    def __init__(self, ledger: Ledger, presence: Presence, worker: str) -> None:
+        self._ledger, self._presence, self._worker = ledger, presence, worker
+        # token -> (progress when last it changed, monotonic time of that)
+        self._progress: dict[str, tuple[int, float]] = {}
+
+    def check(self) -> None:
+        """One look at all children; ends attempts of dead ones, kills stalled ones."""
+        seen = set()
+        for busy in self._presence.busy(self._worker):
+            seen.add(busy.token)
+            if not is_alive(busy.pid):
+                self._end(busy, "the worker's process died (killed, crashed or out of memory)")
+            elif self._stalled(busy):
+                log.error("%s/%s: no progress; killing process %d", busy.job, busy.shard, busy.pid)
+                with suppress(ProcessLookupError):
+                    os.kill(busy.pid, signal.SIGKILL)
+                limit = self._ledger.settings.stall_s
+                self._end(busy, f"no progress within {limit:g} s")
+        self._progress = {t: p for t, p in self._progress.items() if t in seen}
+
+    def _end(self, busy: Busy, reason: str) -> None:
+        answer = self._ledger.fail(busy.job, busy.shard, busy.token, reason, outcome="lost")
+        self._presence.end(self._worker, busy.pid)
+        log.warning("%s/%s: %s: %s", busy.job, busy.shard, reason, answer.lower())
+
+    def _stalled(self, busy: Busy) -> bool:
+        holder = self._ledger.holder(busy.job, busy.shard)
+        # A child whose lease was lost should stop by itself; it gets the same time to do so.
+        ours = holder is not None and holder["token"] == busy.token
+        progress = int(holder["progress"]) if ours and holder is not None else -1
+        before = self._progress.get(busy.token)
+        if before is None or before[0] != progress:
+            self._progress[busy.token] = (progress, time.monotonic())
+            return False
+        return time.monotonic() - before[1] > self._ledger.settings.stall_s
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not yet reaped does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup setup-dev demo test test-fast check format clean
+.PHONY: setup setup-dev demo test test-faults test-fast check format clean
 
 setup: $(VENV)/.setup
 
@@ -23,8 +23,11 @@ demo: setup  ## label examples/sentences.csv on the embedded default and show so
 	env -u MTL_REDIS_URL $(BIN)/mtl label examples/sentences.csv -o demo-out
 	@$(BIN)/python examples/show.py demo-out
 
-test: setup-dev check  ## everything: lint, types, all tests
-	$(BIN)/python -m pytest
+test: setup-dev check  ## lint, types, all tests but the long faults
+	$(BIN)/python -m pytest -m "not faults"
+
+test-faults: setup-dev  ## every fault on real processes, about eight minutes
+	$(BIN)/python -m pytest -m faults
 
 test-fast: setup-dev  ## the tests that start no worker process
 	$(BIN)/python -m pytest -m "not slow"

@@ -73,6 +73,7 @@ class Ledger:
             retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), patience),
             retry_on_error=list(PASSING_ERRORS),
         )
+        self._patience = patience
         self._scripts: dict[str, Script] = {}
 
     @cached_property
@@ -83,7 +84,19 @@ class Ledger:
         if script not in self._scripts:
             source = (files("jobs") / "lua" / f"{script}.lua").read_text()
             self._scripts[script] = self.redis.register_script(self._prelude + source)
-        return self._scripts[script](keys=[key(job, part) for part in PARTS], args=arguments)
+        keys = [key(job, part) for part in PARTS]
+        for tries_left in range(self._patience, -1, -1):
+            try:
+                return self._scripts[script](keys=keys, args=arguments)
+            except redis.ResponseError as error:
+                # Redis 6 words a full memory in a script as a script's error. It refuses a script's
+                # first write and none after it, so nothing was done.
+                if "OOM command" not in str(error):
+                    raise
+                if not tries_left:
+                    raise redis.OutOfMemoryError("Redis is full") from error
+                time.sleep(1.0)
+        raise AssertionError("unreachable")
 
     def ping(self) -> None:
         """Raise LedgerUnreachableError unless Redis answers."""

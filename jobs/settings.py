@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """How long the record of an ended job is kept in Redis."""
     roots: str | None = None
     """Folders, separated as in PATH, below which alone jobs may read and write; unset: anywhere."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of torch in each child of a worker; unset: the cores, shared out to its children."""
     precision: str = "auto"
     """``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``."""
 

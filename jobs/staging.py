@@ -23,7 +23,8 @@ def stage_shard(output: Path, name: str, table: pa.Table) -> tuple[str, dict[str
 
 def read_shard(output: Path, definition: Mapping[str, Any]) -> pa.Table:
     """Read a shard's rows; of a piece of a split shard, only its own."""
-    table = pq.read_table(staged_path(output, definition["file"]))
+    with staged_path(output, definition["file"]).open("rb") as stream:
+        table = pq.read_table(stream)
     return table.slice(definition.get("offset", 0), definition["rows"])
 
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -159,3 +159,24 @@ def mtl(tmp_path: Path) -> Mtl:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+# --- measured recovery times, printed at the end of a run
+
+RECOVERIES: list[str] = []
+
+
+@pytest.fixture
+def recovered() -> Callable[[str, float], None]:
+    """Note how long a fault's recovery took."""
+
+    def note(fault: str, seconds: float) -> None:
+        RECOVERIES.append(f"| {fault} | {seconds:.1f} s |")
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of recoveries."""
+    for line in RECOVERIES:
+        terminalreporter.write_line(line)

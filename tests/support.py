@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import redis
+
+from jobs.local import redis_server_binary
 
 WORDS = {
     "topic": [
@@ -81,6 +84,57 @@ class Ran:
 
 
 Mtl = Callable[..., Ran]
+
+
+@dataclass
+class RedisServer:
+    """A redis-server of a test's own, with an append-only file, to be killed and started again."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"unix://{self.folder}/r.sock?db=0"
+
+    def start(self) -> None:
+        """Start it, or start it again on the same data."""
+        with (self.folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(
+                        redis_server_binary(),
+                        "--port",
+                        "0",
+                        "--unixsocket",
+                        f"{self.folder}/r.sock",
+                    ),
+                    *("--dir", str(self.folder), "--save", "", "--maxmemory-policy", "noeviction"),
+                    *("--appendonly", "yes", "--appendfsync", "everysec"),
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_until(self._answers, 10, "redis-server answers")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client().ping())
+        except redis.RedisError:
+            return False
+
+    def client(self) -> redis.Redis:
+        """A plain client."""
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; after SIGKILL it is gone."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        if number is signal.SIGKILL:
+            self.process.wait()
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> float:

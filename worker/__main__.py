@@ -10,8 +10,8 @@ import click
 from jobs.local import EmbeddedRedis, stop_if_unused
 from jobs.settings import settings
 from mtl_core.errors import MtlError
+from worker.heartbeat import leaving
 
-CELERY_GAVE_UP = 1
 RESTART_PAUSE_S = 2.0
 
 
@@ -48,13 +48,17 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
         f"--loglevel={loglevel}",
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
-    try:
-        worker_app.app.worker_main(arguments)
-    except SystemExit as end:
-        if end.code != CELERY_GAVE_UP:
-            raise
-    # Celery leaves on an error of Redis that it does not know, as when Redis is full. What it held
-    # is in the ledger; start again, in a fresh process.
+    worker_app.app.worker_main(arguments)
+    if worker_app.gave_up() and not leaving.is_set():
+        start_again()
+
+
+def start_again() -> None:
+    """Start this worker again in a fresh process.
+
+    Celery leaves on an error of Redis that it does not know, as when Redis is full. What it held is
+    in the ledger.
+    """
     click.echo("mtl worker: the consumer gave up; starting again", err=True)
     time.sleep(RESTART_PAUSE_S)
     os.execv(sys.executable, [sys.executable, "-m", "worker", *sys.argv[1:]])

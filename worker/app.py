@@ -178,6 +178,20 @@ def finalise_job(job: str) -> None:
 _reconcilers: list[Reconciler] = []
 
 
+_controllers: list[Any] = []
+
+
+@signals.celeryd_after_setup.connect
+def remember_controller(instance: Any, **_: Any) -> None:
+    """Keep Celery's controller: `worker_main` does not tell how it ended, this does."""
+    _controllers.append(instance)
+
+
+def gave_up() -> bool:
+    """Whether Celery ended this worker by itself, on an error it calls unrecoverable."""
+    return any(controller.exitcode for controller in _controllers)
+
+
 @signals.worker_ready.connect
 def start_reconciler(**_: Any) -> None:
     """Start the reconciler in the worker's parent process."""
@@ -193,6 +207,7 @@ def start_reconciler(**_: Any) -> None:
 @signals.worker_shutting_down.connect
 def tell_children_to_leave(**_: Any) -> None:
     """On the first SIGTERM or Ctrl-C: children give their shard back after the current batch."""
+    leaving.set()
     for child in psutil.Process().children():
         child.send_signal(signal.SIGUSR2)
 
@@ -212,7 +227,12 @@ def prepare_child(**_: Any) -> None:
     import torch
 
     children = max(1, int(os.environ.get("MTL_WORKER_CHILDREN", "1")))
-    torch.set_num_threads(max(1, (len(os.sched_getaffinity(0))) // children))
+    cores = psutil.cpu_count() if not hasattr(os, "sched_getaffinity") else _own_cores()
+    torch.set_num_threads(settings().threads or max(1, (cores or 1) // children))
+
+
+def _own_cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def queues() -> str:

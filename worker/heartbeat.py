@@ -10,7 +10,7 @@ from jobs.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
-# Set in the worker's child when the worker is told to leave (see worker.app).
+# Set in the worker's parent and children when the worker is told to leave (see worker.app).
 leaving = threading.Event()
 
 

@@ -91,25 +91,27 @@ class RedisServer:
     """A redis-server of a test's own, with an append-only file, to be killed and started again."""
 
     folder: Path
+    port: int = 0
+    """On loopback; 0 for a socket in the folder."""
+    password: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Its address."""
+        if self.port:
+            return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
         return f"unix://{self.folder}/r.sock?db=0"
 
     def start(self) -> None:
         """Start it, or start it again on the same data."""
+        where = ["--bind", "127.0.0.1", "--requirepass", self.password]
+        if not self.port:
+            where = ["--unixsocket", f"{self.folder}/r.sock"]
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(
-                        redis_server_binary(),
-                        "--port",
-                        "0",
-                        "--unixsocket",
-                        f"{self.folder}/r.sock",
-                    ),
+                    *(redis_server_binary(), "--port", str(self.port), *where),
                     *("--dir", str(self.folder), "--save", "", "--maxmemory-policy", "noeviction"),
                     *("--appendonly", "yes", "--appendfsync", "everysec"),
                 ],
@@ -130,11 +132,16 @@ class RedisServer:
         return redis.Redis.from_url(self.url, decode_responses=True)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal; after SIGKILL it is gone."""
+        """Send it a signal."""
         assert self.process is not None
         self.process.send_signal(number)
         if number is signal.SIGKILL:
             self.process.wait()
+
+    def stop(self) -> None:
+        """End it, also when it is stopped."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGKILL)
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> float:

@@ -1,5 +1,7 @@
 """The engine with the real backbone: order, batches, precision, Parquet columns."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +117,30 @@ def test_unknown_model_gets_a_suggestion(tmp_path: Path) -> None:
 def test_the_shipped_model_fits_into_25_megabytes() -> None:
     size = sum(path.stat().st_size for path in (SHIPPED_MODELS / "default").iterdir())
     assert size <= 25_000_000
+
+
+SHORT_OF_MEMORY = """
+import resource, psutil, sys, torch
+from mtl_core.checkpoint import load_model
+from mtl_core.engine import TorchEngine
+from mtl_core.registry import SHIPPED_MODELS
+
+torch.set_num_threads(1)
+engine = TorchEngine(load_model(SHIPPED_MODELS / "default"), "float32", batch_tokens=1_000_000)
+texts = [f"the striker scored in match number {n} " * 30 for n in range(200)]
+expected = engine.label(texts[:1], lambda done: None)
+used = psutil.Process().memory_info().vms
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, resource.RLIM_INFINITY))
+labelled = engine.label(texts, lambda done: None)
+same = abs(labelled.embeddings[0] - expected.embeddings[0]).max() < 1e-4
+print(engine.batch_tokens < 50_000, len(labelled.too_large), same)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS as Linux has it")
+def test_a_batch_too_large_for_memory_is_halved_and_no_text_lost() -> None:
+    command = [sys.executable, "-c", SHORT_OF_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "0", "True"]
+    assert "out of memory: batches of" in done.stderr

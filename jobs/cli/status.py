@@ -1,6 +1,7 @@
 """``mtl status`` and ``mtl jobs``."""
 
 import time
+from typing import Any
 
 import click
 from rich.console import Console
@@ -32,7 +33,10 @@ def status(job: str | None, watch: bool, as_json: bool) -> None:
             snapshots = _snapshots(where.ledger, job)
             if as_json:
                 found = [snapshot.as_json() for snapshot in snapshots]
-                print_json(found[0] if job else found)
+                if job:
+                    print_json(found[0] | {"attempts": where.ledger.attempts(job)})
+                else:
+                    print_json(found)
             else:
                 _show(where.ledger, snapshots, job)
             if not watch or all(snapshot.ended for snapshot in snapshots):
@@ -85,12 +89,18 @@ def _show(ledger: Ledger, snapshots: list[Snapshot], job: str | None) -> None:
     if job:
         for attempt in ledger.attempts(job):
             if attempt["outcome"] != "done":
-                click.echo(
-                    f"shard {attempt['shard']}, attempt {attempt.get('attempt', '?')} on "
-                    f"{attempt.get('worker', '?')}: {attempt['outcome']} ({attempt['reason']})"
-                )
+                click.echo(_describe_attempt(attempt))
     workers = Presence(ledger.redis).workers()
     click.echo(f"workers: {', '.join(workers) if workers else 'none; start one with `mtl worker`'}")
+
+
+def _describe_attempt(attempt: dict[str, Any]) -> str:
+    began, ended = attempt.get("started_ms", attempt["ended_ms"]) / 1000, attempt["ended_ms"] / 1000
+    return (
+        f"shard {attempt['shard']}, attempt {attempt.get('attempt', '?')} on "
+        f"{attempt.get('worker', '?')}, {time.strftime('%H:%M:%S', time.localtime(began))} for "
+        f"{ended - began:.1f} s: {attempt['outcome']} ({attempt['reason']})"
+    )
 
 
 def _print_table(snapshots: list[Snapshot]) -> None:

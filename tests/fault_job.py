@@ -1,0 +1,117 @@
+"""A label job on real workers and a redis-server of its own, for injecting faults into."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+from support import Mtl, RedisServer, Workers, wait_until
+
+from jobs.ledger import Ledger
+from jobs.presence import BUSY
+from jobs.settings import Settings
+
+ROWS, SHARD_ROWS = 2000, 10
+LEASE_S = 3.0
+# float32: a text's vector does not depend on its neighbours in the batch then.
+WORKER = {
+    "MTL_LEASE_S": "3",
+    "MTL_BEAT_S": "0.5",
+    "MTL_RECONCILE_S": "1",
+    "MTL_PRECISION": "float32",
+    "MTL_THREADS": "1",
+}
+WORDS = (
+    *("film", "goal", "bank", "robot", "war", "dull"),
+    *("superb", "profit", "match", "planet", "minister", "charming"),
+)
+
+
+def write_sentences(path: Path, rows: int) -> Path:
+    generator = random.Random(5)
+    lines = [f"{' '.join(generator.choices(WORDS, k=6))},{row}" for row in range(rows)]
+    path.write_text("\n".join(["text,n", *lines]) + "\n")
+    return path
+
+
+@dataclass
+class Job:
+    """One label job on real workers and a redis-server of its own."""
+
+    mtl: Mtl
+    redis: RedisServer
+    workers: Workers
+    folder: Path
+    undisturbed: pd.DataFrame
+    id: str = ""
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "out"
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.redis.url, Settings(lease_s=LEASE_S))
+
+    def run(self, *arguments: str | Path) -> Any:
+        return self.mtl(*arguments, MTL_REDIS_URL=self.redis.url, **WORKER)
+
+    def submit(self, *options: str, rows: int = ROWS) -> None:
+        source = write_sentences(self.folder / "in.csv", rows)
+        arguments = ("label", source, "-o", self.output, "--shard-rows", str(SHARD_ROWS), *options)
+        done = self.run(*arguments, "--detach", "--json")
+        assert done.code == 0, done.err
+        self.id = json.loads(done.out)["id"]
+
+    def parts(self) -> int:
+        return len(list(self.output.glob("part-*.parquet")))
+
+    def wait_for_parts(self, more: int = 5) -> None:
+        target = self.parts() + more
+        wait_until(lambda: self.parts() >= target, 60, f"{target} parts")
+
+    def wait_done(self, timeout_s: float = 60) -> float:
+        return wait_until(lambda: (self.output / "_SUCCESS").exists(), timeout_s, "the job's end")
+
+    def attempts(self, outcome: str) -> list[dict[str, Any]]:
+        return [a for a in self.ledger.attempts(self.id) if a["outcome"] == outcome]
+
+    def check(self, errors: int = 0, rows: int = ROWS) -> None:
+        """Verified, and the same labels and vectors as in the undisturbed run."""
+        verified = self.run("verify", self.output, "--json")
+        assert verified.code == 0, verified.err
+        counts = json.loads(verified.out)["rows"]
+        assert (counts["total"], counts["errors"]) == (rows, errors)
+        frame = pd.read_parquet(self.output).sort_values("row_id").reset_index(drop=True)
+        same = self.undisturbed[self.undisturbed["row_id"].isin(frame["row_id"])]
+        for column in ("topic", "sentiment"):
+            assert frame[column].tolist() == same[column].tolist()
+        vectors = [np.stack(list(f["embedding"])) for f in (frame, same)]
+        assert np.abs(vectors[0] - vectors[1]).max() < 1e-3
+
+
+def child_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
+    (child,) = psutil.Process(worker.pid).children()
+    return child
+
+
+def kill_whoever_works_on(ledger: Ledger, job: str, row: int) -> int:
+    """SIGKILL the process that says it works on a shard with this row; returns how many."""
+    kills, shards = 0, ledger.shards(job)
+    for name in ledger.redis.scan_iter(BUSY + "*"):
+        for pid, text in ledger.redis.hgetall(name).items():
+            shard = shards.get(json.loads(text)[1])
+            if shard is None:
+                continue
+            first = int(shard["file"][6:11]) * SHARD_ROWS + shard.get("offset", 0)
+            if first <= row < first + shard["rows"] and psutil.pid_exists(int(pid)):
+                os.kill(int(pid), signal.SIGKILL)
+                kills += 1
+    return kills

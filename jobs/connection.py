@@ -17,6 +17,8 @@ def reachable(url: str) -> Iterator[None]:
         raise LedgerUnreachableError(
             f"Redis at {without_password(url)} refuses the password; check MTL_REDIS_URL"
         ) from error
+    except redis.OutOfMemoryError as error:
+        raise LedgerUnreachableError(full_line(url)) from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise LedgerUnreachableError(
             f"Redis at {without_password(url)} does not answer; start it, or check MTL_REDIS_URL"
@@ -26,6 +28,14 @@ def reachable(url: str) -> Iterator[None]:
             f"MTL_REDIS_URL is no Redis URL ({without_password(url)}); "
             "it looks like redis://host:6379/0"
         ) from error
+
+
+def full_line(url: str) -> str:
+    """What is said of a Redis without room."""
+    return (
+        f"Redis at {without_password(url)} is full; free memory, or raise its maxmemory, "
+        "then repeat the command"
+    )
 
 
 def without_password(url: str) -> str:

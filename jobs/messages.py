@@ -7,7 +7,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from jobs.connection import without_password
+from jobs.connection import full_line, without_password
 from jobs.priorities import PRIORITIES
 from mtl_core.errors import LedgerUnreachableError
 
@@ -72,6 +72,8 @@ class Publisher:
         try:
             yield
         except (OperationalError, redis.OutOfMemoryError) as error:
+            if "used memory > 'maxmemory'" in str(error):
+                raise LedgerUnreachableError(full_line(self._url)) from error
             raise LedgerUnreachableError(
                 f"Redis at {without_password(self._url)} took no message ({error})"
             ) from error

@@ -1,6 +1,8 @@
 """The command line: help everywhere, and bad input as one clear line with its exit code."""
 
+import json
 import re
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -122,6 +124,47 @@ def test_an_unreachable_redis_is_named_without_its_password(
     assert "secret" not in result.output
     assert not (tmp_path / "out").exists()
     refused(run("status"), message, code=4)
+
+
+def test_a_full_redis_is_one_line(
+    sentences: Path, tmp_path: Path, redis_url: str, mtl: Mtl
+) -> None:
+    import redis
+
+    client = redis.Redis.from_url(redis_url)
+    client.config_set("maxmemory", "1mb")
+    try:
+        arguments = ("label", sentences, "-o", tmp_path / "out", "--detach")
+        full = mtl(*arguments, MTL_REDIS_URL=redis_url)
+    finally:
+        client.config_set("maxmemory", "0")
+        client.close()
+    assert full.code == 4
+    assert "is full; free memory" in full.err
+    assert len(full.err.strip().splitlines()) == 1
+    assert mtl(*arguments, MTL_REDIS_URL=redis_url).code == 0
+
+
+def test_ended_jobs_can_be_forgotten(redis_url: str, mtl: Mtl) -> None:
+    from tests_specs import TRAIN_SPEC
+
+    from jobs.ledger import Ledger
+    from jobs.lifecycle import JobState
+    from jobs.settings import Settings
+
+    ledger = Ledger(redis_url, Settings(retention_s=1))
+    for job in ("train-ended", "train-expired", "train-waiting"):
+        ledger.create(job, TRAIN_SPEC)
+    ledger.transition("train-expired", JobState.FAILED, "it broke")
+    keeping = Ledger(redis_url, Settings())
+    keeping.transition("train-ended", JobState.FAILED, "it broke")
+    time.sleep(1.2)
+    listed = mtl("jobs", "--json", MTL_REDIS_URL=redis_url).out
+    assert {job["id"] for job in json.loads(listed)} == {"train-ended", "train-waiting"}
+    pruned = mtl("jobs", "--prune", "--json", MTL_REDIS_URL=redis_url)
+    assert [job["id"] for job in json.loads(pruned.out)] == ["train-waiting"]
+    for made in (ledger, keeping):
+        made.redis.close()
 
 
 def test_a_worker_without_a_redis_says_so(mtl: Mtl) -> None:

@@ -3,32 +3,23 @@
 import time
 
 import pytest
+from tests_specs import TRAIN_SPEC
 
 from jobs.connection import without_password
 from jobs.ledger import Ledger
 from jobs.lifecycle import ENDED, TRANSITIONS, JobState
 from jobs.presence import Lock
 from jobs.settings import Settings
-from jobs.specs import TrainSpec, job_id, parse_spec
+from jobs.specs import job_id, parse_spec
 from mtl_core.errors import JobError
 
 JOB = "train-test"
-SPEC = TrainSpec(
-    name="m",
-    output="/nowhere/m",
-    data_dir=None,
-    preset="recommended",
-    scenario="frozen",
-    settings={},
-    backbone="b",
-    command="mtl train",
-)
 
 
 @pytest.fixture
 def ledger(redis_url: str) -> Ledger:
     quick = Ledger(redis_url, Settings(lease_s=0.2, max_attempts=2))
-    quick.create(JOB, SPEC)
+    quick.create(JOB, TRAIN_SPEC)
     quick.add_shards(JOB, {"0": {"rows": 5}, "1": {"rows": 7}})
     quick.update(JOB, planned=1, rows_total=12)
     quick.transition(JOB, JobState.RUNNING)
@@ -164,8 +155,8 @@ def test_planning_again_leaves_finished_shards_alone(ledger: Ledger) -> None:
 
 
 def test_a_job_is_created_once(ledger: Ledger) -> None:
-    assert not ledger.create(JOB, SPEC)
-    assert ledger.create("train-other", SPEC)
+    assert not ledger.create(JOB, TRAIN_SPEC)
+    assert ledger.create("train-other", TRAIN_SPEC)
     assert set(ledger.job_ids()) == {JOB, "train-other"}
 
 
@@ -224,8 +215,8 @@ def test_a_lock_is_kept_while_its_block_runs(ledger: Ledger) -> None:
 
 
 def test_a_jobs_id_depends_on_its_spec_alone() -> None:
-    assert job_id(SPEC) == job_id(parse_spec(SPEC.model_dump_json()))
-    assert job_id(SPEC) != job_id(SPEC.model_copy(update={"scenario": "full"}))
+    assert job_id(TRAIN_SPEC) == job_id(parse_spec(TRAIN_SPEC.model_dump_json()))
+    assert job_id(TRAIN_SPEC) != job_id(TRAIN_SPEC.model_copy(update={"scenario": "full"}))
 
 
 def test_a_spec_with_unknown_fields_is_refused() -> None:

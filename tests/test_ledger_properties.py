@@ -6,24 +6,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests_specs import TRAIN_SPEC
 
 from jobs.ledger import Ledger, key
 from jobs.lifecycle import JobState
 from jobs.settings import Settings
-from jobs.specs import TrainSpec
 
 JOB = "train-model"
 SHARD_ROWS = (1, 9, 20)
-SPEC = TrainSpec(
-    name="m",
-    output="/nowhere/m",
-    data_dir=None,
-    preset="recommended",
-    scenario="frozen",
-    settings={},
-    backbone="b",
-    command="mtl train",
-)
 picks = st.integers(0, 10_000)
 
 
@@ -36,7 +26,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def plan(self) -> None:
         self.ledger = Ledger(self.url, Settings(lease_s=600, max_attempts=2))
         self.ledger.redis.flushall()
-        self.ledger.create(JOB, SPEC)
+        self.ledger.create(JOB, TRAIN_SPEC)
         self.ledger.add_shards(JOB, {str(n): {"rows": rows} for n, rows in enumerate(SHARD_ROWS)})
         self.ledger.update(JOB, planned=1, rows_total=sum(SHARD_ROWS))
         self.ledger.transition(JOB, JobState.RUNNING)

@@ -6,7 +6,7 @@ import sys
 import click
 
 from mtl_core import __version__
-from mtl_core.errors import MtlError
+from mtl_core.errors import LedgerUnreachableError, MtlError
 
 # Command -> module below this package that defines it, and its line in `mtl --help`. Nothing is
 # imported for the help, so that it comes at once.
@@ -68,6 +68,26 @@ class LazyGroup(click.Group):
             sys.exit(130)
         except BrokenPipeError:
             sys.exit(0)  # the reader (head, less) has seen enough
+        except Exception as error:
+            # redis is asked for only if a command has loaded it; help must not.
+            redis = sys.modules.get("redis")
+            if redis is None or not isinstance(error, redis.RedisError):
+                raise
+            click.echo(f"mtl: {_redis_line(error)}", err=True)
+            sys.exit(LedgerUnreachableError.exit_code)
+
+
+def _redis_line(error: Exception) -> str:
+    from jobs.connection import reachable
+    from jobs.settings import settings
+
+    try:
+        with reachable(settings().redis_url or "the embedded Redis"):
+            raise error
+    except LedgerUnreachableError as line:
+        return str(line)
+    except Exception:  # none of the errors that have a line of their own
+        return f"Redis refused a command ({error})"
 
 
 @click.group(

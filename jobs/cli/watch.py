@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any, cast
 
 import redis
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.progress import (
 )
 
 from jobs.cli.common import Backend
+from jobs.ledger import Ledger
 from jobs.presence import Presence
 from jobs.snapshot import Snapshot
 from jobs.submit import PLANNABLE
@@ -25,6 +27,7 @@ POLL_S = 0.25
 PLAIN_LINE_S = 5.0
 RATE_WINDOW_S = 10.0
 NO_WORKER_HINT_S = 5.0
+MEMORY_LOOK_S = 3.0
 EMBEDDED_PATIENCE_S = 20.0
 
 
@@ -49,6 +52,8 @@ class JobProgress:
         self._next_line = time.monotonic() + PLAIN_LINE_S
         self._started = time.monotonic()
         self._hinted = False
+        self._full = False
+        self._next_look = 0.0
 
     def __enter__(self) -> "JobProgress":
         if self.live:
@@ -86,6 +91,21 @@ class JobProgress:
         if not workers and late and not self._hinted:
             self._hinted = True
             self.say("no worker is running: start one with `mtl worker`; the job waits")
+
+    def hint_if_full(self, ledger: Ledger) -> None:
+        """Say once that Redis has no room, and once that it has again."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + MEMORY_LOOK_S
+        memory = cast(dict[str, Any], ledger.redis.info("memory"))
+        full = 0 < int(memory["maxmemory"]) <= int(memory["used_memory"])
+        if full != self._full:
+            self._full = full
+            self.say(
+                "Redis is full: free memory or raise its maxmemory; the job waits"
+                if full
+                else "Redis has room again; the job goes on"
+            )
 
     def _what(self, snapshot: Snapshot) -> str:
         return " ".join(
@@ -144,6 +164,7 @@ def watch(
                 ) from error
         else:
             progress.show(snapshot)
+            progress.hint_if_full(backend.ledger)
             if snapshot.resting or (until_planned and snapshot.state not in PLANNABLE):
                 return snapshot
             if snapshot.state in PLANNABLE:

@@ -1,0 +1,241 @@
+"""How much the ledger and the queue cost.
+
+``python benchmarks/ledger.py [--shards 100000] [--claimers 32] [--rows 50000] [--runs 5]``
+
+1. Scale: a job of many shards; claimers in processes of their own claim and complete all of them.
+   Prints claims a second, Redis' memory a shard, and how long ``mtl status`` takes.
+2. Cost of the queue: the same staged shards of short sentences labelled by a worker's own code
+   (read, engine, Parquet) in this process, and as a job through Redis and Celery; start-up aside,
+   interleaved, medians. Prints the ratio.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import redis
+
+from jobs.inputs import fingerprint
+from jobs.ledger import PARTS, Ledger, key
+from jobs.lifecycle import JobState
+from jobs.local import EmbeddedRedis
+from jobs.settings import Settings
+from jobs.specs import LabelSpec, TrainSpec
+
+JOB = "train-benchmark"
+WORDS = ("a", "dull", "superb", "film", "about", "the", "war", "goal", "bank", "robot", "and", "us")
+
+
+def claimer(url: str, names: list[str]) -> None:
+    """Claim and complete shards, as a worker does without the work between."""
+    ledger = Ledger(url, Settings())
+    for name in names:
+        token = uuid.uuid4().hex
+        if ledger.claim(JOB, name, token, "bench:1").answer == "LEASED":
+            result = {"part": f"part-{name}-a1.parquet", "rows": 1, "failed": 0, "sha256": "0" * 64}
+            ledger.complete(JOB, name, token, result | {"worker": "bench:1", "bytes": 123456})
+
+
+def scale(url: str, shards: int, claimers: int) -> dict[str, float]:
+    """Claims a second, bytes a shard, and seconds of a status, over one large job."""
+    spec = TrainSpec(
+        name="m", output="/m", data_dir=None, preset="recommended", scenario="frozen",
+        settings={}, backbone="b", command="mtl train",
+    )  # fmt: skip
+    ledger = Ledger(url, Settings())
+    ledger.redis.flushall()
+    ledger.create(JOB, spec)
+    empty = int(ledger.redis.info("memory")["used_memory"])
+    names = [f"{number:05d}" for number in range(shards)]
+    started = time.perf_counter()
+    for start in range(0, shards, 1000):
+        ledger.add_shards(
+            JOB, {n: {"file": f"shard-{n}.parquet", "rows": 1} for n in names[start : start + 1000]}
+        )
+    added_s = time.perf_counter() - started
+    ledger.update(JOB, planned=1, rows_total=shards)
+    ledger.transition(JOB, JobState.RUNNING)
+    pending = int(ledger.redis.info("memory")["used_memory"])
+    pool = [
+        multiprocessing.Process(target=claimer, args=(url, names[index::claimers]))
+        for index in range(claimers)
+    ]
+    started = time.perf_counter()
+    for process in pool:
+        process.start()
+    for process in pool:
+        process.join()
+    claimed_s = time.perf_counter() - started
+    assert ledger.snapshot(JOB).shards.done == shards
+    done = int(ledger.redis.info("memory")["used_memory"])
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "jobs", "status", JOB]
+        environment = {**os.environ, "MTL_REDIS_URL": url}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        seconds.append(time.perf_counter() - started)
+    ledger.redis.delete(*(key(JOB, part) for part in PARTS))
+    return {
+        "shards": shards,
+        "claimers": claimers,
+        "added_per_s": shards / added_s,
+        "claim_and_complete_per_s": shards / claimed_s,
+        "bytes_per_pending_shard": (pending - empty) / shards,
+        "bytes_per_done_shard": (done - empty) / shards,
+        "status_s": statistics.median(seconds),
+    }
+
+
+def write_sentences(path: Path, rows: int) -> None:
+    """Short made sentences, about as long as SST-2's phrases."""
+    with path.open("w") as stream:
+        for row in range(rows):
+            words = (WORDS[(row * 7 + word * word) % len(WORDS)] for word in range(3 + row % 15))
+            stream.write(f"{' '.join(words)} {row}\n")
+
+
+class Worker:
+    """One worker process, warmed up, as a context."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.environment = {**os.environ, "MTL_REDIS_URL": url}
+        self.folder = folder
+
+    def __enter__(self) -> "Worker":
+        with (self.folder / "worker.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "worker"],
+                env=self.environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        warm = self.folder / "warm.txt"
+        write_sentences(warm, 100)
+        self.label(warm, self.folder / "warm", wait=True)
+        return self
+
+    def label(self, source: Path, output: Path, *, wait: bool) -> None:
+        """Submit a job; with ``wait``, until it is done."""
+        command = [sys.executable, "-m", "jobs", "label", source, "-o", output, "-q"]
+        subprocess.run(
+            [*map(str, command), *([] if wait else ["--detach"])],
+            check=True, capture_output=True, env=self.environment,
+        )  # fmt: skip
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def through_the_queue(worker: Worker, source: Path, output: Path) -> float:
+    """Seconds from the first claim to the last completion of a whole job."""
+    worker.label(source, output, wait=True)
+    manifest = json.loads((output / "_manifest.json").read_text())
+    ledger = Ledger(worker.environment["MTL_REDIS_URL"], Settings())
+    attempts = ledger.attempts(manifest["job"])
+    assert {a["outcome"] for a in attempts} == {"done"}
+    return (max(a["ended_ms"] for a in attempts) - min(a["started_ms"] for a in attempts)) / 1000
+
+
+IN_PROCESS = """
+import json, sys, time
+from jobs.specs import LabelSpec
+from worker.label import engine_for, label_shard
+
+spec = LabelSpec.model_validate_json(sys.stdin.read())
+shards = json.loads(sys.argv[1])
+engine = engine_for(spec.model_dir)
+engine.label(["warm up"] * 100, lambda done: None)
+started = time.perf_counter()
+for name, definition in shards.items():
+    label_shard("label-bench", spec, name, 1, definition, "bench:1", lambda done: None)
+print(time.perf_counter() - started)
+"""
+
+
+def in_process(url: str, job_output: Path, source: Path, output: Path) -> float:
+    """Seconds for the same shards by the same code, without Redis and Celery."""
+    manifest = json.loads((job_output / "_manifest.json").read_text())
+    ledger = Ledger(url, Settings())
+    spec = ledger.spec(manifest["job"])
+    assert isinstance(spec, LabelSpec)
+    assert spec.inputs == (fingerprint(source),)
+    shards = ledger.shards(manifest["job"])
+    stage_again(spec, source, output)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_PROCESS, json.dumps(shards)],
+        input=spec.model_copy(update={"output": str(output)}).model_dump_json(),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(done.stdout)
+
+
+def stage_again(spec: LabelSpec, source: Path, output: Path) -> None:
+    """The job's staged shards, made again for the run without a queue."""
+    from jobs.inputs import open_source, read_source
+    from jobs.plan import ShardCutter
+    from jobs.staging import stage_shard
+
+    opened = open_source(spec.inputs, None, set())
+    cutter = ShardCutter(spec, opened)
+    tables = [table for chunk in read_source(opened) for table in cutter.add(chunk)]
+    for table in [*tables, *cutter.rest()]:
+        stage_shard(output, cutter.number(), table)
+
+
+def queue_cost(url: str, rows: int, runs: int) -> dict[str, float]:
+    """Median seconds with and without the queue, and the median of the ratios, pair by pair."""
+    with_queue, without = [], []
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        source = folder / "in.txt"
+        write_sentences(source, rows)
+        for run in range(runs):
+            with Worker(url, folder) as worker:
+                with_queue.append(through_the_queue(worker, source, folder / f"out{run}"))
+            without.append(in_process(url, folder / f"out{run}", source, folder / f"alone{run}"))
+            for made in (f"out{run}", f"alone{run}", "warm"):
+                shutil.rmtree(folder / made)
+    ratios = [a / b for a, b in zip(with_queue, without, strict=True)]
+    return {
+        "rows": rows,
+        "runs": runs,
+        "through_the_queue_s": statistics.median(with_queue),
+        "in_process_s": statistics.median(without),
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+    }
+
+
+def main() -> None:
+    """Measure and print one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shards", type=int, default=100_000)
+    parser.add_argument("--claimers", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as state, EmbeddedRedis(Path(state)) as server:
+        version = redis.Redis.from_url(server.url).info("server")["redis_version"]
+        report = {
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "redis": version,
+            "python": platform.python_version(),
+            "scale": scale(server.url, options.shards, options.claimers),
+            "queue": queue_cost(server.url, options.rows, options.runs),
+        }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from fault_job import SHARD_ROWS, WORKER, Job, kill_whoever_works_on, write_sentences
+from fault_job import SHARD_ROWS, WORKER, Job, Killer, write_sentences
 from support import Ran, RedisServer, Workers
 
 SHARDS, KILLS, LIMIT_S = 400, 8, 300
@@ -52,24 +52,25 @@ def chaos(seed: int, folder: Path, expected: pd.DataFrame) -> float:
     job = Job(run_mtl, redis_server, workers, folder, expected)
     try:
         started = time.monotonic()
-        job.submit(rows=ROWS)
+        job.submit(rows=ROWS, long_row=poison)
+        killer = Killer(job, poison)
+        killer.start()
         alive = [workers.start(), workers.start()]
-        ledger = job.ledger
         while not (job.output / "_SUCCESS").exists():
             assert time.monotonic() - started < LIMIT_S, f"seed {seed}: {workers.logs()[-3000:]}"
-            if kill_whoever_works_on(ledger, job.id, poison):
-                time.sleep(0.2)
             if kill_at and job.parts() >= kill_at[0]:
                 kill_at.pop(0)
                 workers.kill(alive.pop(generator.randrange(2)))
                 alive.append(workers.start())
-            if restart_at is not None and job.parts() >= restart_at:
+            # Not while a worker has the poison row: it would escape its killer.
+            if restart_at is not None and job.parts() >= restart_at and not killer.in_reach:
                 restart_at = None
                 redis_server.signal(signal.SIGKILL)
                 time.sleep(generator.random())
                 redis_server.start()
             time.sleep(0.005)
         seconds = time.monotonic() - started
+        killer.stop()
         assert not kill_at
         assert restart_at is None
         for worker in alive:

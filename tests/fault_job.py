@@ -5,6 +5,9 @@ import os
 import random
 import signal
 import subprocess
+import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
+import redis
 from support import Mtl, RedisServer, Workers, wait_until
 
-from jobs.ledger import Ledger
+from jobs.ledger import Ledger, key
 from jobs.presence import BUSY
 from jobs.settings import Settings
 
@@ -34,9 +38,11 @@ WORDS = (
 )
 
 
-def write_sentences(path: Path, rows: int) -> Path:
+def write_sentences(path: Path, rows: int, long_row: int | None = None) -> Path:
     generator = random.Random(5)
     lines = [f"{' '.join(generator.choices(WORDS, k=6))},{row}" for row in range(rows)]
+    if long_row is not None:
+        lines[long_row] = f"{' '.join(WORDS * 200)},{long_row}"
     path.write_text("\n".join(["text,n", *lines]) + "\n")
     return path
 
@@ -63,8 +69,8 @@ class Job:
     def run(self, *arguments: str | Path) -> Any:
         return self.mtl(*arguments, MTL_REDIS_URL=self.redis.url, **WORKER)
 
-    def submit(self, *options: str, rows: int = ROWS) -> None:
-        source = write_sentences(self.folder / "in.csv", rows)
+    def submit(self, *options: str, rows: int = ROWS, long_row: int | None = None) -> None:
+        source = write_sentences(self.folder / "in.csv", rows, long_row)
         arguments = ("label", source, "-o", self.output, "--shard-rows", str(SHARD_ROWS), *options)
         done = self.run(*arguments, "--detach", "--json")
         assert done.code == 0, done.err
@@ -83,13 +89,14 @@ class Job:
     def attempts(self, outcome: str) -> list[dict[str, Any]]:
         return [a for a in self.ledger.attempts(self.id) if a["outcome"] == outcome]
 
-    def check(self, errors: int = 0, rows: int = ROWS) -> None:
-        """Verified, and the same labels and vectors as in the undisturbed run."""
+    def check(self, errors: int = 0, rows: int = ROWS, but: int = -1) -> None:
+        """Verified, and labels and vectors (``but`` one row's) as in the undisturbed run."""
         verified = self.run("verify", self.output, "--json")
         assert verified.code == 0, verified.err
         counts = json.loads(verified.out)["rows"]
         assert (counts["total"], counts["errors"]) == (rows, errors)
         frame = pd.read_parquet(self.output).sort_values("row_id").reset_index(drop=True)
+        frame = frame[frame["row_id"] != but]
         same = self.undisturbed[self.undisturbed["row_id"].isin(frame["row_id"])]
         for column in ("topic", "sentiment"):
             assert frame[column].tolist() == same[column].tolist()
@@ -102,16 +109,53 @@ def child_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
     return child
 
 
-def kill_whoever_works_on(ledger: Ledger, job: str, row: int) -> int:
-    """SIGKILL the process that says it works on a shard with this row; returns how many."""
-    kills, shards = 0, ledger.shards(job)
-    for name in ledger.redis.scan_iter(BUSY + "*"):
-        for pid, text in ledger.redis.hgetall(name).items():
-            shard = shards.get(json.loads(text)[1])
-            if shard is None:
-                continue
-            first = int(shard["file"][6:11]) * SHARD_ROWS + shard.get("offset", 0)
-            if first <= row < first + shard["rows"] and psutil.pid_exists(int(pid)):
-                os.kill(int(pid), signal.SIGKILL)
-                kills += 1
-    return kills
+class Killer(threading.Thread):
+    """SIGKILLs whoever says it works on a shard with one row, every time: that row is poison.
+
+    The row should be a long text (``write_sentences(long_row=...)``), so that there is time.
+    """
+
+    def __init__(self, job: Job, row: int) -> None:
+        super().__init__(daemon=True)
+        self.client, self.job, self.row = job.redis.client(), job.id, row
+        self.kills = 0
+        self.in_reach = False
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Look and kill until :meth:`stop`."""
+        while not self._over.is_set():
+            try:
+                self.in_reach = self._look()
+            except redis.RedisError:
+                time.sleep(0.01)  # Redis is being restarted
+
+    def _look(self) -> bool:
+        found = False
+        for name in self.client.keys(BUSY + "*"):
+            for pid, text in self.client.hgetall(name).items():
+                if not self._holds_row(json.loads(text)[1]):
+                    continue
+                found = True
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+                    self.kills += 1
+                    # Until the worker's parent has seen it, its word stands: do not count twice.
+                    wait_until(lambda n=name, p=pid: not self.client.hexists(n, p), 20, "seen dead")
+        return found
+
+    def _holds_row(self, name: str) -> bool:
+        if int(name.split(".")[0]) != self.row // SHARD_ROWS:
+            return False
+        text = self.client.hget(key(self.job, "shards"), name)
+        if text is None:
+            return False
+        shard = json.loads(text)
+        first = int(shard["file"][6:11]) * SHARD_ROWS + shard.get("offset", 0)
+        return bool(first <= self.row < first + shard["rows"])
+
+    def stop(self) -> None:
+        """End it."""
+        self._over.set()
+        self.join()
+        self.client.close()

@@ -158,6 +158,8 @@ class TrainState:
     tensors: dict[str, Tensor]
     """Trained parameters, AdamW's moments and the random generator's state."""
     history: list[dict[str, Any]]
+    losses: dict[str, list[float]]
+    """Of each task, in the epoch under way."""
 
 
 class CheckpointFolder:
@@ -181,6 +183,7 @@ class CheckpointFolder:
                 "step": state.step,
                 "sha256": file_sha256(path),
                 "history": state.history,
+                "losses": state.losses,
             },
         )
         for old in sorted(self.folder.glob("step-*.safetensors"))[: -self.keep]:
@@ -194,7 +197,8 @@ class CheckpointFolder:
             try:
                 tag = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
                 if tag["run"] == self.run and tag["sha256"] == file_sha256(path):
-                    return TrainState(int(tag["step"]), read_tensors(path), tag["history"])
+                    tensors = read_tensors(path)
+                    return TrainState(int(tag["step"]), tensors, tag["history"], tag["losses"])
             except (OSError, ValueError, KeyError, ModelError):
                 continue  # interrupted or damaged: an older one serves
         return None

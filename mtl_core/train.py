@@ -127,6 +127,7 @@ class TrainingLoop:
         self.checkpoints, self.report = checkpoints, report
         self.trained = apply_scenario(model, config)
         self.history: list[dict[str, Any]] = []
+        self._losses: dict[str, list[float]] = {name: [] for name in training}
         per_epoch = sum(math.ceil(len(e.ids) / config.batch_rows) for e in training.values())
         self.steps = per_epoch * config.epochs if self.trained else 0
         self.rows_total = sum(len(e.ids) for e in training.values()) * config.epochs
@@ -158,14 +159,13 @@ class TrainingLoop:
     ) -> int:
         set_training_mode(self.model)
         recent: list[float] = []
-        losses: dict[str, list[float]] = {name: [] for name in self.training}
         for task, rows in batches:
             step += 1
             self._rows += len(rows)
             if step <= done:
                 continue
             loss = self._train_step(task, rows, step)
-            losses[task].append(loss)
+            self._losses[task].append(loss)
             recent.append(loss)
             if step == self.steps or step % 10 == 0:
                 mean_loss = float(np.mean(recent))
@@ -178,10 +178,11 @@ class TrainingLoop:
             {
                 "epoch": epoch + 1,
                 "step": step,
-                "loss": {name: float(np.mean(v)) for name, v in losses.items() if v},
+                "loss": {name: float(np.mean(v)) for name, v in self._losses.items() if v},
                 "held_out": self._held_out_metrics(),
             }
         )
+        self._losses = {name: [] for name in self.training}
         self._checkpoint(step)
         return step
 
@@ -223,7 +224,7 @@ class TrainingLoop:
             tensors[f"parameter.{name}"] = parameters[name].detach().cpu()
             for key, value in self.optimizer.state[parameters[name]].items():
                 tensors[f"{key}.{name}"] = value.detach().cpu()
-        self.checkpoints.save(TrainState(step, tensors, self.history))
+        self.checkpoints.save(TrainState(step, tensors, self.history, self._losses))
 
     def _resume(self) -> int:
         """Take up the newest valid checkpoint; returns the steps already taken."""
@@ -239,7 +240,7 @@ class TrainingLoop:
                 elif kind != "random_state":
                     self.optimizer.state[parameters[name]][kind] = value.clone()
         torch.set_rng_state(state.tensors["random_state"])
-        self.history = list(state.history)
+        self.history, self._losses = list(state.history), dict(state.losses)
         return state.step
 
 

@@ -291,23 +291,38 @@ def test_a_trained_model_is_registered_and_labels(
     assert "there is a model 'tiny' already" in again.err
 
 
-def test_a_training_worker_killed_midway_resumes_from_its_checkpoint(
-    mtl: Mtl, workers: Workers, made_data: Path, tiny_backbone: Path, own_state: Path
+def test_a_training_killed_midway_ends_as_if_it_had_not_been(
+    mtl: Mtl,
+    workers: Workers,
+    made_data: Path,
+    tiny_backbone: Path,
+    own_state: Path,
+    tmp_path: Path,
 ) -> None:
-    # 4 epochs of 18 steps, a checkpoint at least after every epoch.
-    done = mtl(
-        *("train", "--scenario", "full", "--name", "tiny", "--data", made_data),
-        *("--backbone", tiny_backbone, "--epochs", "40", "--detach", "--json"),
-        MTL_REDIS_URL=workers.url,
-    )
+    arguments = ("train", "--scenario", "full", "--name", "tiny", "--data", made_data)
+    arguments += ("--backbone", tiny_backbone, "--epochs", "40")
+    undisturbed = mtl(*arguments, MTL_STATE_DIR=str(tmp_path / "other"), MTL_THREADS="1")
+    assert undisturbed.code == 0, undisturbed.err
+
+    done = mtl(*arguments, "--detach", "--json", MTL_REDIS_URL=workers.url)
     job = json.loads(done.out)["id"]
     checkpoints = own_state / "checkpoints" / job
-    first = workers.start()
-    wait_until(lambda: len(list(checkpoints.glob("*.json"))) >= 2, 60, "two checkpoints")
-    workers.kill(first)
-    workers.start()
+    for seen in (2, 12):
+        worker = workers.start(MTL_THREADS="1")
+        wait_until(lambda n=seen: newest_step(checkpoints) >= n * 5, 60, "more checkpoints")
+        workers.kill(worker)
+    workers.start(MTL_THREADS="1")
     finished = own_state / "models" / "tiny" / "metrics.json"
     wait_until(finished.is_file, 90, "the model is there")
     wait_until(lambda: state_of(mtl, job, workers.url) == "done", 10, "the job is done")
-    history = json.loads((own_state / "models/tiny/history.json").read_text())
-    assert [record["epoch"] for record in history] == list(range(1, 41))
+    for name in ("history.json", "metrics.json", "model.safetensors"):
+        ours = (own_state / "models/tiny" / name).read_bytes()
+        theirs = (tmp_path / "other/models/tiny" / name).read_bytes()
+        if name == "metrics.json":
+            assert json.loads(ours)["official"] == json.loads(theirs)["official"]
+        else:
+            assert ours == theirs, name
+
+
+def newest_step(checkpoints: Path) -> int:
+    return max((int(path.stem[5:]) for path in checkpoints.glob("step-*.json")), default=0)

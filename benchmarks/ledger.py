@@ -25,12 +25,14 @@ from pathlib import Path
 
 import redis
 
-from jobs.inputs import fingerprint
+from jobs.inputs import open_source, read_source
 from jobs.ledger import PARTS, Ledger, key
 from jobs.lifecycle import JobState
 from jobs.local import EmbeddedRedis
+from jobs.plan import ShardCutter
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec
+from jobs.staging import stage_shard
 
 JOB = "train-benchmark"
 WORDS = ("a", "dull", "superb", "film", "about", "the", "war", "goal", "bank", "robot", "and", "us")
@@ -136,14 +138,20 @@ class Worker:
         self.process.wait()
 
 
-def through_the_queue(worker: Worker, source: Path, output: Path) -> float:
-    """Seconds from the first claim to the last completion of a whole job."""
+def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float, float]:
+    """A whole job: seconds from first claim to last completion, and those outside the shards' work.
+
+    The second figure comes from one and the same run, so a machine whose speed drifts cannot
+    blur it: it is the time when the worker held a shard and did not work on it, or held none.
+    """
     worker.label(source, output, wait=True)
     manifest = json.loads((output / "_manifest.json").read_text())
     ledger = Ledger(worker.environment["MTL_REDIS_URL"], Settings())
     attempts = ledger.attempts(manifest["job"])
     assert {a["outcome"] for a in attempts} == {"done"}
-    return (max(a["ended_ms"] for a in attempts) - min(a["started_ms"] for a in attempts)) / 1000
+    span = max(a["ended_ms"] for a in attempts) - min(a["started_ms"] for a in attempts)
+    worked = sum(sum(part["seconds"].values()) for part in manifest["parts"])
+    return span / 1000, span / 1000 - worked
 
 
 IN_PROCESS = """
@@ -162,15 +170,9 @@ print(time.perf_counter() - started)
 """
 
 
-def in_process(url: str, job_output: Path, source: Path, output: Path) -> float:
+def in_process(spec: LabelSpec, output: Path) -> float:
     """Seconds for the same shards by the same code, without Redis and Celery."""
-    manifest = json.loads((job_output / "_manifest.json").read_text())
-    ledger = Ledger(url, Settings())
-    spec = ledger.spec(manifest["job"])
-    assert isinstance(spec, LabelSpec)
-    assert spec.inputs == (fingerprint(source),)
-    shards = ledger.shards(manifest["job"])
-    stage_again(spec, source, output)
+    shards = stage(spec, output)
     done = subprocess.run(
         [sys.executable, "-c", IN_PROCESS, json.dumps(shards)],
         input=spec.model_copy(update={"output": str(output)}).model_dump_json(),
@@ -179,32 +181,45 @@ def in_process(url: str, job_output: Path, source: Path, output: Path) -> float:
     return float(done.stdout)
 
 
-def stage_again(spec: LabelSpec, source: Path, output: Path) -> None:
-    """The job's staged shards, made again for the run without a queue."""
-    from jobs.inputs import open_source, read_source
-    from jobs.plan import ShardCutter
-    from jobs.staging import stage_shard
-
+def stage(spec: LabelSpec, output: Path) -> dict[str, dict[str, str | int]]:
+    """The job's shards staged for the run without a queue."""
     opened = open_source(spec.inputs, None, set())
     cutter = ShardCutter(spec, opened)
     tables = [table for chunk in read_source(opened) for table in cutter.add(chunk)]
-    for table in [*tables, *cutter.rest()]:
-        stage_shard(output, cutter.number(), table)
+    return dict(stage_shard(output, cutter.number(), t) for t in [*tables, *cutter.rest()])
 
 
 def queue_cost(url: str, rows: int, runs: int) -> dict[str, float]:
-    """Median seconds with and without the queue, and the median of the ratios, pair by pair."""
-    with_queue, without = [], []
+    """Medians with and without the queue, and of the ratios pair by pair; each goes first in turn.
+
+    One job before the counted ones warms the machine and gives the spec.
+    """
+    with_queue, outside, without = [], [], []
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         source = folder / "in.txt"
         write_sentences(source, rows)
-        for run in range(runs):
+        with Worker(url, folder) as worker:
+            through_the_queue(worker, source, folder / "first")
+        manifest = json.loads((folder / "first" / "_manifest.json").read_text())
+        spec = Ledger(url, Settings()).spec(manifest["job"])
+        assert isinstance(spec, LabelSpec)
+
+        def queue() -> None:
+            shutil.rmtree(folder / "warm", ignore_errors=True)
             with Worker(url, folder) as worker:
-                with_queue.append(through_the_queue(worker, source, folder / f"out{run}"))
-            without.append(in_process(url, folder / f"out{run}", source, folder / f"alone{run}"))
-            for made in (f"out{run}", f"alone{run}", "warm"):
-                shutil.rmtree(folder / made)
+                seconds, idle = through_the_queue(worker, source, folder / "out")
+            with_queue.append(seconds)
+            outside.append(idle)
+            shutil.rmtree(folder / "out")
+
+        def alone() -> None:
+            without.append(in_process(spec, folder / "alone"))
+            shutil.rmtree(folder / "alone")
+
+        for run in range(runs):
+            for way in (queue, alone) if run % 2 else (alone, queue):
+                way()
     ratios = [a / b for a, b in zip(with_queue, without, strict=True)]
     return {
         "rows": rows,
@@ -214,6 +229,10 @@ def queue_cost(url: str, rows: int, runs: int) -> dict[str, float]:
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
+        "outside_the_shards_s": statistics.median(outside),
+        "outside_the_shards_share": statistics.median(
+            idle / total for idle, total in zip(outside, with_queue, strict=True)
+        ),
     }
 
 

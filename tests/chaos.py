@@ -74,7 +74,7 @@ def chaos(seed: int, folder: Path, expected: pd.DataFrame) -> float:
         assert not kill_at
         assert restart_at is None
         for worker in alive:
-            assert worker.poll() is None, "a worker died by itself"
+            assert worker.poll() is None, f"a worker died by itself: {workers.logs()[-5000:]}"
         job.check(errors=1, rows=ROWS)
         (error,) = pd.read_parquet(
             next((job.output / "errors").glob("*.parquet")), columns=["row_id"]

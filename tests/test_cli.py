@@ -171,9 +171,15 @@ def test_a_worker_without_a_redis_says_so(mtl: Mtl) -> None:
     refused_worker = mtl("worker")
     assert refused_worker.code == 2
     assert "MTL_REDIS_URL" in refused_worker.err
+
+
+@pytest.mark.slow
+def test_a_starting_worker_waits_for_redis_and_then_says_what_is_wrong(mtl: Mtl) -> None:
     unreachable = mtl("worker", MTL_REDIS_URL="redis://127.0.0.1:1/0")
     assert unreachable.code == 4
-    assert len(unreachable.err.strip().splitlines()) == 1
+    waiting, reason = unreachable.err.strip().splitlines()
+    assert "waiting up to 10 s" in waiting
+    assert "redis://127.0.0.1:1/0 does not answer; start it" in reason
 
 
 def test_a_bad_setting_is_named(mtl: Mtl) -> None:

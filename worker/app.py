@@ -9,11 +9,13 @@ import errno
 import logging
 import os
 import signal
+import time
 import uuid
 from functools import cache
 from typing import Any
 
 import psutil
+import redis
 from celery import Celery, signals
 
 from jobs.connection import reachable
@@ -24,7 +26,7 @@ from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url, queue_name
 from jobs.presence import Busy, Presence
 from jobs.settings import settings
 from jobs.specs import LabelSpec, TrainSpec
-from mtl_core.errors import ModelError, MtlError, SettingsError
+from mtl_core.errors import LedgerUnreachableError, ModelError, MtlError, SettingsError
 from worker.heartbeat import Heartbeat, StopWork, leaving
 from worker.reconcile import Reconciler
 
@@ -55,6 +57,8 @@ app.conf.update(
 # How often a child tries again while Redis is gone or full, a second apart: longer than any
 # restart. Whoever waits longer has lost its lease, and nothing else.
 CHILD_PATIENCE = 300
+# How long a starting worker waits for Redis.
+START_PATIENCE_S = 10
 # Errors of the output's disk that no other attempt mends, but somebody can.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -241,6 +245,23 @@ def queues() -> str:
 
 
 def check_ledger() -> None:
-    """Raise LedgerUnreachableError unless Redis answers."""
-    with reachable(redis_url()):
-        Ledger(redis_url(), settings(), patience=0).ping()
+    """Wait until Redis answers, since workers and Redis often start together.
+
+    Raises:
+        LedgerUnreachableError: it refuses the password, or did not answer in time.
+    """
+    deadline = time.monotonic() + START_PATIENCE_S
+    said = False
+    while True:
+        try:
+            with reachable(redis_url()):
+                Ledger(redis_url(), settings(), patience=0).ping()
+            return
+        except LedgerUnreachableError as error:
+            refused = isinstance(error.__cause__, (redis.AuthenticationError, ValueError))
+            if refused or time.monotonic() > deadline:
+                raise
+            if not said:
+                log.warning("Redis does not answer; waiting up to %d s", START_PATIENCE_S)
+                said = True
+            time.sleep(0.2)

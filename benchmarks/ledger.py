@@ -52,7 +52,7 @@ def scale(url: str, shards: int, claimers: int) -> dict[str, float]:
     """Claims a second, bytes a shard, and seconds of a status, over one large job."""
     spec = TrainSpec(
         name="m", output="/m", data_dir=None, preset="recommended", scenario="frozen",
-        settings={}, backbone="b", command="mtl train",
+        settings={}, backbone="b", tasks=(), command="mtl train",
     )  # fmt: skip
     ledger = Ledger(url, Settings())
     ledger.redis.flushall()

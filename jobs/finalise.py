@@ -98,7 +98,9 @@ def _write_set_aside(ledger: Ledger, job: str, output: Path) -> set[str]:
 def _write_empty_part(output: Path, spec: LabelSpec) -> None:
     """Every row was bad: a part without rows still tells readers the schema."""
     tasks = [Task(name, labels) for name, labels in spec.tasks]
-    fields = label_fields(tasks, spec.embedding_size, spec.embedding)
+    fields = label_fields(
+        tasks, spec.embedding_size, spec.embedding, abstains=bool(spec.thresholds)
+    )
     schema = pa.schema([pa.field(ROW_ID, pa.int64(), nullable=False), *fields])
     write_table(output / "part-empty.parquet", schema.empty_table())
 
@@ -131,6 +133,7 @@ def _manifest(
             "tasks": {name: list(labels) for name, labels in spec.tasks},
         },
         "embedding": spec.embedding,
+        "thresholds": dict(spec.thresholds),
         "engines": [{"engine": engine, "precision": precision} for engine, precision in engines],
         "schema": describe_schema(pq.read_schema(first)),
         "parts": parts,

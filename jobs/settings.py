@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_state_path
 from pydantic import Field, ValidationError
@@ -21,6 +22,8 @@ class Settings(BaseSettings):
     """Where the embedded Redis, trained models and checkpoints are kept."""
     models_dir: Path | None = None
     """Where trained models are kept; ``<state_dir>/models`` when unset."""
+    engine_dir: Path | None = None
+    """Where models compiled for an engine are kept; ``<state_dir>/engines`` when unset."""
     data_dir: Path | None = None
     """Local training and evaluation data; unset: the hub."""
     lease_s: float = Field(15.0, gt=0)
@@ -38,7 +41,9 @@ class Settings(BaseSettings):
     roots: str | None = None
     """Folders, separated as in PATH, below which alone jobs may read and write; unset: anywhere."""
     threads: int | None = Field(None, ge=1)
-    """Threads of torch in each child of a worker; unset: the cores, shared out to its children."""
+    """Threads of each child of a worker; unset: the cores, shared out to its children."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What labels: ``auto`` is torch on a GPU, else OpenVINO where installed, else torch."""
     precision: str = "auto"
     """``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``."""
 
@@ -46,6 +51,11 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """The models folder."""
         return self.models_dir or self.state_dir / "models"
+
+    @property
+    def engines(self) -> Path:
+        """The folder of models compiled for an engine."""
+        return self.engine_dir or self.state_dir / "engines"
 
     @property
     def checkpoints(self) -> Path:

@@ -43,6 +43,8 @@ class LabelSpec(Spec):
     """Task names with their labels, in column order."""
     embedding_size: int = Field(gt=0)
     embedding: Literal["float32", "float16", "none"] = "float32"
+    thresholds: tuple[tuple[str, float], ...] = ()
+    """By task, the score below which a row gets no label; empty: every row gets one."""
     shard_rows: int = Field(gt=0)
     shard_tokens: int = Field(gt=0)
     """A shard is cut at this many tokens, estimated from its characters."""
@@ -61,6 +63,8 @@ class TrainSpec(Spec):
     settings: dict[str, int | float | str | bool | None]
     """Fields of ``TrainConfig`` that differ from the preset."""
     backbone: str
+    tasks: tuple[dict[str, Any], ...]
+    """What :func:`mtl_core.tasks.task_as_json` gives for each task."""
     command: str
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobs.inputs import Source, fingerprint, list_files, open_source
 from jobs.ledger import Ledger
@@ -14,7 +15,7 @@ from jobs.presence import Lock
 from jobs.roots import check_inside
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec, job_id
-from mtl_core.errors import InputError, JobError, OutputError
+from mtl_core.errors import InputError, JobError, ModelError, OutputError
 from mtl_core.parquet import Embedding, output_columns
 from mtl_core.registry import find_model
 from mtl_core.tasks import Task
@@ -50,14 +51,17 @@ def prepare_label(
     text_column: str | None,
     model: str,
     embedding: Embedding,
+    abstain_below: float | None,
     shard_rows: int,
     shard_tokens: int,
 ) -> LabelJob:
     """Check inputs, columns and model, and make the job's spec and id.
 
+    Args:
+        abstain_below: a precision; rows whose label is not that sure get none.
     Raises:
         InputError: a file or column cannot be used.
-        UnknownModelError: no such model.
+        ModelError: no such model, or it knows no threshold for the precision wanted.
     """
     paths = list_files(inputs)
     target = Path(output).expanduser().absolute()
@@ -80,10 +84,29 @@ def prepare_label(
         tasks=tasks,
         embedding_size=config["embedding_size"],
         embedding=embedding,
+        thresholds=thresholds_for(abstain_below, config),
         shard_rows=shard_rows,
         shard_tokens=shard_tokens,
     )
     return LabelJob(job_id(spec), spec, source)
+
+
+def thresholds_for(wanted: float | None, config: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """The least score of each task's labels that have a precision.
+
+    Raises:
+        ModelError: on held-out rows, the model's labels of some task never had it.
+    """
+    if wanted is None:
+        return ()
+    found = []
+    for task in (task["name"] for task in config["tasks"]):
+        known = config.get("calibration", {}).get(task, {}).get("thresholds", {})
+        if f"{wanted:.2f}" not in known:
+            best = f"the best is {max(known)}" if known else "it was never calibrated"
+            raise ModelError(f"the model has no threshold for {task} at precision {wanted}; {best}")
+        found.append((task, known[f"{wanted:.2f}"]))
+    return tuple(found)
 
 
 def open_label(ledger: Ledger, job: LabelJob, priority: str) -> bool:

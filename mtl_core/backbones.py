@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mtl_core.errors import BackboneError
 
@@ -19,6 +19,9 @@ PACKAGED: dict[str, tuple[str, str, str]] = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
+
+
+Pooling = Literal["mean", "cls"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ def weights_sha256(folder: Path) -> str:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise BackboneError(f"{folder} holds no .safetensors file; only that format is loaded")
+        raise BackboneError(
+            f"{folder} holds no .safetensors file; only that format is loaded: convert the weights "
+            "once, with AutoModel.from_pretrained(…).save_pretrained(FOLDER), and name the folder"
+        )
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -138,6 +144,23 @@ def max_positions(folder: Path) -> int | None:
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions <= 0:
         return None
-    if config.get("model_type") in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
+    if config.get("model_type") in {"roberta", "xlm-roberta", "camembert"}:
         positions -= int(config.get("pad_token_id", 1)) + 1
+    if config.get("model_type") == "mpnet":
+        positions -= 2  # its padding index is 1, whatever its configuration says
     return positions
+
+
+def pooling_mode(folder: Path) -> Pooling:
+    """How the backbone's authors pool its token vectors, from ``1_Pooling/config.json``.
+
+    Returns:
+        ``cls`` where they take the first token alone; ``mean`` where they average, say nothing, or
+        do something this project does not.
+    """
+    path = folder / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return "mean"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    only_cls = config.get("pooling_mode_cls_token") and not config.get("pooling_mode_mean_tokens")
+    return "cls" if only_cls or config.get("pooling_mode") == "cls" else "mean"

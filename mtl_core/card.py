@@ -3,6 +3,7 @@
 from typing import Any
 
 from mtl_core.config import ModelConfig
+from mtl_core.tasks import DEFAULT_TASKS
 
 TERMS = (
     "AG News was released by its authors for research and other non-commercial use; SST-2 comes "
@@ -22,15 +23,17 @@ def model_card(
     """
     figures = [
         f"| {task} | {m['accuracy']:.4f} | {m['precision']:.4f} | {m['recall']:.4f} "
-        f"| {m['f1']:.4f} | {m['rows']:,} |"
+        f"| {m['f1']:.4f} | {facts['calibration'][task]['ece_before']:.4f} "
+        f"| {facts['calibration'][task]['ece_after']:.4f} | {m['rows']:,} ({m['split']}) |"
         for task, m in facts["official"].items()
     ]
     data = [
         f"- **{task.name}**: {', '.join(task.labels)}; trained on {training['rows'][task.name]:,} "
-        f"rows of {task.source.hub_name if task.source else 'own data'}"
-        + (f" ({training['data']})" if task.source else "")
+        f"rows of {task.source.name if task.source else 'own data'}"
+        + (f" ({training['data']})" if task in DEFAULT_TASKS else "")
         for task in config.tasks
     ]
+    shipped = any(task in DEFAULT_TASKS for task in config.tasks)
     shown = {k: v for k, v in training.items() if k not in ("rows", "command", "data")}
     lines = [
         f"# {name}",
@@ -42,16 +45,17 @@ def model_card(
         "",
         *data,
         "",
-        f"Terms: {TERMS}",
-        "",
+        *([f"Terms: {TERMS}", ""] if shipped else []),
         "## Metrics on the official splits",
         "",
-        "| task | accuracy | precision | recall | F1 | rows |",
-        "|---|---|---|---|---|---|",
+        "| task | accuracy | precision | recall | F1 | ECE as trained | ECE calibrated | rows |",
+        "|---|---|---|---|---|---|---|---|",
         *figures,
         "",
-        "Precision, recall and F1 are macro averages. The embedding was trained for the tasks "
-        "above; its use for general similarity search has not been measured.",
+        "Precision, recall and F1 are macro averages; ECE is the expected calibration error over "
+        "15 bins, the temperature fitted on rows held out of training.",
+        *_similarity(facts),
+        *_zero_shot(facts),
         "",
         "## How it was made",
         "",
@@ -66,3 +70,21 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _similarity(facts: dict[str, Any]) -> list[str]:
+    if "stsb" not in facts:
+        return ["", "The embedding's use for similarity search was not measured."]
+    stsb = facts["stsb"]
+    return [
+        "",
+        f"Embedding: Spearman's correlation of the cosine on STS-B validation is "
+        f"{stsb['spearman']:.4f} ({stsb['pairs']:,} pairs).",
+    ]
+
+
+def _zero_shot(facts: dict[str, Any]) -> list[str]:
+    if not facts.get("zero_shot"):
+        return []
+    figures = ", ".join(f"{t} {m['accuracy']:.4f}" for t, m in facts["zero_shot"].items())
+    return ["", f"Zero-shot accuracy, by similarity to the labels' descriptions: {figures}."]

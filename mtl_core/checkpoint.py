@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mtl_core.config import ModelConfig
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256, replace_file, write_json
 from mtl_core.model import MultiTaskModel, build_model
-from mtl_core.tasks import DEFAULT_TASKS, Task
+from mtl_core.model_config import MODEL_FORMAT, read_model_config
+from mtl_core.tasks import task_as_json
 from mtl_core.tokenizer import Tokenizer
 
-MODEL_FORMAT = 1
 BACKBONE_PREFIX = "encoder.backbone."
 
 
@@ -72,42 +71,11 @@ def save_model(
             "embedding_size": config.embedding_size,
             "max_tokens": config.max_tokens,
             "logit_scale": config.logit_scale,
-            "tasks": [{"name": task.name, "labels": list(task.labels)} for task in config.tasks],
+            "tasks": [task_as_json(task) for task in config.tasks],
+            "calibration": {name: asdict(c) for name, c in config.calibration.items()},
             "training": dict(training),
         },
     )
-
-
-def read_model_config(folder: Path) -> ModelConfig:
-    """Read a model directory's ``config.json``; loads no weights.
-
-    Tasks that this project knows get their data source back.
-
-    Raises:
-        ModelError: the file is missing, or not of a format this version reads.
-    """
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["format"] != MODEL_FORMAT:
-            raise ModelError(f"{path}: format {raw['format']}; this version reads {MODEL_FORMAT}")
-        sources = {task.name: task.source for task in DEFAULT_TASKS}
-        tasks = tuple(
-            Task(task["name"], tuple(task["labels"]), sources.get(task["name"]))
-            for task in raw["tasks"]
-        )
-        return ModelConfig(
-            backbone=raw["backbone"],
-            backbone_sha256=raw["backbone_sha256"],
-            embedding_size=raw["embedding_size"],
-            max_tokens=raw["max_tokens"],
-            logit_scale=raw["logit_scale"],
-            tasks=tasks,
-        )
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder} is no model directory: it holds no config.json") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error!r}") from error
 
 
 def load_model(folder: Path) -> LoadedModel:

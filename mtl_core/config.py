@@ -1,8 +1,10 @@
 """Typed configuration of a model and of a training run; units are in the names."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from mtl_core.calibration import Calibration
 from mtl_core.errors import SettingsError
 from mtl_core.tasks import DEFAULT_TASKS, Task
 
@@ -27,6 +29,12 @@ class ModelConfig:
     """Initial factor on the logits. A unit-length embedding through a linear head gives logits
     below 1 in size, on which cross-entropy barely moves; a learnt scale removes that limit."""
     tasks: tuple[Task, ...] = DEFAULT_TASKS
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    """By task; a task without one has its scores as the head gives them."""
+
+    def calibration_of(self, task: str) -> Calibration:
+        """A task's calibration, or the one that changes nothing."""
+        return self.calibration.get(task, Calibration())
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class TrainConfig:
     scenario: str = "full"
     layers: int = 2
     """How many of the last transformer layers the scenario ``last-layers`` trains."""
-    epochs: int = 1
+    epochs: int = 3
     batch_rows: int = 64
     max_tokens: int = 128
     backbone_learning_rate: float = 1e-4
@@ -47,10 +55,15 @@ class TrainConfig:
     warmup_fraction: float = 0.06
     """Share of all steps over which the rate rises from 0; then it falls linearly to 0."""
     logit_scale: float = 10.0
+    dropout: float | None = 0.0
+    """Of the trained parts; None: as the backbone's authors set it."""
+    similarity_weight: float = 20.0
+    """Weight of :func:`mtl_core.similarity.similarity_loss`; 0 leaves it out."""
+    label_smoothing: float = 0.0
     balance_classes: bool = False
     """Draw the same number of rows from each class (the smallest class's) for training."""
     held_out_fraction: float = 0.02
-    """Share of the training split kept aside, stratified by class, for metrics at each epoch."""
+    """Share of the training split kept aside, for metrics at each epoch and for calibration."""
     max_rows_per_task: int | None = None
     """Train on a seeded sample of this many rows a task; None means all rows."""
     seed: int = 13
@@ -85,17 +98,26 @@ PRESETS: dict[str, TrainConfig] = {
         head_learning_rate=2e-5,
         warmup_fraction=0.0,
         logit_scale=1.0,
+        dropout=None,
+        similarity_weight=0.0,
         balance_classes=True,
     ),
 }
 
+# What the recommended preset changes for a scenario.
+RECOMMENDED_FOR: dict[str, dict[str, Any]] = {}
 
-def train_config(preset: str, **changes: Any) -> TrainConfig:
-    """Return a preset with the given fields changed; fields given as None keep the preset's value.
+
+def train_config(preset: str, scenario: str = "full", **changes: Any) -> TrainConfig:
+    """Return a preset for a scenario with the given fields changed.
+
+    Fields given as None keep the preset's value.
 
     Raises:
         SettingsError: no such preset, or a value out of range.
     """
     if preset not in PRESETS:
         raise SettingsError(f"no preset named '{preset}'; there are: {', '.join(PRESETS)}")
-    return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})
+    own = RECOMMENDED_FOR.get(scenario, {}) if preset == "recommended" else {}
+    given = {key: value for key, value in changes.items() if value is not None}
+    return replace(PRESETS[preset], **{**own, **given, "scenario": scenario})

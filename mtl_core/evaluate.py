@@ -1,16 +1,55 @@
-"""A model's accuracy, precision, recall and F1 on the official split of each of its tasks."""
+"""A model's scores: metrics and calibration on each task's official split, STS-B, samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtl_core.data import load_split
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl_core.calibration import calibration_report, softmax
+from mtl_core.data import LabelledTexts, load_split
 from mtl_core.errors import DataError
 from mtl_core.metrics import classification_metrics
 from mtl_core.model import MultiTaskModel
+from mtl_core.predict import embed, encode_texts, predict_logits
+from mtl_core.similarity import evaluate_similarity
 from mtl_core.tasks import Task
 from mtl_core.tokenizer import Tokenizer
-from mtl_core.train import encode_texts, predict_classes
+from mtl_core.zero_shot import zero_shot_classes
+
+SAMPLES = 8
+SAMPLE_CHARS = 300
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation finds; plain JSON values."""
+
+    official: dict[str, dict[str, Any]]
+    """By task: what ``classification_metrics`` gives, and the ``split`` it was measured on."""
+    calibration: dict[str, dict[str, Any]]
+    """By task: what ``calibration_report`` gives."""
+    samples: dict[str, list[dict[str, Any]]]
+    """By task, some predictions: ``text``, ``expected``, ``predicted``, ``score``; the worst
+    mistakes first, then some right ones."""
+    zero_shot: dict[str, dict[str, Any]]
+    """By task, what ``classification_metrics`` gives for labels by similarity to descriptions; no
+    head takes part. Empty unless asked for."""
+    stsb: dict[str, Any] | None
+    """Spearman's correlation on STS-B, where the data is there."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as ``metrics.json`` holds it."""
+        found = {"stsb": self.stsb} if self.stsb is not None else {}
+        return {
+            "official": self.official,
+            "calibration": self.calibration,
+            "samples": self.samples,
+            **({"zero_shot": self.zero_shot} if self.zero_shot else {}),
+            **found,
+        }
 
 
 def evaluate_model(
@@ -19,28 +58,76 @@ def evaluate_model(
     data_dir: Path | None,
     *,
     tasks: Sequence[Task] | None = None,
+    held_out: Mapping[str, LabelledTexts] | None = None,
+    zero_shot: bool = False,
     precision: str = "auto",
     report: Callable[[str], None] = lambda task: None,
-) -> dict[str, dict[str, Any]]:
+) -> Evaluation:
     """Score every task of a model on its official evaluation split.
 
     Args:
         data_dir: folder with ``<task folder>/<split>.parquet``; None loads from the hub.
         tasks: which tasks; all of the model's by default.
+        zero_shot: also label by similarity to the tasks' descriptions.
+        held_out: by task, rows held out of training, for tasks without an official split.
         precision: ``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``.
         report: called with a task's name before it is scored.
-    Returns:
-        by task, what :func:`mtl_core.metrics.classification_metrics` gives.
     Raises:
         DataError: a task names no data, or its split is missing or malformed.
     """
-    scores: dict[str, dict[str, Any]] = {}
+    found = Evaluation({}, {}, {}, {}, None)
     for task in tasks if tasks is not None else model.config.tasks:
-        if task.source is None:
-            raise DataError(f"task '{task.name}' names no data to evaluate on")
         report(task.name)
-        data = load_split(task, task.source.evaluation_split, data_dir)
+        split, data = _evaluation_data(task, data_dir, held_out or {})
         encoded = encode_texts(data, tokenizer, tokenizer.max_tokens)
-        predicted = predict_classes(model, tokenizer, task.name, encoded, precision)
-        scores[task.name] = classification_metrics(task, data.labels, predicted)
-    return scores
+        logits = predict_logits(model, tokenizer, task.name, encoded, precision)
+        calibration = model.config.calibration_of(task.name)
+        metrics = classification_metrics(task, data.labels, logits.argmax(axis=1))
+        found.official[task.name] = {**metrics, "split": split}
+        found.calibration[task.name] = calibration_report(logits, data.labels, calibration)
+        scores = softmax(logits, calibration.temperature)
+        found.samples[task.name] = prediction_samples(data, scores)
+        if zero_shot:
+            embeddings = embed(model.encoder, tokenizer, encoded.ids, precision)
+            nearest = zero_shot_classes(model.encoder, task, embeddings)
+            found.zero_shot[task.name] = classification_metrics(task, data.labels, nearest)
+    report("stsb")
+    return replace(found, stsb=evaluate_similarity(model.encoder, tokenizer, data_dir, precision))
+
+
+def _evaluation_data(
+    task: Task, data_dir: Path | None, held_out: Mapping[str, LabelledTexts]
+) -> tuple[str, LabelledTexts]:
+    """The split to report on with its name, or the rows held out where a task has none."""
+    if task.source is None:
+        raise DataError(f"task '{task.name}' names no data to evaluate on")
+    if task.source.has_official_split:
+        return task.source.evaluation_split, load_split(
+            task, task.source.evaluation_split, data_dir
+        )
+    if task.name not in held_out:
+        raise DataError(f"task '{task.name}' has no evaluation file; name one in its task file")
+    return "held-out", held_out[task.name]
+
+
+def prediction_samples(data: LabelledTexts, scores: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Some predictions to look at: the most confident mistakes, then evenly drawn right ones.
+
+    Args:
+        scores: probabilities, float64 [N, C].
+    """
+    predicted, best = scores.argmax(axis=1), scores.max(axis=1)
+    wrong = np.flatnonzero(predicted != data.labels)
+    right = np.flatnonzero(predicted == data.labels)
+    worst = wrong[np.argsort(-best[wrong], kind="stable")][:SAMPLES]
+    some = right[np.linspace(0, len(right) - 1, min(SAMPLES, len(right))).astype(int)]
+    labels = data.task.labels
+    return [
+        {
+            "text": data.texts[row][:SAMPLE_CHARS],
+            "expected": labels[data.labels[row]],
+            "predicted": labels[predicted[row]],
+            "score": round(float(best[row]), 4),
+        }
+        for row in [*worst.tolist(), *some.tolist()]
+    ]

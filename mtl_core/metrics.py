@@ -44,8 +44,3 @@ def classification_metrics(
         },
         "confusion": confusion_matrix(expected, predicted, labels=classes).tolist(),
     }
-
-
-def headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The five figures of one task that ``mtl evaluate`` reports."""
-    return {key: metrics[key] for key in ("accuracy", "precision", "recall", "f1", "rows")}

@@ -10,15 +10,25 @@ C classes of a task.
         -> one Linear a task, times scale [B, C]   the logits
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtl_core.backbones import load_backbone, max_positions, resolve_backbone
-from mtl_core.config import ModelConfig
+from mtl_core.backbones import (
+    Pooling,
+    load_backbone,
+    max_positions,
+    pooling_mode,
+    resolve_backbone,
+)
+from mtl_core.config import DEFAULT_BACKBONE, EMBEDDING_SIZE, ModelConfig
 from mtl_core.errors import UnknownTaskError
 from mtl_core.tokenizer import Tokenizer, load_tokenizer
 
@@ -40,13 +50,40 @@ def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 class SentenceEncoder(nn.Module):
     """Backbone, masked mean pooling, projection, tanh, L2 norm: a text to a unit vector."""
 
-    def __init__(self, backbone: nn.Module, hidden_size: int, embedding_size: int) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        hidden_size: int,
+        embedding_size: int,
+        tokenizer: Tokenizer,
+        pooling: Pooling = "mean",
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.pooling = pooling
         self.projection = nn.Linear(hidden_size, embedding_size)
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_backbone(
+        cls, name: str = DEFAULT_BACKBONE, embedding_size: int = EMBEDDING_SIZE
+    ) -> "SentenceEncoder":
+        """A backbone with its published weights and a fresh projection (torch's global seed).
+
+        Raises:
+            BackboneError: the backbone cannot be found.
+        """
+        model, _ = build_model(ModelConfig(name, embedding_size=embedding_size, tasks=()))
+        return model.encoder.eval()
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of texts, float32 [N, E], unit length, in the order given."""
+        from mtl_core.predict import embed  # builds on this module
+
+        return embed(self, self.tokenizer, self.tokenizer(texts))
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Run the backbone and average its token vectors.
+        """Run the backbone and average its token vectors, or take the first where it is made so.
 
         Args:
             input_ids: token ids, int64 [B, T].
@@ -55,6 +92,9 @@ class SentenceEncoder(nn.Module):
             pooled vectors, float32 [B, H].
         """
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
+        if self.pooling == "cls":
+            first: Tensor = output.last_hidden_state[:, 0].float()
+            return first
         return masked_mean(output.last_hidden_state, attention_mask)
 
     def project(self, pooled: Tensor) -> Tensor:
@@ -95,6 +135,55 @@ class MultiTaskModel(nn.Module):
         self.logit_scales = nn.ParameterDict(
             {task.name: nn.Parameter(torch.tensor(config.logit_scale)) for task in config.tasks}
         )
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "default") -> "MultiTaskModel":
+        """A trained model by the path of its directory, or a shipped one by name.
+
+        Raises:
+            ModelError: there is none, or it is damaged.
+        """
+        from mtl_core.checkpoint import load_model  # builds on this module
+        from mtl_core.registry import SHIPPED_MODELS, find_model
+
+        return load_model(find_model(str(name), SHIPPED_MODELS).folder).model
+
+    @classmethod
+    def from_backbone(cls, name: str = DEFAULT_BACKBONE, **config: Any) -> "MultiTaskModel":
+        """A backbone with its published weights, fresh projection and heads.
+
+        Args:
+            config: further fields of :class:`ModelConfig`, as ``tasks``.
+        Raises:
+            BackboneError: the backbone cannot be found.
+        """
+        return build_model(ModelConfig(name, **config))[0].eval()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The backbone's tokenizer."""
+        return self.encoder.tokenizer
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of texts, float32 [N, E], unit length, in the order given."""
+        return self.encoder.encode(texts)
+
+    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """For each text, of each task the label and its calibrated score (``<task>_score``)."""
+        embeddings = torch.from_numpy(self.encode(texts))
+        answers: list[dict[str, Any]] = [{} for _ in texts]
+        for task in self.config.tasks:
+            with torch.inference_mode():
+                logits = self.head_logits(
+                    embeddings.to(self.logit_scales[task.name].device), task.name
+                )
+            best = torch.softmax(
+                logits / self.config.calibration_of(task.name).temperature, -1
+            ).max(-1)
+            for answer, index, score in zip(answers, best.indices, best.values, strict=True):
+                answer[task.name] = task.labels[int(index)]
+                answer[f"{task.name}_score"] = round(float(score), 4)
+        return answers
 
     def head_logits(self, embedding: Tensor, task: str) -> Tensor:
         """Score embeddings with one task's head.
@@ -158,5 +247,12 @@ def build_model(config: ModelConfig) -> tuple[MultiTaskModel, Tokenizer]:
     limit = max_positions(files.folder)
     max_tokens = config.max_tokens if limit is None else min(config.max_tokens, limit)
     config = replace(config, backbone_sha256=sha256, max_tokens=max_tokens)
-    encoder = SentenceEncoder(backbone, backbone.config.hidden_size, config.embedding_size)
-    return MultiTaskModel(encoder, config), load_tokenizer(files, max_tokens)
+    tokenizer = load_tokenizer(files, max_tokens)
+    encoder = SentenceEncoder(
+        backbone,
+        backbone.config.hidden_size,
+        config.embedding_size,
+        tokenizer,
+        pooling_mode(files.folder),
+    )
+    return MultiTaskModel(encoder, config), tokenizer

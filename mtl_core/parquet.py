@@ -17,6 +17,7 @@ Embedding = Literal["float32", "float16", "none"]
 ROW_ID = "row_id"
 EMBEDDING = "embedding"
 TRUNCATED = "truncated"
+RESERVED_COLUMNS = frozenset({ROW_ID, EMBEDDING, TRUNCATED})
 
 ERROR_SCHEMA = pa.schema(
     [
@@ -33,12 +34,17 @@ text file from 1 (null for Parquet); ``text`` is what was there, at most 1,000 c
 
 
 def label_fields(
-    tasks: Sequence[Task], embedding_size: int, embedding: Embedding
+    tasks: Sequence[Task], embedding_size: int, embedding: Embedding, *, abstains: bool = False
 ) -> list[pa.Field]:
-    """The columns labelling adds behind the user's own, in order."""
+    """The columns labelling adds behind the user's own, in order.
+
+    Args:
+        abstains: a label may be null.
+    """
     fields = []
     for task in tasks:
-        fields.append(pa.field(task.name, pa.dictionary(pa.int8(), pa.string()), nullable=False))
+        labels = pa.dictionary(pa.int8(), pa.string())
+        fields.append(pa.field(task.name, labels, nullable=abstains))
         fields.append(pa.field(f"{task.name}_score", pa.float32(), nullable=False))
     fields.append(pa.field(TRUNCATED, pa.bool_(), nullable=False))
     if embedding != "none":
@@ -52,10 +58,12 @@ def output_columns(tasks: Sequence[Task]) -> set[str]:
     return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "float32"))}
 
 
-def dictionary_column(classes: np.ndarray, labels: Sequence[str]) -> pa.DictionaryArray:
-    """Class indices, int8 [N], as a dictionary column of label names."""
+def dictionary_column(
+    classes: np.ndarray, labels: Sequence[str], unsure: np.ndarray | None = None
+) -> pa.DictionaryArray:
+    """Class indices, int8 [N], as label names; null where unsure, bool [N]."""
     return pa.DictionaryArray.from_arrays(
-        pa.array(classes, pa.int8()), pa.array(labels, pa.string())
+        pa.array(classes, pa.int8(), mask=unsure), pa.array(labels, pa.string())
     )
 
 

@@ -1,6 +1,10 @@
 """Which number formats this machine computes in quickly."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
+from torch import nn
 
 
 def supports_bfloat16(device: torch.device) -> bool:
@@ -16,3 +20,11 @@ def supports_bfloat16(device: torch.device) -> bool:
 def best_device() -> torch.device:
     """The first GPU when there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(model: nn.Module, precision: str) -> AbstractContextManager[Any]:
+    """bfloat16 autocast where asked for and, on ``auto``, where the chip has it."""
+    device = next(model.parameters()).device
+    if precision == "bfloat16" or (precision == "auto" and supports_bfloat16(device)):
+        return torch.autocast(device_type=device.type, dtype=torch.bfloat16)
+    return nullcontext()

@@ -3,25 +3,34 @@
 import json
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from mtl_core.calibration import fit_calibration
 from mtl_core.card import model_card
-from mtl_core.checkpoint import CheckpointFolder, run_tag, save_model
+from mtl_core.checkpoint import BACKBONE_PREFIX, CheckpointFolder, run_tag, save_model
 from mtl_core.config import ModelConfig, TrainConfig
 from mtl_core.data import LabelledTexts, balance_classes, load_split, sample_rows, split_held_out
-from mtl_core.evaluate import evaluate_model
+from mtl_core.evaluate import Evaluation, evaluate_model
 from mtl_core.files import file_sha256, write_json, write_text
-from mtl_core.model import build_model
+from mtl_core.model import MultiTaskModel, build_model
 from mtl_core.precision import best_device
+from mtl_core.predict import EncodedTexts, encode_texts, write_pooled
+from mtl_core.scalars import Scalars
+from mtl_core.scenarios import apply_scenario
+from mtl_core.similarity import evaluate_similarity
 from mtl_core.tasks import Task
 from mtl_core.tokenizer import Tokenizer
-from mtl_core.train import EncodedTexts, Step, TrainingLoop, encode_texts
+from mtl_core.train import Step, TrainingLoop
 
 
 @dataclass(frozen=True)
@@ -68,42 +77,105 @@ def run_training(
     torch.manual_seed(config.seed)  # the fresh projection and heads depend on it
     model, tokenizer = build_model(model_config)
     model.to(best_device())
-    loop = TrainingLoop(
+    scalars = Scalars(output)
+
+    def tell(step: Step) -> None:
+        scalars.step(step)
+        report(step)
+
+    with ExitStack() as stack:
+        scratch = checkpoint_dir or Path(stack.enter_context(TemporaryDirectory(prefix="mtl-")))
+        stage("encode")
+        training, held_out = encode_splits(splits, model, tokenizer, config, scratch)
+        loop = TrainingLoop(
+            model,
+            tokenizer,
+            training,
+            held_out,
+            config,
+            _checkpoints(checkpoint_dir, config, model.config),
+            tell,
+            lambda: _similarity(model, tokenizer, data_dir, config),
+        )
+        stage("train")
+        history = loop.run()
+        scalars.finish(history)
+        stage("calibrate")
+        calibration = {
+            name: fit_calibration(loop.held_out_logits(name), encoded.data.labels)
+            for name, encoded in held_out.items()
+        }
+    model.config = replace(model.config, calibration=calibration)
+    stage("evaluate")
+    evaluation = evaluate_model(
         model,
         tokenizer,
-        _encode({name: split[0] for name, split in splits.items()}, tokenizer, config),
-        _encode({name: split[1] for name, split in splits.items()}, tokenizer, config),
-        config,
-        _checkpoints(checkpoint_dir, config, model.config),
-        report,
+        data_dir,
+        held_out={name: split[1] for name, split in splits.items()},
+        zero_shot=not loop.trained,
+        precision=config.precision,
     )
-    stage("train")
-    history = loop.run()
-    stage("evaluate")
-    metrics = evaluate_model(model, tokenizer, data_dir, precision=config.precision)
     stage("save")
-    rows = {name: len(split[0]) for name, split in splits.items()}
-    training = {
+    trained = set(loop.trained)
+    training_facts = {
         "command": command,
         "data": "local Parquet" if data_dir is not None else "hub",
-        "rows": rows,
+        "rows": {name: len(split[0]) for name, split in splits.items()},
         **config.as_dict(),
     }
-    seconds = round(time.monotonic() - started, 1)
-    save_model(model.cpu(), loop.trained, output, training)
+    save_model(model.cpu(), trained, output, training_facts)
     facts = {
-        "official": metrics,
-        "seconds": seconds,
-        "trained_parameters": sum(
-            p.numel() for n, p in model.named_parameters() if n in set(loop.trained)
-        ),
+        **evaluation.as_dict(),
+        "seconds": round(time.monotonic() - started, 1),
+        "trained_parameters": sum(p.numel() for n, p in model.named_parameters() if n in trained),
         "software": software_versions(),
     }
     write_json(output / "metrics.json", facts)
     write_json(output / "history.json", history)
-    write_text(output / "README.md", model_card(name, model.config, training, facts))
+    write_text(output / "README.md", model_card(name, model.config, training_facts, facts))
     sha256 = file_sha256(output / "model.safetensors")
-    return TrainedModel(output, sha256, loop.rows_total if loop.trained else 0, metrics)
+    return TrainedModel(output, sha256, loop.rows_total if trained else 0, evaluation.official)
+
+
+def evaluate_trained(
+    model: MultiTaskModel,
+    data_dir: Path | None,
+    training: Mapping[str, Any],
+    *,
+    precision: str = "auto",
+    report: Callable[[str], None] = lambda task: None,
+) -> Evaluation:
+    """Score a trained model; a task without an official split on the rows its run held out.
+
+    Args:
+        training: the run's settings as the model's ``config.json`` holds them.
+    Raises:
+        DataError: as :func:`mtl_core.evaluate.evaluate_model`.
+    """
+    known = {field.name for field in fields(TrainConfig)}
+    config = TrainConfig(**{key: value for key, value in training.items() if key in known})
+    held_out = {
+        task.name: training_split(task, config, data_dir)[1]
+        for task in model.config.tasks
+        if task.source is not None and not task.source.has_official_split
+    }
+    return evaluate_model(
+        model,
+        model.tokenizer,
+        data_dir,
+        held_out=held_out,
+        zero_shot=config.scenario == "frozen",
+        precision=precision,
+        report=report,
+    )
+
+
+def _similarity(
+    model: MultiTaskModel, tokenizer: Tokenizer, data_dir: Path | None, config: TrainConfig
+) -> dict[str, Any]:
+    """STS-B for a record of the history, where its data is there."""
+    found = evaluate_similarity(model.encoder, tokenizer, data_dir, config.precision)
+    return {"stsb": found} if found is not None else {}
 
 
 def training_split(
@@ -122,10 +194,49 @@ def training_split(
     return train, held_out
 
 
-def _encode(
-    data: dict[str, LabelledTexts], tokenizer: Tokenizer, config: TrainConfig
-) -> dict[str, EncodedTexts]:
-    return {name: encode_texts(texts, tokenizer, config.max_tokens) for name, texts in data.items()}
+def encode_splits(
+    splits: dict[str, tuple[LabelledTexts, LabelledTexts]],
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    scratch: Path,
+) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
+    """Token ids of all rows, and pooled vectors of the backbone as published where they are used.
+
+    They are: as features where the backbone stays as it is, and as what the similarity loss holds
+    the embedding to.
+    """
+    trained = apply_scenario(model, config)
+    features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
+    sides: tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]] = ({}, {})
+    for name, split in splits.items():
+        for side, part, data in zip(sides, ("train", "held-out"), split, strict=True):
+            encoded = encode_texts(data, tokenizer, config.max_tokens)
+            if features or (trained and config.similarity_weight and part == "train"):
+                pooled = stored_pooled(
+                    model, tokenizer, encoded, config, scratch / f"{name}-{part}"
+                )
+                encoded = replace(encoded, pooled=pooled)
+            side[name] = encoded
+    return sides
+
+
+def stored_pooled(
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    encoded: EncodedTexts,
+    config: TrainConfig,
+    stem: Path,
+) -> NDArray[np.float16]:
+    """Pooled vectors, float16 [N, H], from the file of an interrupted run of the same, or anew."""
+    identity = [model.config.backbone_sha256, config.precision, len(encoded.ids), config.seed]
+    path = stem.with_name(f"{stem.name}-{run_tag({'of': identity})}.npy")
+    if not path.is_file():
+        building = path.with_suffix(".tmp")
+        write_pooled(model.encoder, tokenizer, encoded.ids, config.precision, building)
+        building.replace(path)
+    stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return stored
 
 
 def _checkpoints(

@@ -36,6 +36,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_engines(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile a model once for the whole run, not once a test."""
+    os.environ["MTL_ENGINE_DIR"] = str(tmp_path_factory.mktemp("engines"))
+
+
 @pytest.fixture(autouse=True)
 def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has a state folder of its own and reads its settings anew."""
@@ -64,14 +70,11 @@ def made_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of four small layers with random weights, as save_pretrained writes one."""
-    import torch
+def save_word_tokenizer(folder: Path) -> int:
+    """Save a tokenizer of the made texts' words into a folder; returns the vocabulary's size."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("backbone") / "tiny-bert"
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = sorted({word for groups in WORDS.values() for text in groups for word in text.split()})
     vocabulary = {token: index for index, token in enumerate([*special, *words])}
@@ -90,9 +93,20 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sep_token="[SEP]",
         mask_token="[MASK]",
     ).save_pretrained(folder)
+    return len(vocabulary)
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of four small layers with random weights, as save_pretrained writes one."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("backbone") / "tiny-bert"
+    words = save_word_tokenizer(folder)
     torch.manual_seed(1)
     config = BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=words,
         hidden_size=32,
         num_hidden_layers=4,
         num_attention_heads=2,

@@ -209,3 +209,41 @@ def test_commands_work_on_the_embedded_default_before_any_job(mtl: Mtl) -> None:
     assert "no jobs yet" in mtl("jobs").out
     assert mtl("jobs", "--json").out.strip() == "[]"
     assert "default" in mtl("models").out
+
+
+@pytest.mark.slow
+def test_embed_prints_vectors_labels_and_cosines(mtl: Mtl) -> None:
+    shown = mtl("embed", "A dull film.", "A boring movie.", "Shares of the bank fell.")
+    assert shown.code == 0, shown.err
+    assert "1. A dull film." in shown.out
+    assert "Business" in shown.out
+    assert "cosines:" in shown.out
+    (one,) = json.loads(mtl("embed", "A dull film.", "--json").out)
+    assert one["sentiment"] == "Negative"
+    assert len(one["embedding"]) == 256
+    assert sum(x * x for x in one["embedding"]) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_evaluate_reports_metrics_calibration_and_samples(
+    mtl: Mtl, made_data: Path, tiny_backbone: Path
+) -> None:
+    made = mtl("train", "--scenario", "frozen", "--name", "m", "--data", made_data,
+               "--backbone", tiny_backbone, "-q")  # fmt: skip
+    assert made.code == 0, made.err
+    shown = mtl("evaluate", "m", "--data", made_data, "--samples")
+    assert shown.code == 0, shown.err
+    for words in ("topic: accuracy", "ECE", "topic zero-shot, by descriptions", "WRONG"):
+        assert words in shown.out
+    assert "STS-B" not in shown.out  # its data is not there
+
+
+@pytest.mark.slow
+def test_export_writes_a_folder_and_refuses_a_full_one(mtl: Mtl, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    done = mtl("export", "default", "--format", "sentence-transformers", "-o", "st")
+    assert done.code == 0, done.err
+    assert (tmp_path / "st/modules.json").is_file()
+    again = mtl("export", "default", "--format", "sentence-transformers", "-o", "st")
+    assert again.code == 2
+    assert "is not empty" in again.err

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mtl_core.batches import token_batches
 from mtl_core.checkpoint import load_model
-from mtl_core.engine import TorchEngine, token_batches
 from mtl_core.errors import UnknownModelError
 from mtl_core.parquet import dictionary_column, embedding_column, write_table
 from mtl_core.registry import SHIPPED_MODELS, find_model, list_models
+from mtl_core.torch_engine import TorchEngine
 
 TEXTS = [
     "The central bank raised interest rates again on Thursday to slow inflation.",
@@ -48,7 +49,8 @@ def test_the_engine_answers_as_the_model_itself_does(engine: TorchEngine) -> Non
         batch = loaded.tokenizer.pad(loaded.tokenizer(TEXTS[:1]))
         embedding, logits = loaded.model.forward_all(*batch)
     np.testing.assert_allclose(labelled.embeddings, embedding.numpy(), atol=1e-5)
-    probability = torch.softmax(logits["topic"], -1).max().item()
+    temperature = loaded.model.config.calibration_of("topic").temperature
+    probability = torch.softmax(logits["topic"] / temperature, -1).max().item()
     assert labelled.labels[0].scores[0] == pytest.approx(probability, abs=1e-5)
 
 
@@ -122,7 +124,7 @@ def test_the_shipped_model_fits_into_25_megabytes() -> None:
 SHORT_OF_MEMORY = """
 import resource, psutil, sys, torch
 from mtl_core.checkpoint import load_model
-from mtl_core.engine import TorchEngine
+from mtl_core.torch_engine import TorchEngine
 from mtl_core.registry import SHIPPED_MODELS
 
 torch.set_num_threads(1)

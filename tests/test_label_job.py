@@ -326,3 +326,33 @@ def test_a_training_killed_midway_ends_as_if_it_had_not_been(
 
 def newest_step(checkpoints: Path) -> int:
     return max((int(path.stem[5:]) for path in checkpoints.glob("step-*.json")), default=0)
+
+
+def test_labels_that_are_not_sure_enough_are_left_empty(
+    mtl: Mtl, made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    made = mtl(
+        "train", "--scenario", "full", "--name", "m", "--data", made_data, "--epochs", "3",
+        "--backbone", tiny_backbone, "-q",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    source = sentences(tmp_path, 60)
+    done = mtl("label", source, "-o", "out", "--model", "m", "--abstain-below", "0.95")
+    assert done.code == 0, done.err
+    manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
+    frame = pd.read_parquet(tmp_path / "out")
+    for task in ("topic", "sentiment"):
+        unsure = frame[f"{task}_score"] < manifest["thresholds"][task]
+        assert (frame[task].isna() == unsure).all()
+
+
+def test_a_model_that_is_never_sure_enough_says_so(
+    mtl: Mtl, tmp_path: Path, made_data: Path, tiny_backbone: Path
+) -> None:
+    mtl("train", "--scenario", "frozen", "--name", "m", "--data", made_data,
+        "--backbone", tiny_backbone, "-q")  # fmt: skip
+    refused = mtl("label", sentences(tmp_path, 4), "-o", "out", "--model", "m",
+                  "--abstain-below", "0.99")  # fmt: skip
+    assert refused.code == 2
+    assert "has no threshold for" in refused.err
+    assert refused.err.count("\n") == 1

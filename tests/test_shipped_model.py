@@ -12,8 +12,14 @@ pytestmark = pytest.mark.slow
 def test_the_shipped_model_reaches_its_promised_accuracy(mtl: Mtl, shared_data: Path) -> None:
     done = mtl("evaluate", "default", "--data", shared_data, "--json", timeout=300)
     assert done.code == 0, done.err
-    figures = json.loads(done.out)
+    found = json.loads(done.out)
+    figures = found["official"]
     assert figures["topic"]["rows"] == 7600
     assert figures["topic"]["accuracy"] >= 0.92
     assert figures["sentiment"]["rows"] == 872
     assert figures["sentiment"]["accuracy"] >= 0.88
+    assert found["stsb"]["pairs"] == 1500
+    assert found["stsb"]["spearman"] >= 0.84  # similarity search still works
+    for task in ("topic", "sentiment"):
+        ece = found["calibration"][task]
+        assert ece["ece_after"] <= max(ece["ece_before"], 0.03)

@@ -1,5 +1,7 @@
 """Training: what is frozen stays, both tasks take part, an interrupted run loses nothing."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,23 +9,25 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_core.checkpoint import CheckpointFolder
+from mtl_core.batches import batches_by_length
+from mtl_core.checkpoint import CheckpointFolder, load_model
 from mtl_core.config import ModelConfig, TrainConfig, train_config
-from mtl_core.data import balance_classes, batches_by_length, load_split, split_held_out
+from mtl_core.data import (
+    LabelledTexts,
+    balance_classes,
+    containment_groups,
+    load_split,
+    split_held_out,
+)
 from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenarioError
 from mtl_core.model import MultiTaskModel, build_model
+from mtl_core.predict import EncodedTexts, encode_texts
 from mtl_core.scenario_names import SCENARIOS
 from mtl_core.scenarios import apply_scenario, set_training_mode, transformer_layers
+from mtl_core.similarity import similarity_loss
 from mtl_core.tasks import SENTIMENT, TOPIC
-from mtl_core.train import (
-    EncodedTexts,
-    Step,
-    TrainingLoop,
-    encode_texts,
-    epoch_batches,
-    linear_schedule,
-)
-from mtl_core.train_run import run_training
+from mtl_core.train import Step, TrainingLoop, epoch_batches, linear_schedule
+from mtl_core.train_run import run_training, stored_pooled
 
 # Which parts a scenario may change, by the first words of the parameters' names.
 TRAINS = {
@@ -46,7 +50,13 @@ TRAINS = {
 
 
 def settings(**changes: Any) -> TrainConfig:
-    defaults = {"batch_rows": 16, "held_out_fraction": 0.2, "precision": "float32", "seed": 3}
+    defaults = {
+        "epochs": 1,
+        "batch_rows": 16,
+        "held_out_fraction": 0.2,
+        "precision": "float32",
+        "seed": 3,
+    }
     return train_config("recommended", **{**defaults, **changes})
 
 
@@ -191,6 +201,66 @@ def test_another_runs_checkpoint_is_left_alone(
     assert CheckpointFolder(tmp_path, "other").newest() is None
 
 
+def test_training_on_stored_vectors_is_training_on_the_backbone(
+    made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    config = settings(scenario="freeze-backbone", epochs=2, similarity_weight=0.0)
+    through, through_model = loop_over(made_data, tiny_backbone, config)
+    through.run()
+    stored, stored_model = loop_over(made_data, tiny_backbone, config)
+    stored.training = {
+        name: replace(
+            e, pooled=stored_pooled(stored_model, stored.tokenizer, e, config, tmp_path / name)
+        )
+        for name, e in stored.training.items()
+    }
+    again = TrainingLoop(stored_model, stored.tokenizer, stored.training, stored.held_out, config)
+    assert again.from_pooled
+    again.run()
+    for name, value in weights(stored_model).items():
+        torch.testing.assert_close(
+            value, dict(through_model.named_parameters())[name], atol=2e-3, rtol=0, msg=name
+        )
+
+
+def test_the_similarity_term_keeps_cosines_near_the_backbones(
+    made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    def drift(weight: float) -> float:
+        run_training(
+            settings(similarity_weight=weight, epochs=4, backbone_learning_rate=1e-3),
+            ModelConfig(backbone=str(tiny_backbone)),
+            made_data,
+            tmp_path / f"m{weight}",
+            name="m",
+            command="",
+        )
+        model = load_model(tmp_path / f"m{weight}").model
+        texts = load_split(TOPIC, "test", made_data).texts
+        published, _ = build_model(ModelConfig(backbone=str(tiny_backbone)))
+        ids, mask = model.tokenizer.pad(model.tokenizer(texts))
+        with torch.inference_mode():
+            pooled = published.eval().encoder.pool(ids, mask)
+            return float(similarity_loss(model.encoder(ids, mask), pooled))
+
+    assert drift(20.0) < 0.5 * drift(0.0)
+
+
+def test_a_tasks_weight_scales_its_gradient(made_data: Path, tiny_backbone: Path) -> None:
+    def after_one_step(weight: float) -> torch.Tensor:
+        loop, model = loop_over(made_data, tiny_backbone, settings(scenario="freeze-backbone"))
+        encoded = loop.training["topic"]
+        task = replace(encoded.data.task, weight=weight)
+        loop.training["topic"] = replace(encoded, data=replace(encoded.data, task=task))
+        loop._train_step("topic", np.arange(16), 1)
+        gradient = model.heads["topic"].weight.grad
+        assert gradient is not None
+        return gradient
+
+    one, two = after_one_step(0.001), after_one_step(0.002)  # below the clipping norm
+    torch.testing.assert_close(two, 2 * one)
+
+
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     factors = [linear_schedule(step, 100, 0.1) for step in range(101)]
     assert factors[0] < 0.1
@@ -219,18 +289,38 @@ def test_a_whole_run_leaves_a_model_directory(
         "README.md",
     }
     assert trained.metrics["topic"]["rows"] == 60
+    facts = json.loads((tmp_path / "m/metrics.json").read_text())
+    assert facts["calibration"]["topic"]["ece_after"] >= 0
+    assert facts["samples"]["sentiment"][0].keys() == {"text", "expected", "predicted", "score"}
+    assert load_model(tmp_path / "m").model.config.calibration["topic"].temperature > 0
     card = (tmp_path / "m/README.md").read_text()
     assert "mtl train --name m" in card
     assert "non-commercial" in card
 
 
+def test_scalars_are_written_for_tensorboard(
+    made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run_training(
+        settings(scenario="freeze-backbone", epochs=2), ModelConfig(backbone=str(tiny_backbone)),
+        made_data, tmp_path / "m", name="m", command="",
+    )  # fmt: skip
+    events = accumulator.EventAccumulator(str(tmp_path / "m/tensorboard"))
+    events.Reload()
+    assert {"loss", "held out accuracy/topic", "epoch loss/similarity"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert len(events.Scalars("held out f1/sentiment")) == 2
+
+
 # --- data
 
 
-def test_held_out_rows_keep_the_classes_shares(made_data: Path) -> None:
-    data = load_split(TOPIC, "train", made_data)
+def test_held_out_rows_keep_the_classes_shares() -> None:
+    data = LabelledTexts(TOPIC, [f"a{row} b{row}" for row in range(160)], np.arange(160) % 4)
     train, held_out = split_held_out(data, 0.25, seed=1)
-    assert not set(map(id, train.texts)) & set(map(id, held_out.texts))
+    assert not set(train.texts) & set(held_out.texts)
     assert len(train) + len(held_out) == len(data)
     assert np.bincount(held_out.labels).tolist() == [10, 10, 10, 10]
 
@@ -248,6 +338,21 @@ def test_batches_hold_every_row_once_and_like_lengths() -> None:
     assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
     padded = sum(len(rows) * lengths[rows].max() for rows in batches)
     assert padded < 1.1 * lengths.sum()
+
+
+def test_texts_within_a_longer_text_are_of_its_group() -> None:
+    texts = ["a dull film about war", "Dull film", "war", "a film", "about war", "dull  film"]
+    groups = containment_groups(texts)
+    assert groups.tolist() == [0, 0, 0, 3, 0, 0]
+
+
+def test_held_out_rows_share_no_phrase_with_rows_trained_on() -> None:
+    sentences = [f"w{i} x{i} y{i} z{i}" for i in range(40)]
+    texts = [part for s in sentences for part in (s, s.split(" ", 1)[1], s.rsplit(" ", 1)[0])]
+    data = LabelledTexts(SENTIMENT, texts, np.arange(120) % 2)
+    train, held_out = split_held_out(data, 0.2, seed=1)
+    assert len(train) + len(held_out) == 120
+    assert not any(a in b or b in a for a in held_out.texts for b in train.texts)
 
 
 def test_a_missing_split_says_where_it_should_be(tmp_path: Path) -> None:

@@ -10,5 +10,6 @@ TRAIN_SPEC = TrainSpec(
     scenario="frozen",
     settings={},
     backbone="b",
+    tasks=({"name": "topic", "labels": ["a", "b"]},),
     command="mtl train",
 )

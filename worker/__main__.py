@@ -11,6 +11,7 @@ from jobs.local import EmbeddedRedis, stop_if_unused
 from jobs.settings import settings
 from mtl_core.errors import MtlError
 from worker.heartbeat import leaving
+from worker.threads import CHILDREN
 
 RESTART_PAUSE_S = 2.0
 
@@ -27,7 +28,7 @@ def stop_abandoned_server(parent_pid: int) -> None:
 @click.option("--loglevel", default="info")
 def main(concurrency: int, queues: str | None, loglevel: str) -> None:
     """Run a worker until it is told to leave."""
-    os.environ["MTL_WORKER_CHILDREN"] = str(concurrency)
+    os.environ[CHILDREN] = str(concurrency)
     try:
         from worker import app as worker_app
 

@@ -225,18 +225,9 @@ def stop_reconciler(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def prepare_child(**_: Any) -> None:
-    """In a fresh child: own connections, the signal to leave, and torch's share of the cores."""
+    """In a fresh child: own connections, and the signal to leave."""
     ledger.cache_clear()
     signal.signal(signal.SIGUSR2, lambda *_: leaving.set())
-    import torch
-
-    children = max(1, int(os.environ.get("MTL_WORKER_CHILDREN", "1")))
-    cores = psutil.cpu_count() if not hasattr(os, "sched_getaffinity") else _own_cores()
-    torch.set_num_threads(settings().threads or max(1, (cores or 1) // children))
-
-
-def _own_cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def queues() -> str:

@@ -1,7 +1,7 @@
 """One label shard: read its rows, run the engine, write one part."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from jobs.settings import settings
 from jobs.specs import LabelSpec
 from jobs.staging import error_rows, read_shard, text_column_of
 from mtl_core import __version__
-from mtl_core.engine import Engine, Labelled, load_engine
+from mtl_core.engine import Engine, Labelled
+from mtl_core.engines import load_engine
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
 from mtl_core.parquet import (
@@ -28,12 +29,20 @@ from mtl_core.parquet import (
     label_fields,
     write_table,
 )
+from worker.threads import threads_of_child
 
 
 @lru_cache(maxsize=2)
 def engine_for(folder: str) -> Engine:
     """The engine of a model directory, kept between shards."""
-    return load_engine(Path(folder), settings().precision)
+    config = settings()
+    return load_engine(
+        Path(folder),
+        config.engine,
+        config.precision,
+        cache=config.engines,
+        threads=threads_of_child(config),
+    )
 
 
 def label_shard(
@@ -68,7 +77,7 @@ def label_shard(
     loaded = time.monotonic()
     texts = staged.column(text_column_of(staged)).to_pylist()
     labelled = engine.label(texts, progress)
-    table = with_labels(staged, labelled, spec.embedding)
+    table = with_labels(staged, labelled, spec.embedding, dict(spec.thresholds))
     labelled_at = time.monotonic()
     errors = ""
     if labelled.too_large:
@@ -100,14 +109,19 @@ def label_shard(
     }
 
 
-def with_labels(staged: pa.Table, labelled: Labelled, embedding: Embedding) -> pa.Table:
-    """The shard's own columns with the model's behind them."""
+def with_labels(
+    staged: pa.Table, labelled: Labelled, embedding: Embedding, thresholds: Mapping[str, float]
+) -> pa.Table:
+    """The shard's own columns with the model's behind them; no label below a task's threshold."""
     tasks = [answer.task for answer in labelled.labels]
-    fields = label_fields(tasks, labelled.embeddings.shape[1], embedding)
+    size = labelled.embeddings.shape[1]
+    fields = label_fields(tasks, size, embedding, abstains=bool(thresholds))
     arrays: dict[str, pa.Array] = {TRUNCATED: pa.array(labelled.truncated)}
     for answer in labelled.labels:
-        arrays[answer.task.name] = dictionary_column(answer.classes, answer.task.labels)
-        arrays[f"{answer.task.name}_score"] = pa.array(answer.scores)
+        name = answer.task.name
+        unsure = answer.scores < thresholds[name] if name in thresholds else None
+        arrays[name] = dictionary_column(answer.classes, answer.task.labels, unsure)
+        arrays[f"{name}_score"] = pa.array(answer.scores)
     if embedding != "none":
         arrays[EMBEDDING] = embedding_column(labelled.embeddings, embedding)
     schema = pa.schema([*staged.schema, *fields])

@@ -5,14 +5,18 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from jobs.ledger import Ledger
 from jobs.roots import check_inside
 from jobs.settings import settings
 from jobs.specs import TrainSpec
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.errors import OutputError
+from mtl_core.tasks import task_from_json
 from mtl_core.train import Step
 from mtl_core.train_run import run_training
+from worker.threads import threads_of_child
 
 
 def train_model(
@@ -47,12 +51,17 @@ def train_model(
     def stage(name: str) -> None:
         tell(stage=name)
 
+    tasks = tuple(task_from_json(task) for task in spec.tasks)
+    for task in tasks:
+        for file in task.source.files.values() if task.source else ():
+            check_inside(file, settings())
     output = check_inside(spec.output, settings())
     building = output.with_name(f".{output.name}.{job}")
     checkpoints = settings().checkpoints / job
+    torch.set_num_threads(threads_of_child(settings()))
     trained = run_training(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
-        ModelConfig(backbone=spec.backbone),
+        ModelConfig(backbone=spec.backbone, tasks=tasks),
         check_inside(spec.data_dir, settings()) if spec.data_dir else None,
         building,
         name=spec.name,

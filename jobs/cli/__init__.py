@@ -21,6 +21,9 @@ COMMANDS = {
     "collect": ("collect", "Write a finished job's rows into one Parquet file."),
     "models": ("models", "List the models that can be used by name."),
     "evaluate": ("models", "Score a model on the official splits."),
+    "compare": ("compare", "Compare trained models, as a table and an HTML page."),
+    "embed": ("models", "Print the embedding and labels of a few texts."),
+    "export": ("export", "Write a model for sentence-transformers, ONNX or OpenVINO."),
     "worker": ("worker", "Run a worker."),
 }
 

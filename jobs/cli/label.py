@@ -37,6 +37,13 @@ from mtl_core.registry import DEFAULT_MODEL
     help="How to write the 256-d embedding.",
 )
 @click.option(
+    "--abstain-below",
+    type=click.FloatRange(0.8, 0.99),
+    metavar="PRECISION",
+    help="Leave a label empty (null) unless labels as sure as it were right this often, 0.80 to "
+    "0.99, on held-out rows.",
+)
+@click.option(
     "--shard-rows",
     type=click.IntRange(1, 1_000_000),
     default=2048,
@@ -60,6 +67,7 @@ def label(
     text_column: str | None,
     model: str,
     embedding: Embedding,
+    abstain_below: float | None,
     shard_rows: int,
     shard_tokens: int,
     priority: str,
@@ -87,6 +95,7 @@ def label(
         text_column=text_column,
         model=model,
         embedding=embedding,
+        abstain_below=abstain_below,
         shard_rows=shard_rows,
         shard_tokens=shard_tokens,
     )

@@ -1,7 +1,5 @@
 """``mtl train``."""
 
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -13,17 +11,19 @@ from jobs.cli.common import (
     priority_option,
     require_redis_for_detach,
 )
+from jobs.cli.compare import print_comparison
 from jobs.cli.watch import JobProgress, watch
 from jobs.lifecycle import JobState
 from jobs.messages import Publisher
 from jobs.settings import settings
 from jobs.specs import TrainSpec, job_id
 from jobs.submit import submit_train
-from mtl_core.config import DEFAULT_BACKBONE, PRESETS, train_config
-from mtl_core.errors import DataError, JobError
-from mtl_core.registry import ModelEntry, check_name
-from mtl_core.scenario_names import SCENARIOS
-from mtl_core.tasks import DEFAULT_TASKS
+from jobs.training import TrainRequest, Value, train_spec
+from mtl_core.compare import read_facts
+from mtl_core.config import DEFAULT_BACKBONE, PRESETS
+from mtl_core.errors import JobError
+from mtl_core.registry import ModelEntry
+from mtl_core.scenario_names import SCENARIOS, scenario_help
 
 SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     f"      {name:<22} {text}" for name, text in SCENARIOS.items()
@@ -41,9 +41,16 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     Examples:
       mtl train --scenario freeze-backbone --name quick --data data/
       mtl train --scenario last-layers --layers 2 --name transfer --preset reference
+      mtl train --all-scenarios --name trial --data data/
+      mtl train --scenario full --name desk --data data/ --tasks tasks.toml
     """
 )
-@click.option("--scenario", required=True, type=click.Choice(list(SCENARIOS)), metavar="NAME")
+@click.option("--scenario", metavar="NAME", help="Which parts train; see above.")
+@click.option(
+    "--all-scenarios",
+    is_flag=True,
+    help="One job and one model (MODEL-SCENARIO) for each scenario, then a comparison.",
+)
 @click.option("--name", required=True, metavar="MODEL", help="Name of the model to make.")
 @click.option(
     "--data",
@@ -63,101 +70,80 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
 @click.option(
     "--max-rows-per-task", type=click.IntRange(10), help="Train on a sample of this many rows."
 )
+@click.option(
+    "--tasks",
+    "task_file",
+    metavar="TOML",
+    help="Tasks of your own, beside or instead of those shipped; see docs/tasks.md.",
+)
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
 @priority_option
 @click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
 @json_option
 def train(
-    scenario: str,
+    scenario: str | None,
+    all_scenarios: bool,
     name: str,
     data: str | None,
     preset: str,
-    layers: int | None,
-    epochs: int | None,
-    seed: int | None,
-    max_rows_per_task: int | None,
+    task_file: str | None,
     backbone: str,
     priority: str,
     detach: bool,
     quiet: bool,
     as_json: bool,
+    **changes: Value,
 ) -> None:
     """Train a model; the help text is given to the decorator."""
+    if (scenario is None) == (not all_scenarios):
+        raise click.UsageError("give one of --scenario NAME and --all-scenarios")
     if detach:
         require_redis_for_detach()
-    given = {
-        "layers": layers,
-        "epochs": epochs,
-        "seed": seed,
-        "max_rows_per_task": max_rows_per_task,
-    }
-    changes: dict[str, int | float | str | bool | None] = {
-        key: value for key, value in given.items() if value is not None
-    }
-    train_config(preset, scenario=scenario, **given)  # checks the values
-    data_dir = Path(data).expanduser().absolute() if data else settings().data_dir
-    check_data(data_dir)
-    spec = TrainSpec(
-        name=check_name(name),
-        output=str((settings().models / name).absolute()),
-        data_dir=str(data_dir) if data_dir else None,
-        preset=preset,
-        scenario=scenario,
-        settings=changes,
-        backbone=str(Path(backbone).absolute()) if Path(backbone).is_dir() else backbone,
-        command=_command(scenario, name, preset, changes, backbone, data_dir is not None),
-    )
-    _run(spec, priority, detach=detach, quiet=quiet or as_json)
-    if detach:
-        print_json({"id": job_id(spec)}) if as_json else click.echo(job_id(spec))
+    given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
+    request = TrainRequest(preset, data, backbone, task_file, given)
+    if scenario is not None:
+        specs = [train_spec(request, scenario, name, settings())]
     else:
-        _print_result(spec, as_json)
+        names = scenario_help(request.tasks())
+        specs = [train_spec(request, each, f"{name}-{each}", settings()) for each in names]
+    _run(specs, priority, detach=detach, quiet=quiet or as_json)
+    if detach:
+        ids = [job_id(spec) for spec in specs]
+        print_json([{"id": job} for job in ids]) if as_json else click.echo("\n".join(ids))
+    elif scenario is not None:
+        _print_result(specs[0], as_json)
+    else:
+        _print_comparison(specs, as_json)
 
 
-def check_data(data_dir: Path | None) -> None:
-    """Raise DataError unless a local data folder holds every file that training reads."""
-    if data_dir is None:
-        return
-    for task in DEFAULT_TASKS:
-        if task.source is None:
-            continue
-        for split in (task.source.train_split, task.source.evaluation_split):
-            path = data_dir / task.source.folder / f"{split}.parquet"
-            if not path.is_file():
-                raise DataError(f"no file {path}; give the data folder by --data or MTL_DATA_DIR")
-
-
-def _command(
-    scenario: str,
-    name: str,
-    preset: str,
-    changes: Mapping[str, object],
-    backbone: str,
-    local: bool,
-) -> str:
-    """The command as it stands in the model card: without this machine's paths."""
-    words = ["mtl", "train", "--scenario", scenario, "--name", name, "--preset", preset]
-    for key, value in changes.items():
-        words += [f"--{key.replace('_', '-')}", str(value)]
-    if backbone != DEFAULT_BACKBONE:
-        words += ["--backbone", Path(backbone).name if Path(backbone).is_dir() else backbone]
-    return shlex.join([*words, *(["--data", "DIR"] if local else [])])
-
-
-def _run(spec: TrainSpec, priority: str, *, detach: bool, quiet: bool) -> None:
+def _run(specs: list[TrainSpec], priority: str, *, detach: bool, quiet: bool) -> None:
+    """Queue all, so that as many workers as there are take them; then watch each to its end."""
     with backend(worker=not detach) as where:
         publisher = Publisher(where.ledger.url)
-        job, new = submit_train(where.ledger, publisher, spec, priority)
+        jobs = [submit_train(where.ledger, publisher, spec, priority) for spec in specs]
         publisher.close()
         if detach:
             return
-        with JobProgress(job, quiet) as progress:
-            if not new:
-                progress.say(f"{job} has been submitted before; joining it")
-            snapshot = watch(where, progress)
-    if snapshot.state is not JobState.DONE:
-        raise JobError(f"{job} {snapshot.state}: {snapshot.reason or 'no reason given'}")
+        failed = []
+        for job, new in jobs:
+            with JobProgress(job, quiet) as progress:
+                if not new:
+                    progress.say(f"{job} has been submitted before; joining it")
+                snapshot = watch(where, progress)
+            if snapshot.state is not JobState.DONE:
+                failed.append(f"{job} {snapshot.state}: {snapshot.reason or 'no reason given'}")
+    if failed:
+        raise JobError("; ".join(failed))
+
+
+def _print_comparison(specs: list[TrainSpec], as_json: bool) -> None:
+    facts = [read_facts(ModelEntry(s.name, Path(s.output), shipped=False)) for s in specs]
+    if as_json:
+        print_json({model.name: model.metrics for model in facts})
+        return
+    print_comparison(facts)
+    click.echo(f"page: mtl compare {' '.join(s.name for s in specs)} -o compare.html")
 
 
 def _print_result(spec: TrainSpec, as_json: bool) -> None:

@@ -1,0 +1,211 @@
+"""Training against a plain loop and transformers.Trainer, interleaved in one run.
+
+``python benchmarks/train.py --data DIR [--rows 2000] [--runs 3] [--scenario full …]``
+
+Every way trains both tasks on the same rows for the same epochs; what is compared is rows a second
+of the whole run: tokenising, any preparation, and all epochs. The plain loop is the one of the
+project's seed: fp32, batches of 32 as they come padded to the longest, one optimizer, everything
+encoded in every epoch. Prints JSON and a Markdown table.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from mtl_core.config import ModelConfig, TrainConfig, train_config
+from mtl_core.data import LabelledTexts, load_split, sample_rows
+from mtl_core.model import MultiTaskModel, build_model
+from mtl_core.scenarios import apply_scenario, set_training_mode
+from mtl_core.tasks import DEFAULT_TASKS
+from mtl_core.train import TrainingLoop
+from mtl_core.train_run import encode_splits
+
+Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
+
+
+def fresh_model() -> MultiTaskModel:
+    """The same start for every way."""
+    torch.manual_seed(0)
+    return build_model(ModelConfig())[0]
+
+
+def accuracy(model: MultiTaskModel, splits: Splits) -> dict[str, float]:
+    """Held-out accuracy by task."""
+    return {
+        name: float(
+            np.mean(
+                [
+                    task.labels[kept.labels[row]] == answer[name]
+                    for row, answer in enumerate(model.predict(kept.texts))
+                ]
+            )
+        )
+        for task in DEFAULT_TASKS
+        for name, (_, kept) in ((task.name, splits[task.name]),)
+    }
+
+
+def plain_loop(splits: Splits, config: TrainConfig) -> MultiTaskModel:
+    """The seed's loop: fp32, shuffled batches of 32 padded to the longest, one rate."""
+    model = fresh_model()
+    apply_scenario(model, config)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.head_learning_rate)
+    generator = np.random.default_rng(0)
+    for _ in range(config.epochs):
+        set_training_mode(model)
+        batches = [
+            (name, rows)
+            for name, (data, _) in splits.items()
+            for rows in np.array_split(generator.permutation(len(data)), len(data) // 32 + 1)
+        ]
+        for index in generator.permutation(len(batches)):
+            name, rows = batches[index]
+            data = splits[name][0]
+            ids = model.tokenizer([data.texts[row] for row in rows], config.max_tokens)
+            logits = model(*model.tokenizer.pad(ids), task=name)
+            loss = F.cross_entropy(logits, torch.from_numpy(data.labels[rows]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+def trainer(splits: Splits, config: TrainConfig) -> MultiTaskModel:
+    """transformers.Trainer with its defaults; each batch holds one task's rows."""
+    from transformers import Trainer, TrainingArguments
+
+    model = fresh_model()
+    apply_scenario(model, config)
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids, attention_mask, labels, task):  # type: ignore[no-untyped-def]
+            embedding = self.model.encoder(input_ids, attention_mask)
+            losses = [
+                F.cross_entropy(
+                    self.model.head_logits(embedding[task == i], t.name), labels[task == i]
+                )
+                for i, t in enumerate(DEFAULT_TASKS)
+                if bool((task == i).any())
+            ]
+            return {"loss": torch.stack(losses).mean()}
+
+    rows = [
+        {"ids": ids, "label": int(label), "task": index}
+        for index, task in enumerate(DEFAULT_TASKS)
+        for data in (splits[task.name][0],)
+        for ids, label in zip(
+            model.tokenizer(data.texts, config.max_tokens), data.labels, strict=True
+        )
+    ]
+
+    def collate(batch):  # type: ignore[no-untyped-def]
+        ids, mask = model.tokenizer.pad([row["ids"] for row in batch])
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "labels": torch.tensor([row["label"] for row in batch]),
+            "task": torch.tensor([row["task"] for row in batch]),
+        }
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, num_train_epochs=config.epochs, save_strategy="no", report_to=[],
+            remove_unused_columns=False, disable_tqdm=True, logging_strategy="no", use_cpu=True,
+        )  # fmt: skip
+        Trainer(Wrapped(), arguments, train_dataset=rows, data_collator=collate).train()
+    return model
+
+
+def ours(splits: Splits, config: TrainConfig) -> MultiTaskModel:
+    """This project's loop, preparation included."""
+    model = fresh_model()
+    with tempfile.TemporaryDirectory() as folder:
+        training, held_out = encode_splits(splits, model, model.tokenizer, config, Path(folder))
+        TrainingLoop(model, model.tokenizer, training, held_out, config).run()
+    return model
+
+
+WAYS: dict[str, Callable[[Splits, TrainConfig], MultiTaskModel]] = {
+    "plain loop": plain_loop,
+    "Trainer": trainer,
+    "mtl-batch": ours,
+}
+
+
+def compare(scenario: str, splits: Splits, runs: int, epochs: int) -> dict[str, object]:
+    """Medians of the seconds of each way, and of the ratios to ours, run by run."""
+    config = train_config("recommended", scenario=scenario, epochs=epochs)
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    scores: dict[str, dict[str, float]] = {}
+    for _ in range(runs):
+        for way, train in WAYS.items():
+            started = time.perf_counter()
+            model = train(splits, config)
+            seconds[way].append(time.perf_counter() - started)
+            scores[way] = accuracy(model, splits)
+    rows = sum(len(train) for train, _ in splits.values()) * epochs
+    return {
+        "scenario": scenario,
+        "rows_per_s": {way: rows / statistics.median(s) for way, s in seconds.items()},
+        "times_faster": {
+            way: statistics.median(
+                other / own for other, own in zip(s, seconds["mtl-batch"], strict=True)
+            )
+            for way, s in seconds.items()
+        },
+        "held_out_accuracy": scores,
+    }
+
+
+def main() -> None:
+    """Measure, print JSON and a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=2000, help="of each task; 0: all")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--scenario", nargs="+", default=["freeze-backbone", "last-layers", "full"])
+    options = parser.parse_args()
+    splits: Splits = {}
+    for task in DEFAULT_TASKS:
+        data = load_split(task, "train", options.data)
+        drawn = sample_rows(data, options.rows + 500 if options.rows else None, seed=1)
+        rows = np.random.default_rng(1).permutation(len(drawn))
+        splits[task.name] = (drawn.take(rows[500:]), drawn.take(rows[:500]))
+    report = [compare(each, splits, options.runs, options.epochs) for each in options.scenario]
+    machine = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "torch": torch.__version__,
+        "rows": {name: len(split[0]) for name, split in splits.items()},
+        "epochs": options.epochs,
+        "runs": options.runs,
+    }
+    print(json.dumps({**machine, "scenarios": report}, indent=2))
+    print("| scenario | way | rows/s | times faster is mtl-batch | held-out accuracy |")
+    print("|---|---|---|---|---|")
+    for each in report:
+        for way in WAYS:
+            held_out = ", ".join(f"{n} {v:.3f}" for n, v in each["held_out_accuracy"][way].items())  # type: ignore[index]
+            print(
+                f"| {each['scenario']} | {way} | {each['rows_per_s'][way]:,.0f} "  # type: ignore[index]
+                f"| {each['times_faster'][way]:.1f} | {held_out} |"  # type: ignore[index]
+            )
+
+
+if __name__ == "__main__":
+    main()

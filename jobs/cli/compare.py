@@ -1,0 +1,61 @@
+"""``mtl compare``."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from jobs.cli.common import json_option, print_json
+from jobs.settings import settings
+from mtl_core.compare import ModelFacts, comparison, read_facts
+from mtl_core.registry import find_model
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL…")
+@click.option("-o", "--output", metavar="FILE.html", help="Also write one self-contained page.")
+@json_option
+def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:
+    """Compare trained models: metrics, calibration, STS-B, trained parameters, time.
+
+    \b
+    Example:
+      mtl compare default mine -o compare.html
+    """
+    facts = [read_facts(find_model(name, settings().models)) for name in models]
+    if as_json:
+        columns = comparison(facts)
+        print_json(
+            [
+                {"model": model.name, **{column.title: column.values[row] for column in columns}}
+                for row, model in enumerate(facts)
+            ]
+        )
+    else:
+        print_comparison(facts)
+    if output:
+        from mtl_core.compare import write_comparison
+
+        path = Path(output).expanduser()
+        write_comparison(facts, path)
+        if not as_json:
+            click.echo(f"page: {path}")
+
+
+def print_comparison(models: list[ModelFacts]) -> None:
+    """The table, a model a column, since there are more figures than models."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for model in models:
+        table.add_column(model.name, justify="right", overflow="fold")
+    for column in comparison(models):
+        cells = [
+            f"[bold green]{column.text(row)}[/]"
+            if column.best is not None and column.values[row] == column.best
+            else column.text(row)
+            for row in range(len(models))
+        ]
+        table.add_row(column.title, *cells)
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=200).print(table)

@@ -1,0 +1,37 @@
+"""``mtl export``."""
+
+from pathlib import Path
+
+import click
+
+from jobs.settings import settings
+from mtl_core.registry import find_model
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["sentence-transformers", "onnx", "openvino"]),
+    help="For whom.",
+)
+@click.option("-o", "--output", required=True, metavar="DIR", help="A new folder.")
+def export(model: str, form: str, output: str) -> None:
+    """Write a model in another format.
+
+    sentence-transformers gets the embedding; onnx and openvino one graph from token ids to the
+    embedding and each task's calibrated probabilities, with labels.json and tokenizer.json.
+
+    \b
+    Example:
+      mtl export default --format sentence-transformers -o exported/
+    """
+    entry = find_model(model, settings().models)
+    from mtl_core.checkpoint import load_model
+    from mtl_core.export import export_model
+
+    folder = Path(output).expanduser()
+    export_model(load_model(entry.folder), form, folder)
+    click.echo(f"{entry.name} for {form}: {folder}")

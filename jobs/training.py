@@ -1,0 +1,108 @@
+"""From what a user asks for to the spec of a train job, every value checked."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from jobs.settings import Settings
+from jobs.specs import TrainSpec
+from mtl_core.config import DEFAULT_BACKBONE, train_config
+from mtl_core.errors import DataError, UnknownScenarioError
+from mtl_core.registry import check_name
+from mtl_core.scenario_names import scenario_help
+from mtl_core.tasks import DEFAULT_TASKS, Task, task_as_json
+
+Value = int | float | str | bool | None
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What a user asks for, but the scenario and the model's name."""
+
+    preset: str
+    data: str | None = None
+    """Data folder; None: the settings', else the hub."""
+    backbone: str = DEFAULT_BACKBONE
+    task_file: str | None = None
+    changes: dict[str, Value] = field(default_factory=dict)
+    """Fields of ``TrainConfig`` given by the user."""
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The shipped tasks, or those of the task file.
+
+        Raises:
+            SettingsError: the task file cannot be used.
+        """
+        if self.task_file is None:
+            return DEFAULT_TASKS
+        from mtl_core.task_file import read_task_file
+
+        return read_task_file(Path(self.task_file).expanduser())
+
+
+def train_spec(request: TrainRequest, scenario: str, name: str, settings: Settings) -> TrainSpec:
+    """The spec of a train job.
+
+    Raises:
+        UnknownScenarioError, SettingsError, DataError, ModelError: a value cannot be used.
+    """
+    tasks = request.tasks()
+    check_scenario(scenario, tasks)
+    train_config(request.preset, scenario=scenario, **request.changes)  # checks the values
+    data_dir = Path(request.data).expanduser().absolute() if request.data else settings.data_dir
+    check_data(data_dir, tasks)
+    backbone = Path(request.backbone)
+    return TrainSpec(
+        name=check_name(name),
+        output=str((settings.models / name).absolute()),
+        data_dir=str(data_dir) if data_dir else None,
+        preset=request.preset,
+        scenario=scenario,
+        settings=request.changes,
+        backbone=str(backbone.absolute()) if backbone.is_dir() else request.backbone,
+        tasks=tuple(task_as_json(task) for task in tasks),
+        command=command_of(request, scenario, name, local=data_dir is not None),
+    )
+
+
+def check_scenario(scenario: str, tasks: Sequence[Task]) -> None:
+    """Raise UnknownScenarioError unless there is such a scenario for the tasks."""
+    known = scenario_help(tasks)
+    if scenario not in known:
+        near = get_close_matches(scenario, known, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UnknownScenarioError(
+            f"no scenario named '{scenario}'; {hint}there are: {', '.join(known)}"
+        )
+
+
+def check_data(data_dir: Path | None, tasks: Sequence[Task]) -> None:
+    """Raise DataError unless every local file that training reads is there."""
+    for source in (task.source for task in tasks):
+        if source is None:
+            continue
+        for split in (source.train_split, source.evaluation_split):
+            if source.files:
+                path, where = Path(source.files[split]), "correct the task file"
+            elif data_dir is not None:
+                path = data_dir / source.folder / f"{split}.parquet"
+                where = "give the data folder by --data or MTL_DATA_DIR"
+            else:
+                continue
+            if not path.is_file():
+                raise DataError(f"no file {path}; {where}")
+
+
+def command_of(request: TrainRequest, scenario: str, name: str, *, local: bool) -> str:
+    """The command as it stands in the model card: without this machine's paths."""
+    words = ["mtl", "train", "--scenario", scenario, "--name", name, "--preset", request.preset]
+    for key, value in request.changes.items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    if request.backbone != DEFAULT_BACKBONE:
+        folder = Path(request.backbone)
+        words += ["--backbone", folder.name if folder.is_dir() else request.backbone]
+    if request.task_file is not None:
+        words += ["--tasks", Path(request.task_file).name]
+    return shlex.join([*words, *(["--data", "DIR"] if local else [])])

@@ -1,0 +1,64 @@
+"""Which engine labels on this machine."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from mtl_core.engine import Engine
+from mtl_core.errors import ModelError
+
+EngineName = Literal["auto", "torch", "openvino"]
+
+
+def choose_engine(wanted: EngineName) -> Literal["torch", "openvino"]:
+    """The engine to use: torch on a GPU, else OpenVINO where it is installed, else torch.
+
+    Raises:
+        ModelError: OpenVINO is asked for by name and not installed.
+    """
+    installed = find_spec("openvino") is not None
+    if wanted == "openvino" and not installed:
+        raise ModelError("OpenVINO is not installed: pip install 'mtl-batch[openvino]'")
+    if wanted != "auto":
+        return wanted
+    return "openvino" if installed and not has_gpu() else "torch"
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU; torch is asked only where a driver is, since it takes seconds."""
+    if not Path("/dev/nvidiactl").exists():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def load_engine(
+    folder: Path,
+    engine: EngineName = "auto",
+    precision: str = "auto",
+    *,
+    cache: Path,
+    threads: int | None = None,
+) -> Engine:
+    """Load a model directory into an engine.
+
+    Args:
+        cache: where exported graphs are kept.
+        threads: to compute on; torch's are set for the whole process.
+    Raises:
+        ModelError: the directory is incomplete or damaged, or the engine is not installed.
+        BackboneError: its backbone is missing or is not the one it was trained on.
+    """
+    if choose_engine(engine) == "openvino":
+        from mtl_core.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(folder, cache, precision, threads)
+    import torch
+
+    from mtl_core.checkpoint import load_model
+    from mtl_core.torch_engine import TorchEngine
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchEngine(load_model(folder), precision)

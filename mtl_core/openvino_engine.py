@@ -1,0 +1,86 @@
+"""OpenVINO on the CPU: the whole model as one compiled graph.
+
+The graph is exported once for each model into a cache folder, in a process of its own; after that a
+worker needs neither torch nor transformers to label.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import openvino
+
+from mtl_core import __version__
+from mtl_core.engine import EMBEDDING_OUTPUT, Engine, Forward
+from mtl_core.errors import ModelError
+from mtl_core.files import file_sha256
+from mtl_core.model_config import read_model_config
+from mtl_core.tokenizer import Tokenizer
+
+# Padded tokens in one batch: measured fastest of 1,024 to 8,192 (the caches of two cores).
+BATCH_TOKENS = 2048
+
+
+class OpenVinoEngine(Engine):
+    """Runs an exported graph."""
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        precision: str = "auto",
+        threads: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        sha256 = file_sha256(folder / "model.safetensors")
+        exported = exported_graph(folder, sha256, cache)
+        facts = json.loads((exported / "labels.json").read_text(encoding="utf-8"))
+        core = openvino.Core()
+        if precision == "auto":
+            capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            precision = "bfloat16" if capable else "float32"
+        tokenizer = Tokenizer.from_file(
+            exported / "tokenizer.json", facts["pad_token_id"], facts["max_tokens"]
+        )
+        super().__init__(read_model_config(folder), tokenizer, sha256, precision, batch_tokens)
+        options = {
+            "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+        }
+        compiled = core.compile_model(str(exported / "model.xml"), "CPU", options)
+        self._request = compiled.create_infer_request()
+
+    def forward(self, ids: list[list[int]]) -> Forward:
+        input_ids, mask = self.tokenizer.pad_arrays(ids)
+        found = self._request.infer([input_ids, mask], share_inputs=True)
+        return found[EMBEDDING_OUTPUT], {task.name: found[task.name] for task in self.config.tasks}
+
+
+def exported_graph(folder: Path, sha256: str, cache: Path) -> Path:
+    """The folder of a model's exported graph, made now if it is not in the cache.
+
+    Raises:
+        ModelError: the export failed.
+    """
+    target = cache / f"openvino-{sha256[:16]}-{__version__}"
+    if (target / "labels.json").is_file():
+        return target
+    building = cache / f".{target.name}.{os.getpid()}"
+    cache.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(building, ignore_errors=True)
+    command = [sys.executable, "-m", "mtl_core.export", str(folder), "openvino", str(building)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ModelError(f"{folder} cannot be exported to OpenVINO: {reason}")
+    try:
+        building.rename(target)
+    except OSError:  # another worker was quicker
+        shutil.rmtree(building, ignore_errors=True)
+    return target

@@ -1,0 +1,119 @@
+"""Many texts through a model outside the labelling engine: for training and evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtl_core.batches import token_batches
+from mtl_core.data import LabelledTexts
+from mtl_core.model import MultiTaskModel, SentenceEncoder
+from mtl_core.precision import autocast
+from mtl_core.tokenizer import Tokenizer
+
+# Padded tokens in one batch; see mtl_core.engine.
+BATCH_TOKENS = 4096
+# Rows of stored vectors that are projected at once.
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """A task's texts as token ids, ready to be cut into batches."""
+
+    data: LabelledTexts
+    ids: list[list[int]]
+    lengths: NDArray[np.int64]
+    """Tokens of each row, int64 [N]."""
+    pooled: NDArray[np.float16] | None = None
+    """Pooled vectors of the backbone as published, float16 [N, H], mapped from a file."""
+
+
+def encode_texts(data: LabelledTexts, tokenizer: Tokenizer, max_tokens: int) -> EncodedTexts:
+    """Tokenise all texts of a task once."""
+    ids = tokenizer(data.texts, max_tokens)
+    return EncodedTexts(data, ids, lengths_of(ids))
+
+
+def lengths_of(ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Tokens of each row, int64 [N]."""
+    return np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+
+
+def write_pooled(
+    encoder: SentenceEncoder,
+    tokenizer: Tokenizer,
+    ids: Sequence[Sequence[int]],
+    precision: str,
+    path: Path,
+) -> None:
+    """Encode all rows once and write their pooled vectors to a ``.npy`` file, float16 [N, H].
+
+    A file and not an array: the operating system keeps in memory what fits, so that memory stays
+    flat however many rows there are. Half precision: a relative error of 5e-4.
+    """
+    encoder.eval()
+    device = encoder.projection.weight.device
+    lengths = lengths_of(ids)
+    shape = (len(ids), encoder.projection.in_features)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pooled = np.lib.format.open_memmap(str(path), mode="w+", dtype=np.float16, shape=shape)
+    with torch.inference_mode(), autocast(encoder, precision):
+        for rows in token_batches(lengths, BATCH_TOKENS):
+            input_ids, mask = tokenizer.pad([ids[row] for row in rows])
+            pooled[rows] = encoder.pool(input_ids.to(device), mask.to(device)).cpu().numpy()
+    pooled.flush()
+
+
+def embed(
+    encoder: SentenceEncoder,
+    tokenizer: Tokenizer,
+    ids: Sequence[Sequence[int]],
+    precision: str = "auto",
+) -> NDArray[np.float32]:
+    """Embeddings of rows of token ids, float32 [N, E], in the order given."""
+    encoder.eval()
+    device = encoder.projection.weight.device
+    vectors = np.empty((len(ids), encoder.projection.out_features), dtype=np.float32)
+    with torch.inference_mode(), autocast(encoder, precision):
+        for rows in token_batches(lengths_of(ids), BATCH_TOKENS):
+            input_ids, mask = tokenizer.pad([ids[row] for row in rows])
+            vectors[rows] = encoder(input_ids.to(device), mask.to(device)).float().cpu().numpy()
+    return vectors
+
+
+def predict_logits(
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    task: str,
+    encoded: EncodedTexts,
+    precision: str = "auto",
+    *,
+    from_pooled: bool = False,
+) -> NDArray[np.float32]:
+    """One head's logits for all texts of a task, float32 [N, C], in evaluation mode.
+
+    Args:
+        from_pooled: start from ``encoded.pooled``; right only while the backbone is as published.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    logits = np.empty((len(encoded.ids), len(encoded.data.task.labels)), dtype=np.float32)
+    with torch.inference_mode(), autocast(model, precision):
+        if from_pooled:
+            assert encoded.pooled is not None
+            for start in range(0, len(logits), BLOCK_ROWS):
+                block = encoded.pooled[start : start + BLOCK_ROWS].astype(np.float32)
+                embedding = model.encoder.project(torch.from_numpy(block).to(device))
+                logits[start : start + BLOCK_ROWS] = (
+                    model.head_logits(embedding, task).cpu().numpy()
+                )
+            return logits
+        for rows in token_batches(encoded.lengths, BATCH_TOKENS):
+            input_ids, mask = tokenizer.pad([encoded.ids[row] for row in rows])
+            values = model(input_ids.to(device), mask.to(device), task=task)
+            logits[rows] = values.float().cpu().numpy()
+    return logits

@@ -54,6 +54,7 @@ def model_card(
         "",
         "Precision, recall and F1 are macro averages; ECE is the expected calibration error over "
         "15 bins, the temperature fitted on rows held out of training.",
+        *_unseen(facts),
         *_similarity(facts),
         *_zero_shot(facts),
         "",
@@ -70,6 +71,16 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _unseen(facts: dict[str, Any]) -> list[str]:
+    lines = [
+        f"- {task}: accuracy {m['unseen']['accuracy']:.4f} on the {m['unseen']['rows']:,} of "
+        f"{m['rows']:,} rows that share no run of eight words with the rows trained on"
+        for task, m in facts["official"].items()
+        if m.get("unseen", {}).get("accuracy") is not None
+    ]
+    return ["", *lines] if lines else []
 
 
 def _similarity(facts: dict[str, Any]) -> list[str]:

@@ -78,6 +78,12 @@ def comparison(models: Sequence[ModelFacts]) -> list[Column]:
             values = [_at(m.metrics, "official", task, key) for m in models]
             add(f"{task} {title}", values, ".4f", True)
         add(
+            f"{task} accuracy, unseen rows",
+            [_at(m.metrics, "official", task, "unseen", "accuracy") for m in models],
+            ".4f",
+            True,
+        )
+        add(
             f"{task} ECE",
             [_at(m.metrics, "calibration", task, "ece_after") for m in models],
             ".4f",
@@ -100,7 +106,7 @@ def _at(value: Any, *keys: str) -> float | None:
         if not isinstance(value, dict) or key not in value:
             return None
         value = value[key]
-    return float(value)
+    return None if value is None else float(value)
 
 
 def comparison_page(models: Sequence[ModelFacts]) -> str:

@@ -13,6 +13,7 @@ from mtl_core.data import LabelledTexts, load_split
 from mtl_core.errors import DataError
 from mtl_core.metrics import classification_metrics
 from mtl_core.model import MultiTaskModel
+from mtl_core.overlap import unseen_rows
 from mtl_core.predict import embed, encode_texts, predict_logits
 from mtl_core.similarity import evaluate_similarity
 from mtl_core.tasks import Task
@@ -59,6 +60,7 @@ def evaluate_model(
     *,
     tasks: Sequence[Task] | None = None,
     held_out: Mapping[str, LabelledTexts] | None = None,
+    trained_on: Mapping[str, LabelledTexts] | None = None,
     zero_shot: bool = False,
     precision: str = "auto",
     report: Callable[[str], None] = lambda task: None,
@@ -68,6 +70,8 @@ def evaluate_model(
     Args:
         data_dir: folder with ``<task folder>/<split>.parquet``; None loads from the hub.
         tasks: which tasks; all of the model's by default.
+        trained_on: by task, the training rows; metrics then have ``unseen``, the ``accuracy`` and
+            number of ``rows`` that share no run of eight words with them.
         zero_shot: also label by similarity to the tasks' descriptions.
         held_out: by task, rows held out of training, for tasks without an official split.
         precision: ``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``.
@@ -84,6 +88,13 @@ def evaluate_model(
         calibration = model.config.calibration_of(task.name)
         metrics = classification_metrics(task, data.labels, logits.argmax(axis=1))
         found.official[task.name] = {**metrics, "split": split}
+        if trained_on is not None:
+            correct = logits.argmax(axis=1) == data.labels
+            unseen = unseen_rows(data.texts, trained_on[task.name].texts)
+            found.official[task.name]["unseen"] = {
+                "rows": int(unseen.sum()),
+                "accuracy": float(correct[unseen].mean()) if unseen.any() else None,
+            }
         found.calibration[task.name] = calibration_report(logits, data.labels, calibration)
         scores = softmax(logits, calibration.temperature)
         found.samples[task.name] = prediction_samples(data, scores)

@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from mtl_core.card import model_card
 from mtl_core.checkpoint import BACKBONE_PREFIX, CheckpointFolder, run_tag, save_model
 from mtl_core.config import ModelConfig, TrainConfig
 from mtl_core.data import LabelledTexts, balance_classes, load_split, sample_rows, split_held_out
+from mtl_core.errors import DataError
 from mtl_core.evaluate import Evaluation, evaluate_model
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model import MultiTaskModel, build_model
@@ -112,6 +113,7 @@ def run_training(
         tokenizer,
         data_dir,
         held_out={name: split[1] for name, split in splits.items()},
+        trained_on={name: split[0] for name, split in splits.items()} if loop.trained else None,
         zero_shot=not loop.trained,
         precision=config.precision,
     )
@@ -147,6 +149,8 @@ def evaluate_trained(
 ) -> Evaluation:
     """Score a trained model; a task without an official split on the rows its run held out.
 
+    Where the training data is there, also on the rows that share nothing with it.
+
     Args:
         training: the run's settings as the model's ``config.json`` holds them.
     Raises:
@@ -154,16 +158,17 @@ def evaluate_trained(
     """
     known = {field.name for field in fields(TrainConfig)}
     config = TrainConfig(**{key: value for key, value in training.items() if key in known})
-    held_out = {
-        task.name: training_split(task, config, data_dir)[1]
-        for task in model.config.tasks
-        if task.source is not None and not task.source.has_official_split
-    }
+    splits = {}
+    for task in model.config.tasks:
+        with suppress(DataError):  # the training data need not be there to score a model
+            splits[task.name] = training_split(task, config, data_dir)
+    complete = len(splits) == len(model.config.tasks) and config.scenario != "frozen"
     return evaluate_model(
         model,
         model.tokenizer,
         data_dir,
-        held_out=held_out,
+        held_out={name: split[1] for name, split in splits.items()},
+        trained_on={name: split[0] for name, split in splits.items()} if complete else None,
         zero_shot=config.scenario == "frozen",
         precision=precision,
         report=report,

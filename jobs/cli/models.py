@@ -107,6 +107,12 @@ def _print_evaluation(found: "Evaluation", samples: bool) -> None:
             f"ECE {ece['ece_before']:.4f} → {ece['ece_after']:.4f} "
             f"({metrics['rows']:,} rows, {metrics['split']})"
         )
+        unseen = metrics.get("unseen", {})
+        if unseen.get("accuracy") is not None and unseen["rows"] < metrics["rows"]:
+            click.echo(
+                f"  of these, {unseen['rows']:,} rows share no run of eight words with the rows "
+                f"trained on: accuracy {unseen['accuracy']:.4f}"
+            )
     for task, metrics in found.zero_shot.items():
         click.echo(f"{task} zero-shot, by descriptions: accuracy {metrics['accuracy']:.4f}")
     if found.stsb is not None:

@@ -1,0 +1,33 @@
+"""Which rows of an evaluation split a model may know from its training rows.
+
+A split can be official and yet overlap: the local AG News training file holds other copies, without
+titles, of half of the test texts. A figure over all rows then flatters the model.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+RUN_WORDS = 8
+WORD = re.compile(r"[^\W_]+")
+
+
+def unseen_rows(texts: Sequence[str], trained_on: Sequence[str]) -> NDArray[np.bool_]:
+    """Rows that share no run of eight words with any training text; case and signs ignored.
+
+    A text of fewer than eight words is one run. (Eight as in the overlap checks of large language
+    models, which use 8 to 13.)
+
+    Returns:
+        bool [N].
+    """
+    known = {run for text in trained_on for run in _runs(text)}
+    return np.array([not any(run in known for run in _runs(text)) for text in texts], dtype=bool)
+
+
+def _runs(text: str) -> Iterator[int]:
+    words = WORD.findall(text.lower())
+    for start in range(max(1, len(words) - RUN_WORDS + 1)):
+        yield hash(tuple(words[start : start + RUN_WORDS]))

@@ -110,7 +110,8 @@ def train(
     _run(specs, priority, detach=detach, quiet=quiet or as_json)
     if detach:
         ids = [job_id(spec) for spec in specs]
-        print_json([{"id": job} for job in ids]) if as_json else click.echo("\n".join(ids))
+        answer = {"ids": ids} if all_scenarios else {"id": ids[0]}
+        print_json(answer) if as_json else click.echo("\n".join(ids))
     elif scenario is not None:
         _print_result(specs[0], as_json)
     else:

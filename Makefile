@@ -26,7 +26,7 @@ demo: setup  ## label examples/sentences.csv on the embedded default and show so
 test: setup-dev check  ## lint, types, all tests but the long faults
 	$(BIN)/python -m pytest -m "not faults"
 
-test-faults: setup-dev  ## every fault on real processes, about eight minutes
+test-faults: setup-dev  ## every fault on real processes, about five minutes
 	$(BIN)/python -m pytest -m faults
 
 test-fast: setup-dev  ## the tests that start no worker process

@@ -134,15 +134,21 @@ class Killer(threading.Thread):
         found = False
         for name in self.client.keys(BUSY + "*"):
             for pid, text in self.client.hgetall(name).items():
-                if not self._holds_row(json.loads(text)[1]):
+                # What a worker said that was killed as a whole outlives it.
+                if not psutil.pid_exists(int(pid)) or not self._holds_row(json.loads(text)[1]):
                     continue
                 found = True
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
                     self.kills += 1
                     # Until the worker's parent has seen it, its word stands: do not count twice.
-                    wait_until(lambda n=name, p=pid: not self.client.hexists(n, p), 20, "seen dead")
+                    wait_until(lambda n=name, p=pid: self._seen_dead(n, p), 20, "seen dead")
         return found
+
+    def _seen_dead(self, name: str, pid: str) -> bool:
+        """Whether the child's worker took back its word, or is dead itself."""
+        parent = int(name.rpartition(":")[2])
+        return not psutil.pid_exists(parent) or not self.client.hexists(name, pid)
 
     def _holds_row(self, name: str) -> bool:
         if int(name.split(".")[0]) != self.row // SHARD_ROWS:

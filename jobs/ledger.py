@@ -23,7 +23,7 @@ split      set    shards that were split into pieces
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from importlib.resources import files
 from typing import Any, cast
@@ -41,6 +41,9 @@ from jobs.specs import AnySpec, parse_spec
 from mtl_core.errors import JobError
 
 JOBS = "mtl:jobs"
+BARREN_LIMIT = 40
+"""Failed attempts in a row, without any shard done between, after which a job is given up: it is
+not the rows, and splitting every shard down to them would take for ever."""
 PASSING_ERRORS = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -141,14 +144,23 @@ class Ledger:
         states = pipe.execute()
         return [job for job, state in zip(ids, states, strict=True) if state and state not in ENDED]
 
-    def transition(self, job: str, target: JobState, reason: str = "") -> bool:
+    def transition(
+        self,
+        job: str,
+        target: JobState,
+        reason: str = "",
+        only_from: Collection[JobState] = tuple(JobState),
+    ) -> bool:
         """Step a job to a state, if the lifecycle allows it from where it stands.
 
+        Args:
+            only_from: allow it from these states alone.
         Returns:
             whether it stepped; False also when it is there already.
         """
         keep_s = self.settings.retention_s if target in ENDED else 0
-        answer = self._run("transition", job, target, reason, int(keep_s), *allowed_from(target))
+        sources = [state for state in allowed_from(target) if state in only_from]
+        answer = self._run("transition", job, target, reason, int(keep_s), *sources)
         return bool(answer == "")
 
     def state(self, job: str) -> JobState:
@@ -169,6 +181,8 @@ class Ledger:
         """
         if self.transition(job, JobState.QUEUED):
             self._run("reopen", job)
+            if self.redis.hget(key(job, "job"), "planned") == "1":
+                self.transition(job, JobState.RUNNING)
 
     def update(self, job: str, **fields: str | int | float) -> None:
         """Set plain fields of a job: planning's row counts, a training run's note."""
@@ -249,7 +263,21 @@ class Ledger:
             outcome: ``failed`` when the attempt said so itself, ``lost`` when its process died.
         """
         limit = self.settings.max_attempts
-        return cast(str, self._run("fail", job, shard, token, reason, limit, outcome))
+        answer = cast(str, self._run("fail", job, shard, token, reason, limit, outcome))
+        self._give_up_if_barren(job)
+        return answer
+
+    def _give_up_if_barren(self, job: str) -> None:
+        """Fail a job of which nothing but failures comes; a missed call is made up by the next."""
+        pair = self.redis.hmget(key(job, "job"), ["barren", "last_failure"])
+        barren, reason = cast(list[str | None], pair)
+        if int(barren or 0) >= BARREN_LIMIT:
+            self.transition(
+                job,
+                JobState.FAILED,
+                f"{BARREN_LIMIT} attempts in a row failed; the last: {reason}",
+                only_from=(JobState.PLANNING, JobState.RUNNING),
+            )
 
     def release(self, job: str, shard: str, token: str, reason: str) -> str:
         """Give a shard back uncounted. Returns OK or STALE."""
@@ -268,6 +296,7 @@ class Ledger:
         settled, *due = self._run(
             "reconcile", job, self.settings.max_attempts, int(stale_s * 1000), limit, asked_ms
         )
+        self._give_up_if_barren(job)
         return settled == "SETTLED", due
 
     def now_ms(self) -> int:

@@ -132,6 +132,7 @@ def _describe(loaded: LoadedModel, graph: LabelGraph, output: Path) -> None:
             "outputs": graph.output_names,
             "labels": {task.name: list(task.labels) for task in config.tasks},
             "max_tokens": config.max_tokens,
+            "hidden_size": loaded.model.encoder.projection.in_features,
             "pad_token_id": loaded.tokenizer.pad_token_id,
             "model_sha256": loaded.sha256,
         },
@@ -154,7 +155,8 @@ def main() -> None:
     try:
         export_model(load_model(Path(folder)), form, Path(output))
     except ModelError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

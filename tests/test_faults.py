@@ -25,6 +25,7 @@ from fault_job import (
     Job,
     Killer,
     child_of,
+    stop_in_mid_shard,
     write_sentences,
 )
 from support import Mtl, RedisServer, Workers, running_mtl, wait_until
@@ -74,7 +75,9 @@ def test_child_killed_in_mid_shard(job: Job, recovered: Recovered) -> None:
     worker = job.workers.start()
     job.submit()
     job.wait_for_parts()
-    child_of(worker).kill()
+    child = child_of(worker)
+    stop_in_mid_shard(job, child.pid)
+    child.kill()
     seconds = wait_until(lambda: bool(job.attempts("lost")), LEASE_S + 5, "the attempt is ended")
     recovered("prefork child SIGKILLed in mid-shard", seconds)
     job.wait_done()
@@ -85,6 +88,7 @@ def test_whole_worker_killed_in_mid_shard(job: Job, recovered: Recovered) -> Non
     first = job.workers.start()
     job.submit()
     job.wait_for_parts()
+    stop_in_mid_shard(job, child_of(first).pid, first.pid)
     job.workers.start()
     job.workers.kill(first)
     seconds = wait_until(lambda: bool(job.attempts("lost")), LEASE_S + 5, "the lease is ended")
@@ -139,7 +143,7 @@ def test_a_stopped_workers_late_complete_is_stale(job: Job, recovered: Recovered
     first = job.workers.start()
     job.submit()
     job.wait_for_parts()
-    os.killpg(first.pid, signal.SIGSTOP)
+    stop_in_mid_shard(job, child_of(first).pid, first.pid)
     job.workers.start()
     wait_until(lambda: bool(job.attempts("lost")), LEASE_S + 5, "the lease is ended")
     os.killpg(first.pid, signal.SIGCONT)

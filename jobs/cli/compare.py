@@ -8,7 +8,7 @@ from rich.table import Table
 
 from jobs.cli.common import json_option, print_json
 from jobs.settings import settings
-from mtl_core.compare import ModelFacts, comparison, read_facts
+from mtl_core.compare import ModelFacts, comparison, read_facts, write_comparison
 from mtl_core.registry import find_model
 
 
@@ -35,8 +35,6 @@ def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:
     else:
         print_comparison(facts)
     if output:
-        from mtl_core.compare import write_comparison
-
         path = Path(output).expanduser()
         write_comparison(facts, path)
         if not as_json:

@@ -5,9 +5,6 @@ local SPLIT = KEYS[11]
 
 -- A shard that used up its attempts is split into this many pieces, and they again.
 local PIECES = 8
--- Failed attempts in a row, without any shard done between, after which the job is given up: it is
--- not the rows, and splitting every shard down to them would take for ever.
-local BARREN_LIMIT = 40
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -65,10 +62,8 @@ end
 local function strike(shard, holder, max_attempts, outcome, reason)
   record(shard, holder, outcome, reason)
   drop_lease(shard)
-  if redis.call('HINCRBY', JOB, 'barren', 1) >= BARREN_LIMIT and is_open() then
-    redis.call('HSET', JOB, 'state', 'failed', 'changed_ms', now_ms(),
-      'reason', BARREN_LIMIT .. ' attempts in a row failed; the last: ' .. reason)
-  end
+  redis.call('HINCRBY', JOB, 'barren', 1)
+  redis.call('HSET', JOB, 'last_failure', reason)
   local definition = cjson.decode(redis.call('HGET', SHARDS, shard))
   local is_piece = string.find(shard, '.', 1, true)
   local allowed = (is_piece and definition.rows > 1) and 1 or max_attempts

@@ -1,5 +1,5 @@
 -- ARGV: none. Gives set-aside shards of a queued job fresh attempts; done ones stay.
--- A planned job goes straight on to running. Returns the number of shards set free.
+-- Returns the number of shards set free.
 if redis.call('HGET', JOB, 'state') ~= 'queued' then return 0 end
 local freed = redis.call('HKEYS', POISON)
 for _, shard in ipairs(freed) do
@@ -9,7 +9,4 @@ for _, shard in ipairs(freed) do
 end
 redis.call('DEL', POISON, STRIKES)
 redis.call('HSET', JOB, 'barren', 0)
-if redis.call('HGET', JOB, 'planned') == '1' then
-  redis.call('HSET', JOB, 'state', 'running', 'changed_ms', now_ms())
-end
 return #freed

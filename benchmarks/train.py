@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from mtl_core.config import ModelConfig, TrainConfig, train_config
 from mtl_core.data import LabelledTexts, load_split, sample_rows
 from mtl_core.model import MultiTaskModel, build_model
+from mtl_core.preparation import encode_splits
 from mtl_core.scenarios import apply_scenario, set_training_mode
 from mtl_core.tasks import DEFAULT_TASKS
 from mtl_core.train import TrainingLoop
-from mtl_core.train_run import encode_splits
 
 Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
 

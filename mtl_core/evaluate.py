@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from mtl_core.calibration import calibration_report, softmax
 from mtl_core.data import LabelledTexts, load_split
+from mtl_core.encoded import encode_texts
 from mtl_core.errors import DataError
 from mtl_core.metrics import classification_metrics
 from mtl_core.model import MultiTaskModel
 from mtl_core.overlap import unseen_rows
-from mtl_core.predict import embed, encode_texts, predict_logits
+from mtl_core.predict import embed, predict_logits
 from mtl_core.similarity import evaluate_similarity
 from mtl_core.tasks import Task
 from mtl_core.tokenizer import Tokenizer

@@ -92,10 +92,13 @@ class SentenceEncoder(nn.Module):
             pooled vectors, float32 [B, H].
         """
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
+        return self.pool_states(output.last_hidden_state, attention_mask)
+
+    def pool_states(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """:meth:`pool` from the backbone's last token vectors, float [B, T, H]."""
         if self.pooling == "cls":
-            first: Tensor = output.last_hidden_state[:, 0].float()
-            return first
-        return masked_mean(output.last_hidden_state, attention_mask)
+            return states[:, 0].float()
+        return masked_mean(states, attention_mask)
 
     def project(self, pooled: Tensor) -> Tensor:
         """Turn pooled vectors into embeddings, always in float32.

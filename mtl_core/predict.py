@@ -1,7 +1,6 @@
 """Many texts through a model outside the labelling engine: for training and evaluation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtl_core.batches import token_batches
-from mtl_core.data import LabelledTexts
+from mtl_core.encoded import EncodedTexts, lengths_of
 from mtl_core.model import MultiTaskModel, SentenceEncoder
 from mtl_core.precision import autocast
 from mtl_core.tokenizer import Tokenizer
@@ -18,29 +17,6 @@ from mtl_core.tokenizer import Tokenizer
 BATCH_TOKENS = 4096
 # Rows of stored vectors that are projected at once.
 BLOCK_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class EncodedTexts:
-    """A task's texts as token ids, ready to be cut into batches."""
-
-    data: LabelledTexts
-    ids: list[list[int]]
-    lengths: NDArray[np.int64]
-    """Tokens of each row, int64 [N]."""
-    pooled: NDArray[np.float16] | None = None
-    """Pooled vectors of the backbone as published, float16 [N, H], mapped from a file."""
-
-
-def encode_texts(data: LabelledTexts, tokenizer: Tokenizer, max_tokens: int) -> EncodedTexts:
-    """Tokenise all texts of a task once."""
-    ids = tokenizer(data.texts, max_tokens)
-    return EncodedTexts(data, ids, lengths_of(ids))
-
-
-def lengths_of(ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Tokens of each row, int64 [N]."""
-    return np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
 
 
 def write_pooled(

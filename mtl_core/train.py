@@ -1,7 +1,8 @@
 """The training loop: all tasks in every epoch, AdamW, linear schedule, cross-entropy.
 
 Where the scenario leaves the backbone as published, each text is encoded once for the whole run
-and every epoch trains on the stored pooled vectors.
+and every epoch trains on the stored pooled vectors; where it leaves the lower layers so, every
+epoch starts from their stored output (:mod:`mtl_core.boundary`).
 
 A run is a pure function of its settings, data and seed: the order of batches depends on
 (seed, epoch) alone and the learning rate on the step alone, so that a run resumed from a
@@ -20,12 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtl_core.batches import batches_by_length
+from mtl_core.boundary import UpperLayers
 from mtl_core.checkpoint import BACKBONE_PREFIX, CheckpointFolder, TrainState
 from mtl_core.config import TrainConfig
+from mtl_core.encoded import EncodedTexts
 from mtl_core.metrics import classification_metrics
 from mtl_core.model import MultiTaskModel
 from mtl_core.precision import autocast
-from mtl_core.predict import EncodedTexts, predict_logits
+from mtl_core.predict import predict_logits
 from mtl_core.scenarios import apply_scenario, set_training_mode
 from mtl_core.similarity import similarity_loss
 from mtl_core.tokenizer import Tokenizer
@@ -220,6 +223,10 @@ class TrainingLoop:
         if self.from_pooled:
             return self.model.encoder.project(self._pooled(encoded, rows))
         device = self.model.encoder.projection.weight.device
+        if (kept := encoded.activations) is not None:
+            states, mask = kept.padded(rows)
+            upper = UpperLayers(self.model.encoder, kept.layer)
+            return self.model.encoder.project(upper.pool(states.to(device), mask.to(device)))
         input_ids, mask = self.tokenizer.pad([encoded.ids[row] for row in rows])
         embedding: Tensor = self.model.encoder(input_ids.to(device), mask.to(device))
         return embedding

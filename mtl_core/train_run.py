@@ -11,25 +11,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mtl_core.calibration import fit_calibration
 from mtl_core.card import model_card
-from mtl_core.checkpoint import BACKBONE_PREFIX, CheckpointFolder, run_tag, save_model
+from mtl_core.checkpoint import CheckpointFolder, run_tag, save_model
 from mtl_core.config import ModelConfig, TrainConfig
-from mtl_core.data import LabelledTexts, balance_classes, load_split, sample_rows, split_held_out
 from mtl_core.errors import DataError
 from mtl_core.evaluate import Evaluation, evaluate_model
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model import MultiTaskModel, build_model
 from mtl_core.precision import best_device
-from mtl_core.predict import EncodedTexts, encode_texts, write_pooled
+from mtl_core.preparation import encode_splits, training_split
 from mtl_core.scalars import Scalars
-from mtl_core.scenarios import apply_scenario
 from mtl_core.similarity import evaluate_similarity
-from mtl_core.tasks import Task
 from mtl_core.tokenizer import Tokenizer
 from mtl_core.train import Step, TrainingLoop
 
@@ -181,67 +176,6 @@ def _similarity(
     """STS-B for a record of the history, where its data is there."""
     found = evaluate_similarity(model.encoder, tokenizer, data_dir, config.precision)
     return {"stsb": found} if found is not None else {}
-
-
-def training_split(
-    task: Task, config: TrainConfig, data_dir: Path | None
-) -> tuple[LabelledTexts, LabelledTexts]:
-    """One task's rows to train on and rows held out, as the settings say.
-
-    Raises:
-        DataError: the split is missing or malformed, or too small to hold rows out of.
-    """
-    data = load_split(task, task.source.train_split if task.source else "train", data_dir)
-    data = sample_rows(data, config.max_rows_per_task, config.seed)
-    train, held_out = split_held_out(data, config.held_out_fraction, config.seed)
-    if config.balance_classes:
-        train = balance_classes(train, config.seed)
-    return train, held_out
-
-
-def encode_splits(
-    splits: dict[str, tuple[LabelledTexts, LabelledTexts]],
-    model: MultiTaskModel,
-    tokenizer: Tokenizer,
-    config: TrainConfig,
-    scratch: Path,
-) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
-    """Token ids of all rows, and pooled vectors of the backbone as published where they are used.
-
-    They are: as features where the backbone stays as it is, and as what the similarity loss holds
-    the embedding to.
-    """
-    trained = apply_scenario(model, config)
-    features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
-    sides: tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]] = ({}, {})
-    for name, split in splits.items():
-        for side, part, data in zip(sides, ("train", "held-out"), split, strict=True):
-            encoded = encode_texts(data, tokenizer, config.max_tokens)
-            if features or (trained and config.similarity_weight and part == "train"):
-                pooled = stored_pooled(
-                    model, tokenizer, encoded, config, scratch / f"{name}-{part}"
-                )
-                encoded = replace(encoded, pooled=pooled)
-            side[name] = encoded
-    return sides
-
-
-def stored_pooled(
-    model: MultiTaskModel,
-    tokenizer: Tokenizer,
-    encoded: EncodedTexts,
-    config: TrainConfig,
-    stem: Path,
-) -> NDArray[np.float16]:
-    """Pooled vectors, float16 [N, H], from the file of an interrupted run of the same, or anew."""
-    identity = [model.config.backbone_sha256, config.precision, len(encoded.ids), config.seed]
-    path = stem.with_name(f"{stem.name}-{run_tag({'of': identity})}.npy")
-    if not path.is_file():
-        building = path.with_suffix(".tmp")
-        write_pooled(model.encoder, tokenizer, encoded.ids, config.precision, building)
-        building.replace(path)
-    stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
-    return stored
 
 
 def _checkpoints(

@@ -17,6 +17,7 @@ from transformers import (
     RobertaConfig,
 )
 
+from mtl_core.boundary import UpperLayers
 from mtl_core.checkpoint import load_model
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.model import build_model
@@ -73,6 +74,15 @@ def test_any_encoder_embeds_and_its_last_layers_are_found(backbone: Path) -> Non
     names = [name for name in trained if name.startswith("encoder.backbone.")]
     assert names
     assert all(".2." in name for name in names)
+
+
+def test_any_encoder_is_cut_at_its_frozen_boundary(backbone: Path) -> None:
+    model, tokenizer = build_model(ModelConfig(backbone=str(backbone)))
+    ids = tokenizer(["good film", "a much longer text about war and goals"])
+    cut = [UpperLayers(model.encoder, layer).agrees(tokenizer, ids) for layer in (1, 2)]
+    # DeBERTa-v2 puts a convolution behind whatever layer comes first: not to be cut, and noticed.
+    assert cut == [backbone.name != "deberta-v2"] * 2
+    assert len(transformer_layers(model.encoder.backbone)) == 3  # whole again
 
 
 def test_padding_changes_no_vector(backbone: Path) -> None:

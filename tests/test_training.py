@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mtl_core.batches import batches_by_length
+from mtl_core.boundary import frozen_layers
 from mtl_core.checkpoint import CheckpointFolder, load_model
 from mtl_core.config import ModelConfig, TrainConfig, train_config
 from mtl_core.data import (
@@ -19,15 +20,17 @@ from mtl_core.data import (
     load_split,
     split_held_out,
 )
+from mtl_core.encoded import EncodedTexts, encode_texts
 from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenarioError
 from mtl_core.model import MultiTaskModel, build_model
-from mtl_core.predict import EncodedTexts, encode_texts
+from mtl_core.preparation import encode_splits
+from mtl_core.preparation import encode_splits
 from mtl_core.scenario_names import SCENARIOS
 from mtl_core.scenarios import apply_scenario, set_training_mode, transformer_layers
 from mtl_core.similarity import similarity_loss
 from mtl_core.tasks import SENTIMENT, TOPIC
 from mtl_core.train import Step, TrainingLoop, epoch_batches, linear_schedule
-from mtl_core.train_run import run_training, stored_pooled
+from mtl_core.train_run import run_training
 
 # Which parts a scenario may change, by the first words of the parameters' names.
 TRAINS = {
@@ -201,26 +204,37 @@ def test_another_runs_checkpoint_is_left_alone(
     assert CheckpointFolder(tmp_path, "other").newest() is None
 
 
-def test_training_on_stored_vectors_is_training_on_the_backbone(
-    made_data: Path, tiny_backbone: Path, tmp_path: Path
+@pytest.mark.parametrize("scenario", ["freeze-backbone", "last-layers"])
+def test_training_on_what_was_kept_is_training_through_the_backbone(
+    scenario: str, made_data: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    config = settings(scenario="freeze-backbone", epochs=2, similarity_weight=0.0)
+    config = settings(scenario=scenario, epochs=2, similarity_weight=0.0, precision="float32")
     through, through_model = loop_over(made_data, tiny_backbone, config)
     through.run()
-    stored, stored_model = loop_over(made_data, tiny_backbone, config)
-    stored.training = {
-        name: replace(
-            e, pooled=stored_pooled(stored_model, stored.tokenizer, e, config, tmp_path / name)
-        )
-        for name, e in stored.training.items()
-    }
-    again = TrainingLoop(stored_model, stored.tokenizer, stored.training, stored.held_out, config)
-    assert again.from_pooled
-    again.run()
-    for name, value in weights(stored_model).items():
+    plain, kept_model = loop_over(made_data, tiny_backbone, config)
+    splits = {name: (e.data, plain.held_out[name].data) for name, e in plain.training.items()}
+    training, held_out = encode_splits(splits, kept_model, plain.tokenizer, config, tmp_path)
+    assert all(
+        (e.activations if scenario == "last-layers" else e.pooled) is not None
+        for e in training.values()
+    )
+    TrainingLoop(kept_model, plain.tokenizer, training, held_out, config).run()
+    for name, value in weights(kept_model).items():
         torch.testing.assert_close(
             value, dict(through_model.named_parameters())[name], atol=2e-3, rtol=0, msg=name
         )
+
+
+def test_nothing_is_kept_where_nothing_below_stays(made_data: Path, tiny_backbone: Path) -> None:
+    for scenario, layers, below in (
+        ("full", 1, 0),
+        ("last-layers", 3, 0),
+        ("last-layers", 1, 2),
+    ):
+        loop, model = loop_over(
+            made_data, tiny_backbone, settings(scenario=scenario, layers=layers)
+        )
+        assert frozen_layers(model, loop.trained) == below
 
 
 def test_the_similarity_term_keeps_cosines_near_the_backbones(

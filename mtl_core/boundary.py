@@ -1,0 +1,173 @@
+"""The frozen boundary: what enters the first trained layer is computed once for the whole run.
+
+Where the lower layers stay as published (scenario ``last-layers``), every epoch would run them over
+the same texts to the same result. Their output is kept on disk instead, and an epoch runs the upper
+layers alone.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtl_core.batches import token_batches
+from mtl_core.checkpoint import BACKBONE_PREFIX
+from mtl_core.encoded import lengths_of, starts_of
+from mtl_core.model import MultiTaskModel, SentenceEncoder
+from mtl_core.precision import autocast
+from mtl_core.predict import BATCH_TOKENS
+from mtl_core.scenarios import transformer_layers
+from mtl_core.tokenizer import Tokenizer
+
+
+def frozen_layers(model: MultiTaskModel, trained: Collection[str]) -> int:
+    """How many of the backbone's layers lie below the first trained one, from the input on.
+
+    0 where nothing can be kept: nothing of the backbone is trained, or something outside its layers
+    is, or its first layer.
+    """
+    in_backbone = [name for name in trained if name.startswith(BACKBONE_PREFIX)]
+    if not in_backbone:
+        return 0
+    layers = transformer_layers(model.encoder.backbone)
+    ours = [{id(p) for p in layer.parameters()} for layer in layers]
+    parameters = dict(model.named_parameters())
+    changed = {id(parameters[name]) for name in in_backbone}
+    if not changed <= set().union(*ours):
+        return 0
+    return next(index for index, layer in enumerate(ours) if layer & changed)
+
+
+class UpperLayers:
+    """The backbone from one layer upwards, fed with stored activations."""
+
+    def __init__(self, encoder: SentenceEncoder, below: int) -> None:
+        self.encoder, self.below = encoder, below
+        backbone = encoder.backbone
+        layers = transformer_layers(backbone)
+        self._upper = nn.ModuleList(layers[below:])
+        self._layers = _place_of(backbone, layers)
+        embedding = backbone.get_input_embeddings()  # type: ignore[operator]
+        self._embeddings = next(
+            (backbone, name)
+            for name, child in backbone.named_children()
+            if any(module is embedding for module in child.modules())
+        )
+
+    def pool(self, activations: Tensor, mask: Tensor) -> Tensor:
+        """Pooled vectors, float32 [B, H], of activations float32 [B, T, H]."""
+        with self._cut():
+            output = self.encoder.backbone(inputs_embeds=activations, attention_mask=mask)
+        return self.encoder.pool_states(output.last_hidden_state, mask)
+
+    @contextmanager
+    def _cut(self) -> Iterator[None]:
+        """Take the embeddings and the lower layers out of the backbone for a while."""
+        places = [self._layers, self._embeddings]
+        whole = [getattr(*place) for place in places]
+        try:
+            for place, part in zip(places, (self._upper, _Through()), strict=True):
+                setattr(*place, part)
+            yield
+        finally:
+            for place, part in zip(places, whole, strict=True):
+                setattr(*place, part)
+
+    def agrees(self, tokenizer: Tokenizer, ids: Sequence[Sequence[int]]) -> bool:
+        """Whether the whole backbone gives the same for some texts.
+
+        Not every architecture can be cut: some pass more from layer to layer than token vectors.
+        """
+        input_ids, mask = (t.to(self._device) for t in tokenizer.pad(ids))
+        self.encoder.eval()
+        with torch.inference_mode(), _captured(self.encoder, self.below) as found:
+            expected = self.encoder.pool(input_ids, mask)
+            try:
+                pooled = self.pool(found[0].float(), mask)
+            except (TypeError, ValueError, RuntimeError, AttributeError):
+                return False
+        return bool(torch.allclose(pooled, expected, atol=1e-4))
+
+    @property
+    def _device(self) -> torch.device:
+        return self.encoder.projection.weight.device
+
+
+class _Through(nn.Module):
+    """Stands for the embeddings: hands on what it is given in their place."""
+
+    def forward(self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any) -> Tensor:
+        given = [inputs_embeds, *args]
+        return next(each for each in given if each is not None and each.is_floating_point())
+
+
+def _place_of(root: nn.Module, wanted: nn.Module) -> tuple[nn.Module, str]:
+    """The module that holds another, and under which name."""
+    return next(
+        (parent, name)
+        for parent in root.modules()
+        for name, child in parent.named_children()
+        if child is wanted
+    )
+
+
+@contextmanager
+def _captured(encoder: SentenceEncoder, layer: int) -> Iterator[list[Tensor]]:
+    """Collect what enters a layer: after each run of the backbone, the list's one element."""
+    found: list[Tensor] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found[:] = [args[0] if args else kwargs["hidden_states"]]
+
+    hook = transformer_layers(encoder.backbone)[layer].register_forward_pre_hook(
+        note, with_kwargs=True
+    )
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
+def write_activations(
+    encoder: SentenceEncoder,
+    tokenizer: Tokenizer,
+    ids: Sequence[Sequence[int]],
+    below: int,
+    precision: str,
+    path: Path,
+    pooled_path: Path,
+) -> None:
+    """Run the backbone as published once over all rows and write what enters a layer.
+
+    The same pass gives the pooled vectors that the similarity loss needs. Both go to ``.npy``
+    files: float16 [tokens, H] and float16 [N, H].
+    """
+    encoder.eval()
+    device = encoder.projection.weight.device
+    lengths = lengths_of(ids)
+    starts = starts_of(lengths)
+    hidden = encoder.projection.in_features
+    values = _new_array(path, (int(lengths.sum()), hidden))
+    pooled = _new_array(pooled_path, (len(ids), hidden))
+    with (
+        torch.inference_mode(),
+        autocast(encoder, precision),
+        _captured(encoder, below) as found,
+    ):
+        for rows in token_batches(lengths, BATCH_TOKENS):
+            input_ids, mask = tokenizer.pad([ids[row] for row in rows])
+            pooled[rows] = encoder.pool(input_ids.to(device), mask.to(device)).cpu().numpy()
+            states = found[0].to(torch.float16).cpu().numpy()
+            for state, row in zip(states, rows, strict=True):
+                values[starts[row] : starts[row] + lengths[row]] = state[: lengths[row]]
+    values.flush()
+    pooled.flush()
+
+
+def _new_array(path: Path, shape: tuple[int, int]) -> np.memmap:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(str(path), mode="w+", dtype=np.float16, shape=shape)

@@ -1,0 +1,153 @@
+"""From a task's files to what the training loop takes: rows, token ids, kept vectors."""
+
+import logging
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mtl_core.boundary import UpperLayers, frozen_layers, write_activations
+from mtl_core.checkpoint import BACKBONE_PREFIX, run_tag
+from mtl_core.config import TrainConfig
+from mtl_core.data import LabelledTexts, balance_classes, load_split, sample_rows, split_held_out
+from mtl_core.encoded import Activations, EncodedTexts, encode_texts, starts_of
+from mtl_core.model import MultiTaskModel
+from mtl_core.predict import write_pooled
+from mtl_core.scenarios import apply_scenario
+from mtl_core.tasks import Task
+from mtl_core.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+def training_split(
+    task: Task, config: TrainConfig, data_dir: Path | None
+) -> tuple[LabelledTexts, LabelledTexts]:
+    """One task's rows to train on and rows held out, as the settings say.
+
+    Raises:
+        DataError: the split is missing or malformed, or too small to hold rows out of.
+    """
+    data = load_split(task, task.source.train_split if task.source else "train", data_dir)
+    data = sample_rows(data, config.max_rows_per_task, config.seed)
+    train, held_out = split_held_out(data, config.held_out_fraction, config.seed)
+    if config.balance_classes:
+        train = balance_classes(train, config.seed)
+    return train, held_out
+
+
+def encode_splits(
+    splits: dict[str, tuple[LabelledTexts, LabelledTexts]],
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    scratch: Path,
+) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
+    """Token ids of all rows, and pooled vectors of the backbone as published where they are used.
+
+    They are: as features where the backbone stays as it is, and as what the similarity loss holds
+    the embedding to.
+    """
+    trained = apply_scenario(model, config)
+    features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
+    store = Store(model, tokenizer, config, scratch)
+    layer = cut_at(model, tokenizer, trained, splits)
+    sides: tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]] = ({}, {})
+    for name, split in splits.items():
+        for side, part, data in zip(sides, ("train", "held-out"), split, strict=True):
+            encoded = encode_texts(data, tokenizer, config.max_tokens)
+            if layer and part == "train":
+                encoded = store.with_activations(encoded, f"{name}-{part}", layer)
+            if features or (trained and config.similarity_weight and part == "train"):
+                encoded = store.with_pooled(encoded, f"{name}-{part}")
+            side[name] = encoded
+    return sides
+
+
+def cut_at(
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    trained: Collection[str],
+    splits: Mapping[str, tuple[LabelledTexts, LabelledTexts]],
+) -> int:
+    """The layer whose input is worth keeping for the run; 0 if there is none."""
+    layer = frozen_layers(model, trained)
+    sample = [text for split in splits.values() for text in split[1].texts[:4]]
+    if layer and not UpperLayers(model.encoder, layer).agrees(tokenizer, tokenizer(sample)):
+        log.info("this backbone cannot be run from layer %d upwards: nothing is kept", layer)
+        return 0
+    return layer
+
+
+@dataclass(frozen=True)
+class Store:
+    """The backbone's work that is done once, in files of a folder.
+
+    A file there of an interrupted run of the same is used again.
+    """
+
+    model: MultiTaskModel
+    tokenizer: Tokenizer
+    config: TrainConfig
+    folder: Path
+
+    def with_pooled(self, encoded: EncodedTexts, part: str) -> EncodedTexts:
+        """Add the pooled vectors of a part of a task's rows."""
+        path = self._path(encoded, part)
+        if not path.is_file():
+            with _made(path) as building:
+                write_pooled(
+                    self.model.encoder,
+                    self.tokenizer,
+                    encoded.ids,
+                    self.config.precision,
+                    building,
+                )
+        return replace(encoded, pooled=np.load(path, mmap_mode="r"))
+
+    def with_activations(self, encoded: EncodedTexts, part: str, layer: int) -> EncodedTexts:
+        """Add what enters a layer (and write the pooled vectors in the same pass).
+
+        Where the disk has not twice the room, the rows are returned as they are: the run then
+        computes the lower layers in every epoch.
+        """
+        path, pooled = self._path(encoded, f"{part}-layer-{layer}"), self._path(encoded, part)
+        if not path.is_file():
+            size = int(encoded.lengths.sum()) * self.model.encoder.projection.in_features * 2
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if size * 2 > shutil.disk_usage(self.folder).free:
+                log.warning("no room to keep %d MB of activations in %s", size >> 20, self.folder)
+                return encoded
+            with _made(path) as building, _made(pooled) as building_pooled:
+                write_activations(
+                    self.model.encoder,
+                    self.tokenizer,
+                    encoded.ids,
+                    layer,
+                    self.config.precision,
+                    building,
+                    building_pooled,
+                )
+        values = np.load(path, mmap_mode="r")
+        kept = Activations(layer, values, starts_of(encoded.lengths), encoded.lengths)
+        return replace(encoded, activations=kept)
+
+    def _path(self, encoded: EncodedTexts, part: str) -> Path:
+        identity = [
+            self.model.config.backbone_sha256,
+            self.config.precision,
+            len(encoded.ids),
+            self.config.seed,
+        ]
+        return self.folder / f"{part}-{run_tag({'of': identity})}.npy"
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[Path]:
+    """A place to write a file that takes its name when it is whole."""
+    building = path.with_suffix(".tmp")
+    yield building
+    building.replace(path)

@@ -24,7 +24,6 @@ from mtl_core.encoded import EncodedTexts, encode_texts
 from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenarioError
 from mtl_core.model import MultiTaskModel, build_model
 from mtl_core.preparation import encode_splits
-from mtl_core.preparation import encode_splits
 from mtl_core.scenario_names import SCENARIOS
 from mtl_core.scenarios import apply_scenario, set_training_mode, transformer_layers
 from mtl_core.similarity import similarity_loss
@@ -226,14 +225,11 @@ def test_training_on_what_was_kept_is_training_through_the_backbone(
 
 
 def test_nothing_is_kept_where_nothing_below_stays(made_data: Path, tiny_backbone: Path) -> None:
-    for scenario, layers, below in (
-        ("full", 1, 0),
-        ("last-layers", 3, 0),
-        ("last-layers", 1, 2),
-    ):
+    for scenario, layers in (("full", 1), ("last-layers", 1), ("last-layers", 4)):
         loop, model = loop_over(
             made_data, tiny_backbone, settings(scenario=scenario, layers=layers)
         )
+        below = 3 if (scenario, layers) == ("last-layers", 1) else 0
         assert frozen_layers(model, loop.trained) == below
 
 

@@ -122,6 +122,8 @@ def _manifest(
             "labelled": sum(part["rows"] for part in parts),
             "errors": snapshot.rows.failed,
             "truncated": sum(part["truncated"] for part in parts),
+            "duplicates": sum(part["duplicates"] for part in parts),
+            "cached": sum(part["cached"] for part in parts),
         },
         "tokens": sum(part["tokens"] for part in parts),
         "inputs": [file.model_dump(exclude={"version"}) for file in spec.inputs],

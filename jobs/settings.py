@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     precision: str = "auto"
     """``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``."""
 
+    cache_gb: float = Field(4.0, gt=0)
+    """Size of each machine's cache of labelled texts (``mtl label --cache``), in GiB."""
+
     @property
     def models(self) -> Path:
         """The models folder."""

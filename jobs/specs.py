@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mtl_core.config import Embedding
 from mtl_core.errors import JobError
 
 
@@ -42,12 +43,14 @@ class LabelSpec(Spec):
     tasks: tuple[tuple[str, tuple[str, ...]], ...]
     """Task names with their labels, in column order."""
     embedding_size: int = Field(gt=0)
-    embedding: Literal["float32", "float16", "none"] = "float32"
+    embedding: Embedding = "float32"
     thresholds: tuple[tuple[str, float], ...] = ()
     """By task, the score below which a row gets no label; empty: every row gets one."""
     shard_rows: int = Field(gt=0)
     shard_tokens: int = Field(gt=0)
     """A shard is cut at this many tokens, estimated from its characters."""
+    cache: bool = False
+    """Whether workers look up and keep answers in their machine's cache."""
 
 
 class TrainSpec(Spec):
@@ -72,8 +75,9 @@ AnySpec = LabelSpec | TrainSpec
 
 
 def job_id(spec: AnySpec) -> str:
-    """The job's id: made from its content alone, so the same submit finds the same job."""
-    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    """The job's id: made from what decides its output, so the same submit finds the same job."""
+    deciding = spec.model_dump(mode="json", exclude={"cache"})
+    canonical = json.dumps(deciding, sort_keys=True, ensure_ascii=False)
     return f"{spec.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
 

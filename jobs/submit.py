@@ -15,8 +15,9 @@ from jobs.presence import Lock
 from jobs.roots import check_inside
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec, job_id
+from mtl_core.config import Embedding
 from mtl_core.errors import InputError, JobError, ModelError, OutputError
-from mtl_core.parquet import Embedding, output_columns
+from mtl_core.parquet import output_columns
 from mtl_core.registry import find_model
 from mtl_core.tasks import Task
 
@@ -54,11 +55,13 @@ def prepare_label(
     abstain_below: float | None,
     shard_rows: int,
     shard_tokens: int,
+    cache: bool = False,
 ) -> LabelJob:
     """Check inputs, columns and model, and make the job's spec and id.
 
     Args:
         abstain_below: a precision; rows whose label is not that sure get none.
+        cache: let workers look up and keep answers in their machine's cache.
     Raises:
         InputError: a file or column cannot be used.
         ModelError: no such model, or it knows no threshold for the precision wanted.
@@ -87,6 +90,7 @@ def prepare_label(
         thresholds=thresholds_for(abstain_below, config),
         shard_rows=shard_rows,
         shard_tokens=shard_tokens,
+        cache=cache,
     )
     return LabelJob(job_id(spec), spec, source)
 

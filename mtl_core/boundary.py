@@ -102,7 +102,10 @@ class _Through(nn.Module):
 
     def forward(self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any) -> Tensor:
         given = [inputs_embeds, *args]
-        return next(each for each in given if each is not None and each.is_floating_point())
+        found: Tensor = next(
+            each for each in given if each is not None and each.is_floating_point()
+        )
+        return found
 
 
 def _place_of(root: nn.Module, wanted: nn.Module) -> tuple[nn.Module, str]:

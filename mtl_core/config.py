@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mtl_core.calibration import Calibration
 from mtl_core.errors import SettingsError
@@ -12,6 +12,10 @@ DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_SIZE = 256
 
 Precision = Literal["float32", "bfloat16"]
+Embedding = Literal["float32", "float16", "int8", "binary", "none"]
+"""How an embedding of E numbers is written: as they are; in half precision; as int8 and one float32
+to multiply them with; as E bits, 1 where positive, most significant bit first; or not at all."""
+EMBEDDINGS: tuple[Embedding, ...] = get_args(Embedding)
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,22 @@ class Labelled:
     """Unit vectors, float32 [N, E]."""
     truncated: NDArray[np.bool_]
     """Whether the text had more tokens than the model reads, bool [N]."""
-    tokens: int
-    """Tokens encoded, special tokens included, padding not."""
+    lengths: NDArray[np.int64]
+    """Tokens of each text that the model read, special tokens included, int64 [N]."""
     too_large: tuple[int, ...] = ()
     """Texts for which memory did not suffice even alone; what stands for them means nothing."""
+
+    def take(self, rows: NDArray[np.int64]) -> "Labelled":
+        """The answers of some texts, in the order of ``rows``; a text may come more than once."""
+        labels = tuple(TaskLabels(a.task, a.classes[rows], a.scores[rows]) for a in self.labels)
+        too_large = np.flatnonzero(np.isin(rows, self.too_large))
+        return Labelled(
+            labels,
+            self.embeddings[rows],
+            self.truncated[rows],
+            self.lengths[rows],
+            tuple(too_large.tolist()),
+        )
 
 
 Forward = tuple[NDArray[np.float32], Mapping[str, NDArray[np.float32]]]
@@ -127,7 +139,7 @@ class Engine(ABC):
         labels = tuple(
             TaskLabels(task, classes[task.name], scores[task.name]) for task in self.config.tasks
         )
-        return Labelled(labels, embeddings, truncated, int(lengths.sum()), tuple(too_large))
+        return Labelled(labels, embeddings, truncated, lengths, tuple(too_large))
 
     def _smaller_batches(
         self,

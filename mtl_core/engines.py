@@ -24,6 +24,21 @@ def choose_engine(wanted: EngineName) -> Literal["torch", "openvino"]:
     return "openvino" if installed and not has_gpu() else "torch"
 
 
+def choose_precision(engine: Literal["torch", "openvino"], wanted: str) -> str:
+    """The precision to compute in: on ``auto`` bfloat16 where the chip has it, else float32."""
+    if wanted != "auto":
+        return wanted
+    if engine == "openvino":
+        import openvino
+
+        capable = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    else:
+        from mtl_core.precision import best_device, supports_bfloat16
+
+        capable = supports_bfloat16(best_device())
+    return "bfloat16" if capable else "float32"
+
+
 def has_gpu() -> bool:
     """Whether there is a GPU; torch is asked only where a driver is, since it takes seconds."""
     if not Path("/dev/nvidiactl").exists():

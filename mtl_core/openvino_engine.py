@@ -16,6 +16,7 @@ import openvino
 
 from mtl_core import __version__
 from mtl_core.engine import EMBEDDING_OUTPUT, Engine, Forward
+from mtl_core.engines import choose_precision
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
 from mtl_core.model_config import read_model_config
@@ -45,12 +46,10 @@ class OpenVinoEngine(Engine):
         exported = exported_graph(folder, cache)
         facts = json.loads((exported / "labels.json").read_text(encoding="utf-8"))
         core = openvino.Core()
-        if precision == "auto":
-            capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-            precision = "bfloat16" if capable else "float32"
         tokenizer = Tokenizer.from_file(
             exported / "tokenizer.json", facts["pad_token_id"], facts["max_tokens"]
         )
+        precision = choose_precision("openvino", precision)
         super().__init__(read_model_config(folder), tokenizer, sha256, precision, batch_tokens)
         options = {
             "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[precision],

@@ -3,21 +3,20 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtl_core.config import Embedding
 from mtl_core.files import replace_file
 from mtl_core.tasks import Task
 
-Embedding = Literal["float32", "float16", "none"]
-
 ROW_ID = "row_id"
 EMBEDDING = "embedding"
+EMBEDDING_SCALE = "embedding_scale"
 TRUNCATED = "truncated"
-RESERVED_COLUMNS = frozenset({ROW_ID, EMBEDDING, TRUNCATED})
+RESERVED_COLUMNS = frozenset({ROW_ID, EMBEDDING, EMBEDDING_SCALE, TRUNCATED})
 
 ERROR_SCHEMA = pa.schema(
     [
@@ -48,14 +47,29 @@ def label_fields(
         fields.append(pa.field(f"{task.name}_score", pa.float32(), nullable=False))
     fields.append(pa.field(TRUNCATED, pa.bool_(), nullable=False))
     if embedding != "none":
-        width = pa.float16() if embedding == "float16" else pa.float32()
-        fields.append(pa.field(EMBEDDING, pa.list_(width, embedding_size), nullable=False))
+        form = pa.list_(NUMBERS[embedding], _width(embedding_size, embedding))
+        fields.append(pa.field(EMBEDDING, form, nullable=False))
+    if embedding == "int8":
+        fields.append(pa.field(EMBEDDING_SCALE, pa.float32(), nullable=False))
     return fields
+
+
+NUMBERS: Mapping[str, pa.DataType] = {
+    "float32": pa.float32(),
+    "float16": pa.float16(),
+    "int8": pa.int8(),
+    "binary": pa.uint8(),
+}
+
+
+def _width(embedding_size: int, embedding: Embedding) -> int:
+    """List length of the column: eight signs go into one byte."""
+    return -(-embedding_size // 8) if embedding == "binary" else embedding_size
 
 
 def output_columns(tasks: Sequence[Task]) -> set[str]:
     """Names that labelling may write, and user columns therefore may not have."""
-    return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "float32"))}
+    return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "int8"))}
 
 
 def dictionary_column(
@@ -67,11 +81,26 @@ def dictionary_column(
     )
 
 
-def embedding_column(vectors: np.ndarray, embedding: Embedding) -> pa.FixedSizeListArray:
-    """Vectors, float32 [N, E], as a fixed-size list column, without copying through Python."""
-    dtype = np.float16 if embedding == "float16" else np.float32
-    flat = np.ascontiguousarray(vectors, dtype=dtype).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
+def embedding_columns(vectors: np.ndarray, embedding: Embedding) -> dict[str, pa.Array]:
+    """Vectors, float32 [N, E], as the columns of a form, without copying through Python.
+
+    ``int8`` scales each vector by its largest number, so that all 127 steps are used.
+    """
+    if embedding == "none":
+        return {}
+    columns: dict[str, pa.Array] = {}
+    if embedding == "int8":
+        scales = np.abs(vectors).max(axis=1, initial=0) / np.float32(127)
+        steps = np.divide(vectors, scales[:, None], where=scales[:, None] > 0, out=vectors * 0)
+        values = np.rint(steps).astype(np.int8)
+        columns[EMBEDDING_SCALE] = pa.array(scales, pa.float32())
+    elif embedding == "binary":
+        values = np.packbits(vectors > 0, axis=1)
+    else:
+        values = np.ascontiguousarray(vectors, dtype=NUMBERS[embedding].to_pandas_dtype())
+    flat = pa.array(values.reshape(-1), NUMBERS[embedding])
+    columns[EMBEDDING] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return columns
 
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> int:

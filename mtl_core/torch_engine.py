@@ -4,8 +4,9 @@ import torch
 
 from mtl_core.checkpoint import LoadedModel
 from mtl_core.engine import Engine, Forward
+from mtl_core.engines import choose_precision
 from mtl_core.graph import LabelGraph
-from mtl_core.precision import best_device, supports_bfloat16
+from mtl_core.precision import best_device
 
 # Padded tokens in one batch. On a CPU, 2,048 to 4,096 were measured fastest
 # (caches); a GPU wants enough rows to fill it.
@@ -22,8 +23,7 @@ class TorchEngine(Engine):
         self, loaded: LoadedModel, precision: str = "auto", batch_tokens: int | None = None
     ) -> None:
         self.device = best_device()
-        if precision == "auto":
-            precision = "bfloat16" if supports_bfloat16(self.device) else "float32"
+        precision = choose_precision("torch", precision)
         on_gpu = self.device.type == "cuda"
         super().__init__(
             loaded.model.config,

@@ -15,21 +15,24 @@ from jobs.settings import settings
 from jobs.specs import LabelSpec
 from jobs.staging import error_rows, read_shard, text_column_of
 from mtl_core import __version__
+from mtl_core.config import Embedding
 from mtl_core.engine import Engine, Labelled
 from mtl_core.engines import load_engine
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
+from mtl_core.label_cache import LabelCache
+from mtl_core.label_once import label_once
 from mtl_core.parquet import (
-    EMBEDDING,
     ROW_ID,
     TRUNCATED,
-    Embedding,
     dictionary_column,
-    embedding_column,
+    embedding_columns,
     label_fields,
     write_table,
 )
 from worker.threads import threads_of_child
+
+CACHE_FILE = "label-cache.sqlite"
 
 
 @lru_cache(maxsize=2)
@@ -42,6 +45,18 @@ def engine_for(folder: str) -> Engine:
         config.precision,
         cache=config.engines,
         threads=threads_of_child(config),
+    )
+
+
+def cache_for(engine: Engine) -> LabelCache:
+    """This machine's cache, for the answers of one engine."""
+    config = settings()
+    return LabelCache(
+        config.state_dir / CACHE_FILE,
+        engine.config,
+        engine.model_sha256,
+        f"{engine.name} {engine.precision}",
+        int(config.cache_gb * 2**30),
     )
 
 
@@ -76,7 +91,8 @@ def label_shard(
     staged = read_shard(output, definition)
     loaded = time.monotonic()
     texts = staged.column(text_column_of(staged)).to_pylist()
-    labelled = engine.label(texts, progress)
+    once = label_once(engine, texts, progress, cache_for(engine) if spec.cache else None)
+    labelled = once.labelled
     table = with_labels(staged, labelled, spec.embedding, dict(spec.thresholds))
     labelled_at = time.monotonic()
     errors = ""
@@ -97,7 +113,9 @@ def label_shard(
         "sha256": file_sha256(path),
         "attempt": attempt,
         "worker": worker,
-        "tokens": labelled.tokens,
+        "tokens": once.tokens,
+        "duplicates": once.duplicates,
+        "cached": once.cached,
         "truncated": int(labelled.truncated.sum()),
         "engine": engine.name,
         "precision": engine.precision,
@@ -122,8 +140,7 @@ def with_labels(
         unsure = answer.scores < thresholds[name] if name in thresholds else None
         arrays[name] = dictionary_column(answer.classes, answer.task.labels, unsure)
         arrays[f"{name}_score"] = pa.array(answer.scores)
-    if embedding != "none":
-        arrays[EMBEDDING] = embedding_column(labelled.embeddings, embedding)
+    arrays |= embedding_columns(labelled.embeddings, embedding)
     schema = pa.schema([*staged.schema, *fields])
     return pa.table([*staged.columns, *(arrays[field.name] for field in fields)], schema=schema)
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "embed": ("models", "Print the embedding and labels of a few texts."),
     "export": ("export", "Write a model for sentence-transformers, ONNX or OpenVINO."),
     "worker": ("worker", "Run a worker."),
+    "doctor": ("doctor", "Say what this machine has, and what to do where it lacks."),
 }
 
 EPILOG = """\b

@@ -19,8 +19,8 @@ from jobs.output import read_manifest
 from jobs.settings import settings
 from jobs.snapshot import Snapshot
 from jobs.submit import LabelJob, open_label, plan_label, prepare_label
+from mtl_core.config import EMBEDDINGS, Embedding
 from mtl_core.errors import JobError
-from mtl_core.parquet import Embedding
 from mtl_core.registry import DEFAULT_MODEL
 
 
@@ -31,10 +31,10 @@ from mtl_core.registry import DEFAULT_MODEL
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name, see `mtl models`.")
 @click.option(
     "--embedding",
-    type=click.Choice(["float32", "float16", "none"]),
+    type=click.Choice(EMBEDDINGS),
     default="float32",
     show_default=True,
-    help="How to write the 256-d embedding.",
+    help="How to write the 256-d embedding: int8 comes with a scale, binary as the 256 signs.",
 )
 @click.option(
     "--abstain-below",
@@ -57,6 +57,11 @@ from mtl_core.registry import DEFAULT_MODEL
     show_default=True,
     help="Estimated tokens of a shard, at most.",
 )
+@click.option(
+    "--cache",
+    is_flag=True,
+    help="Look texts up among those labelled before on a worker's machine, and keep new ones.",
+)
 @priority_option
 @click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
@@ -70,6 +75,7 @@ def label(
     abstain_below: float | None,
     shard_rows: int,
     shard_tokens: int,
+    cache: bool,
     priority: str,
     detach: bool,
     quiet: bool,
@@ -98,6 +104,7 @@ def label(
         abstain_below=abstain_below,
         shard_rows=shard_rows,
         shard_tokens=shard_tokens,
+        cache=cache,
     )
     if not job.finished:
         _run(job, priority, detach=detach, quiet=quiet or as_json, as_json=as_json)
@@ -178,6 +185,11 @@ def _print_summary(job: LabelJob, manifest: dict[str, Any]) -> None:
         f"{rows['truncated']:,} truncated; {_count(len(manifest['parts']), 'part')}, "
         f"{manifest['seconds']:,.1f} s"
     )
+    if rows["duplicates"] or rows["cached"]:
+        click.echo(
+            f"not encoded again: {rows['duplicates']:,} duplicates within a shard, "
+            f"{rows['cached']:,} texts from the cache"
+        )
     click.echo(f"output: {job.output}")
     pattern = f"{job.output}/*.parquet"
     click.echo(f"read:   duckdb -c \"FROM '{pattern}' LIMIT 10\"")

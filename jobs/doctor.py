@@ -1,0 +1,180 @@
+"""What this machine has of what labelling and training need, and what to do where it lacks.
+
+Loads neither torch nor transformers, unless a GPU's driver is there.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import redis
+
+from jobs.connection import reachable, without_password
+from jobs.local import redis_server_binary
+from jobs.presence import Presence
+from jobs.settings import Settings
+from mtl_core.backbones import resolve_backbone
+from mtl_core.engines import choose_engine, choose_precision, has_gpu
+from mtl_core.errors import MtlError
+from mtl_core.registry import DEFAULT_MODEL, find_model
+from mtl_core.tasks import DEFAULT_TASKS
+
+LOW_DISK = 2 << 30
+PACKAGES = ("torch", "transformers", "openvino", "celery", "kombu", "redis", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    subject: str
+    state: Literal["ok", "note", "wrong"]
+    """``note``: works, but one may want to know; ``wrong``: something will not work."""
+    found: str
+    remedy: str = ""
+
+
+def examine(config: Settings) -> Iterator[Finding]:
+    """All findings, in the order one would mend them."""
+    checks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
+        ("versions", _versions),
+        ("redis", _redis),
+        ("workers", _workers),
+        ("engine", _engine),
+        ("GPU", _gpu),
+        ("threads", _threads),
+        ("model", _model),
+        ("backbone", _backbone),
+        ("data", _data),
+        ("disk", _disk),
+    )
+    for subject, check in checks:
+        try:
+            yield check(config)
+        except MtlError as error:
+            yield Finding(subject, "wrong", str(error))
+
+
+def _versions(config: Settings) -> Finding:
+    found, missing = [], []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    if "openvino" in missing:
+        return Finding(
+            "versions",
+            "note",
+            ", ".join(found),
+            "pip install 'mtl-batch[openvino]' labels faster on a CPU",
+        )
+    return Finding("versions", "ok", ", ".join(found))
+
+
+def _redis(config: Settings) -> Finding:
+    if config.redis_url is None:
+        return Finding(
+            "redis",
+            "ok",
+            f"embedded ({redis_server_binary()}); MTL_REDIS_URL is not set",
+        )
+    shown = without_password(config.redis_url)
+    with reachable(config.redis_url):
+        client = redis.Redis.from_url(config.redis_url, decode_responses=True, socket_timeout=5)
+        info = cast(dict[str, Any], client.info())
+    text = f"{shown}, {info['redis_version']}, {info['used_memory_human']} used"
+    if info["maxmemory_policy"] != "noeviction":
+        return Finding(
+            "redis",
+            "wrong",
+            f"{text}, maxmemory-policy {info['maxmemory_policy']}: it may drop jobs",
+            "redis-cli config set maxmemory-policy noeviction",
+        )
+    if not info["aof_enabled"]:
+        return Finding(
+            "redis",
+            "note",
+            f"{text}, no append-only file: a restart of Redis forgets all jobs",
+            "start it with --appendonly yes",
+        )
+    return Finding("redis", "ok", text)
+
+
+def _workers(config: Settings) -> Finding:
+    if config.redis_url is None:
+        return Finding("workers", "ok", "every command runs one of its own")
+    with reachable(config.redis_url):
+        names = Presence(
+            redis.Redis.from_url(config.redis_url, decode_responses=True, socket_timeout=5)
+        ).workers()
+    if not names:
+        return Finding("workers", "note", "none", "start one with `mtl worker`")
+    return Finding("workers", "ok", f"{len(names)}: {', '.join(names)}")
+
+
+def _engine(config: Settings) -> Finding:
+    name = choose_engine(config.engine)
+    return Finding("engine", "ok", f"{name}, {choose_precision(name, config.precision)}")
+
+
+def _gpu(config: Settings) -> Finding:
+    if not has_gpu():
+        return Finding("GPU", "ok", "none")
+    import torch
+
+    name, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
+    return Finding("GPU", "ok", f"{torch.cuda.device_count()} × {name}, {memory >> 30} GiB")
+
+
+def _threads(config: Settings) -> Finding:
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if config.threads is not None:
+        return Finding("threads", "ok", f"{config.threads} each child (MTL_THREADS); {own} cores")
+    return Finding("threads", "ok", f"{own} cores, shared out to a worker's children")
+
+
+def _model(config: Settings) -> Finding:
+    entry = find_model(DEFAULT_MODEL, config.models)
+    return Finding("model", "ok", f"{entry.name}, sha256 {entry.sha256()[:12]}…, {entry.folder}")
+
+
+def _backbone(config: Settings) -> Finding:
+    name = find_model(DEFAULT_MODEL, config.models).config()["backbone"]
+    files = resolve_backbone(name)
+    return Finding("backbone", "ok", f"{name}, {files.folder}")
+
+
+def _data(config: Settings) -> Finding:
+    if config.data_dir is None:
+        return Finding(
+            "data",
+            "note",
+            "MTL_DATA_DIR is not set: training data comes from the hub",
+            "set it to a folder of Parquet, see docs/training.md",
+        )
+    folders = [task.source.folder for task in DEFAULT_TASKS if task.source is not None]
+    missing = [name for name in folders if not (config.data_dir / name).is_dir()]
+    if missing:
+        return Finding(
+            "data",
+            "wrong",
+            f"{config.data_dir} lacks {', '.join(missing)}",
+            "see docs/training.md for the layout",
+        )
+    return Finding("data", "ok", f"{config.data_dir}: {', '.join(folders)}")
+
+
+def _disk(config: Settings) -> Finding:
+    folder = next(p for p in (config.state_dir, *config.state_dir.parents) if p.is_dir())
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 2**30:.1f} GiB free at {Path(config.state_dir)}"
+    if not os.access(folder, os.W_OK):
+        return Finding("disk", "wrong", f"{folder} cannot be written", "set MTL_STATE_DIR")
+    if free < LOW_DISK:
+        return Finding("disk", "note", text, "make room, or set MTL_STATE_DIR")
+    return Finding("disk", "ok", text)

@@ -1,0 +1,70 @@
+"""The Parquet this project writes is read alike by the tools people use."""
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mtl_core.config import Embedding
+from mtl_core.parquet import dictionary_column, embedding_columns, write_table
+
+READERS = {
+    "pyarrow": lambda path: pq.read_table(path).to_pydict(),
+    "pandas": lambda path: pd.read_parquet(path).to_dict("list"),
+    "polars": lambda path: pl.read_parquet(path).to_dict(as_series=False),
+    "duckdb": lambda path: duckdb.sql(f"FROM '{path}'").to_arrow_table().to_pydict(),
+}
+LABELS = ["a", "b", "b", "a", "b"]
+
+
+def unit_vectors(rows: int) -> np.ndarray:
+    vectors = np.random.default_rng(0).normal(size=(rows, 256)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def write(path: Path, embedding: Embedding, vectors: np.ndarray) -> None:
+    classes = np.array([["a", "b"].index(label) for label in LABELS], dtype=np.int8)
+    columns = {"label": dictionary_column(classes, ["a", "b"])}
+    write_table(path, pa.table(columns | embedding_columns(vectors, embedding)), {"who": "test"})
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("embedding", "tolerance"), [("float32", 0), ("float16", 2e-4), ("int8", 1e-3)]
+)
+def test_every_reader_gets_the_labels_and_the_vectors(
+    reader: str, embedding: Embedding, tolerance: float, tmp_path: Path
+) -> None:
+    vectors = unit_vectors(5)
+    write(tmp_path / "a.parquet", embedding, vectors)
+    found = READERS[reader](tmp_path / "a.parquet")
+    assert list(found["label"]) == LABELS
+    values = np.array([list(row) for row in found["embedding"]], dtype=np.float32)
+    if embedding == "int8":
+        values *= np.array(found["embedding_scale"], dtype=np.float32)[:, None]
+    np.testing.assert_allclose(values, vectors, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_gets_the_signs(reader: str, tmp_path: Path) -> None:
+    vectors = unit_vectors(5)
+    write(tmp_path / "a.parquet", "binary", vectors)
+    packed = np.array([list(row) for row in READERS[reader](tmp_path / "a.parquet")["embedding"]])
+    signs = np.unpackbits(packed.astype(np.uint8), axis=1)
+    np.testing.assert_array_equal(signs, vectors > 0)
+
+
+def test_a_vector_of_zeros_is_written_as_int8() -> None:
+    columns = embedding_columns(np.zeros((1, 256), dtype=np.float32), "int8")
+    assert columns["embedding"].to_pylist() == [[0] * 256]
+
+
+def test_a_file_is_whole_and_says_where_it_is_from(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", "none", unit_vectors(5))
+    assert pq.read_schema(tmp_path / "a.parquet").metadata[b"who"] == b"test"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]

@@ -7,19 +7,13 @@ layers alone.
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl_core.batches import token_batches
 from mtl_core.checkpoint import BACKBONE_PREFIX
-from mtl_core.encoded import lengths_of, starts_of
 from mtl_core.model import MultiTaskModel, SentenceEncoder
-from mtl_core.precision import autocast
-from mtl_core.predict import BATCH_TOKENS
 from mtl_core.scenarios import transformer_layers
 from mtl_core.tokenizer import Tokenizer
 
@@ -84,7 +78,7 @@ class UpperLayers:
         """
         input_ids, mask = (t.to(self._device) for t in tokenizer.pad(ids))
         self.encoder.eval()
-        with torch.inference_mode(), _captured(self.encoder, self.below) as found:
+        with torch.inference_mode(), captured(self.encoder, self.below) as found:
             expected = self.encoder.pool(input_ids, mask)
             try:
                 pooled = self.pool(found[0].float(), mask)
@@ -119,7 +113,7 @@ def _place_of(root: nn.Module, wanted: nn.Module) -> tuple[nn.Module, str]:
 
 
 @contextmanager
-def _captured(encoder: SentenceEncoder, layer: int) -> Iterator[list[Tensor]]:
+def captured(encoder: SentenceEncoder, layer: int) -> Iterator[list[Tensor]]:
     """Collect what enters a layer: after each run of the backbone, the list's one element."""
     found: list[Tensor] = []
 
@@ -133,44 +127,3 @@ def _captured(encoder: SentenceEncoder, layer: int) -> Iterator[list[Tensor]]:
         yield found
     finally:
         hook.remove()
-
-
-def write_activations(
-    encoder: SentenceEncoder,
-    tokenizer: Tokenizer,
-    ids: Sequence[Sequence[int]],
-    below: int,
-    precision: str,
-    path: Path,
-    pooled_path: Path,
-) -> None:
-    """Run the backbone as published once over all rows and write what enters a layer.
-
-    The same pass gives the pooled vectors that the similarity loss needs. Both go to ``.npy``
-    files: float16 [tokens, H] and float16 [N, H].
-    """
-    encoder.eval()
-    device = encoder.projection.weight.device
-    lengths = lengths_of(ids)
-    starts = starts_of(lengths)
-    hidden = encoder.projection.in_features
-    values = _new_array(path, (int(lengths.sum()), hidden))
-    pooled = _new_array(pooled_path, (len(ids), hidden))
-    with (
-        torch.inference_mode(),
-        autocast(encoder, precision),
-        _captured(encoder, below) as found,
-    ):
-        for rows in token_batches(lengths, BATCH_TOKENS):
-            input_ids, mask = tokenizer.pad([ids[row] for row in rows])
-            pooled[rows] = encoder.pool(input_ids.to(device), mask.to(device)).cpu().numpy()
-            states = found[0].to(torch.float16).cpu().numpy()
-            for state, row in zip(states, rows, strict=True):
-                values[starts[row] : starts[row] + lengths[row]] = state[: lengths[row]]
-    values.flush()
-    pooled.flush()
-
-
-def _new_array(path: Path, shape: tuple[int, int]) -> np.memmap:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(str(path), mode="w+", dtype=np.float16, shape=shape)

@@ -102,11 +102,13 @@ class LabelCache:
         return records
 
     def _drop_oldest(self, database: sqlite3.Connection) -> None:
-        """Keep the file within its limit: the oldest tenth goes when it is reached."""
-        (pages,) = database.execute("PRAGMA page_count").fetchone()
-        (free,) = database.execute("PRAGMA freelist_count").fetchone()
+        """Keep the file within its limit: the oldest tenth goes, again and again, at the limit."""
         (size,) = database.execute("PRAGMA page_size").fetchone()
-        if (pages - free) * size > self.max_bytes:
+        while True:
+            (pages,) = database.execute("PRAGMA page_count").fetchone()
+            (free,) = database.execute("PRAGMA freelist_count").fetchone()
+            if (pages - free) * size <= self.max_bytes:
+                return
             database.execute(
                 "DELETE FROM labelled WHERE number <= (SELECT min(number) + (max(number) - "
                 "min(number) + 1) / 10 FROM labelled)"

@@ -1,7 +1,6 @@
 """Many texts through a model outside the labelling engine: for training and evaluation."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,31 +16,6 @@ from mtl_core.tokenizer import Tokenizer
 BATCH_TOKENS = 4096
 # Rows of stored vectors that are projected at once.
 BLOCK_ROWS = 4096
-
-
-def write_pooled(
-    encoder: SentenceEncoder,
-    tokenizer: Tokenizer,
-    ids: Sequence[Sequence[int]],
-    precision: str,
-    path: Path,
-) -> None:
-    """Encode all rows once and write their pooled vectors to a ``.npy`` file, float16 [N, H].
-
-    A file and not an array: the operating system keeps in memory what fits, so that memory stays
-    flat however many rows there are. Half precision: a relative error of 5e-4.
-    """
-    encoder.eval()
-    device = encoder.projection.weight.device
-    lengths = lengths_of(ids)
-    shape = (len(ids), encoder.projection.in_features)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pooled = np.lib.format.open_memmap(str(path), mode="w+", dtype=np.float16, shape=shape)
-    with torch.inference_mode(), autocast(encoder, precision):
-        for rows in token_batches(lengths, BATCH_TOKENS):
-            input_ids, mask = tokenizer.pad([ids[row] for row in rows])
-            pooled[rows] = encoder.pool(input_ids.to(device), mask.to(device)).cpu().numpy()
-    pooled.flush()
 
 
 def embed(

@@ -5,17 +5,18 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from mtl_core.boundary import UpperLayers, frozen_layers, write_activations
+from mtl_core.boundary import UpperLayers, frozen_layers
 from mtl_core.checkpoint import BACKBONE_PREFIX, run_tag
 from mtl_core.config import TrainConfig
 from mtl_core.data import LabelledTexts, balance_classes, load_split, sample_rows, split_held_out
 from mtl_core.encoded import Activations, EncodedTexts, encode_texts, starts_of
 from mtl_core.model import MultiTaskModel
-from mtl_core.predict import write_pooled
+from mtl_core.published import Pass, published_pass, write_published
 from mtl_core.scenarios import apply_scenario
 from mtl_core.tasks import Task
 from mtl_core.tokenizer import Tokenizer
@@ -53,18 +54,21 @@ def encode_splits(
     """
     trained = apply_scenario(model, config)
     features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
-    store = Store(model, tokenizer, config, scratch)
+    wants = features or bool(trained and config.similarity_weight)
     layer = cut_at(model, tokenizer, trained, splits)
-    sides: tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]] = ({}, {})
-    for name, split in splits.items():
-        for side, part, data in zip(sides, ("train", "held-out"), split, strict=True):
-            encoded = encode_texts(data, tokenizer, config.max_tokens)
-            if layer and part == "train":
-                encoded = store.with_activations(encoded, f"{name}-{part}", layer)
-            if features or (trained and config.similarity_weight and part == "train"):
-                encoded = store.with_pooled(encoded, f"{name}-{part}")
-            side[name] = encoded
-    return sides
+    encoded = {
+        name: [encode_texts(data, tokenizer, config.max_tokens) for data in split]
+        for name, split in splits.items()
+    }
+    tokens = sum(int(e.lengths.sum()) for pair in encoded.values() for e in pair)
+    store = Store(model, tokenizer, config, scratch, layer, tokens)
+    training, held_out = {}, {}
+    for name, (train, kept) in encoded.items():
+        if layer:
+            train = store.with_activations(train, f"{name}-train")
+        training[name] = store.with_pooled(train, f"{name}-train") if wants else train
+        held_out[name] = store.with_pooled(kept, f"{name}-held-out") if features else kept
+    return training, held_out
 
 
 def cut_at(
@@ -93,28 +97,33 @@ class Store:
     tokenizer: Tokenizer
     config: TrainConfig
     folder: Path
+    layer: int
+    """Whose input is kept; 0: none."""
+    tokens: int
+    """Of all rows of the run, about."""
+
+    @cached_property
+    def run(self) -> Pass:
+        """The backbone as published."""
+        return published_pass(
+            self.model.encoder, self.tokenizer, self.config.precision, self.layer, self.tokens
+        )
 
     def with_pooled(self, encoded: EncodedTexts, part: str) -> EncodedTexts:
         """Add the pooled vectors of a part of a task's rows."""
         path = self._path(encoded, part)
         if not path.is_file():
             with _made(path) as building:
-                write_pooled(
-                    self.model.encoder,
-                    self.tokenizer,
-                    encoded.ids,
-                    self.config.precision,
-                    building,
-                )
+                self._write(encoded, building)
         return replace(encoded, pooled=np.load(path, mmap_mode="r"))
 
-    def with_activations(self, encoded: EncodedTexts, part: str, layer: int) -> EncodedTexts:
-        """Add what enters a layer (and write the pooled vectors in the same pass).
+    def with_activations(self, encoded: EncodedTexts, part: str) -> EncodedTexts:
+        """Add what enters the layer (and write the pooled vectors in the same pass).
 
         Where the disk has not twice the room, the rows are returned as they are: the run then
         computes the lower layers in every epoch.
         """
-        path, pooled = self._path(encoded, f"{part}-layer-{layer}"), self._path(encoded, part)
+        path, pooled = self._path(encoded, f"{part}-layer-{self.layer}"), self._path(encoded, part)
         if not path.is_file():
             size = int(encoded.lengths.sum()) * self.model.encoder.projection.in_features * 2
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -122,18 +131,14 @@ class Store:
                 log.warning("no room to keep %d MB of activations in %s", size >> 20, self.folder)
                 return encoded
             with _made(path) as building, _made(pooled) as building_pooled:
-                write_activations(
-                    self.model.encoder,
-                    self.tokenizer,
-                    encoded.ids,
-                    layer,
-                    self.config.precision,
-                    building,
-                    building_pooled,
-                )
+                self._write(encoded, building_pooled, building)
         values = np.load(path, mmap_mode="r")
-        kept = Activations(layer, values, starts_of(encoded.lengths), encoded.lengths)
+        kept = Activations(self.layer, values, starts_of(encoded.lengths), encoded.lengths)
         return replace(encoded, activations=kept)
+
+    def _write(self, encoded: EncodedTexts, pooled: Path, activations: Path | None = None) -> None:
+        size = self.model.encoder.projection.in_features
+        write_published(self.run, self.tokenizer, encoded.ids, size, pooled, activations)
 
     def _path(self, encoded: EncodedTexts, part: str) -> Path:
         identity = [

@@ -24,6 +24,7 @@ from mtl_core.encoded import EncodedTexts, encode_texts
 from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenarioError
 from mtl_core.model import MultiTaskModel, build_model
 from mtl_core.preparation import encode_splits
+from mtl_core.published import published_pass
 from mtl_core.scenario_names import SCENARIOS
 from mtl_core.scenarios import apply_scenario, set_training_mode, transformer_layers
 from mtl_core.similarity import similarity_loss
@@ -222,6 +223,21 @@ def test_training_on_what_was_kept_is_training_through_the_backbone(
         torch.testing.assert_close(
             value, dict(through_model.named_parameters())[name], atol=2e-3, rtol=0, msg=name
         )
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_openvino_and_torch_run_the_backbone_alike(layer: int, tiny_backbone: Path) -> None:
+    pytest.importorskip("openvino")
+    model, tokenizer = build_model(ModelConfig(backbone=str(tiny_backbone)))
+    batch = tokenizer.pad(tokenizer(["good film", "a much longer text about war and goals"]))
+    one, other = (
+        published_pass(model.encoder, tokenizer, "float32", layer, tokens)(*batch)
+        for tokens in (0, 10**9)
+    )
+    assert [values.shape for values in one] == [values.shape for values in other]
+    assert len(one) == (2 if layer else 1)
+    for mine, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
 def test_nothing_is_kept_where_nothing_below_stays(made_data: Path, tiny_backbone: Path) -> None:

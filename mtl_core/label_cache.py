@@ -104,15 +104,16 @@ class LabelCache:
     def _drop_oldest(self, database: sqlite3.Connection) -> None:
         """Keep the file within its limit: the oldest tenth goes, again and again, at the limit."""
         (size,) = database.execute("PRAGMA page_size").fetchone()
-        while True:
+        dropped = 1
+        while dropped:  # an empty table has pages, too
             (pages,) = database.execute("PRAGMA page_count").fetchone()
             (free,) = database.execute("PRAGMA freelist_count").fetchone()
             if (pages - free) * size <= self.max_bytes:
                 return
-            database.execute(
+            dropped = database.execute(
                 "DELETE FROM labelled WHERE number <= (SELECT min(number) + (max(number) - "
                 "min(number) + 1) / 10 FROM labelled)"
-            )
+            ).rowcount
 
     def _key(self, text: str) -> bytes:
         return hashlib.blake2b(text.encode(), digest_size=16, key=self._salt).digest()

@@ -247,3 +247,42 @@ def test_export_writes_a_folder_and_refuses_a_full_one(mtl: Mtl, tmp_path: Path)
     again = mtl("export", "default", "--format", "sentence-transformers", "-o", "st")
     assert again.code == 2
     assert "is not empty" in again.err
+
+
+def test_doctor_examines_every_part_and_finds_nothing_wrong_here() -> None:
+    result = run("doctor", "--json")
+    assert result.exit_code == 0, result.output
+    found = {line["subject"]: line for line in json.loads(result.output)}
+    assert set(found) >= {"redis", "engine", "model", "backbone", "data", "disk", "threads"}
+    assert found["redis"]["found"].startswith("embedded")
+    assert found["data"] == found["data"] | {"state": "note"}
+    assert "MTL_DATA_DIR" in found["data"]["found"]
+    assert "sha256" in found["model"]["found"]
+
+
+def test_doctor_says_what_to_do_about_what_is_wrong(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import redis
+
+    from jobs.settings import settings
+
+    monkeypatch.setenv("MTL_REDIS_URL", redis_url)
+    monkeypatch.setenv("MTL_DATA_DIR", str(tmp_path))
+    settings.cache_clear()
+    client = redis.Redis.from_url(redis_url)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        result = run("doctor")
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+    assert result.exit_code == 2
+    assert re.search(r"wrong +redis .*it may drop jobs", result.output)
+    assert "→ redis-cli config set maxmemory-policy noeviction" in result.output
+    assert re.search(r"note +workers +none", result.output)
+    assert re.search(r"wrong +data .*lacks ag_news, sst2", result.output)
+    monkeypatch.setenv("MTL_REDIS_URL", "redis://127.0.0.1:1/0")
+    settings.cache_clear()
+    result = run("doctor")
+    assert result.exit_code == 2
+    assert re.search(r"wrong +redis +Redis at redis://127.0.0.1:1/0 does not answer", result.output)

@@ -19,6 +19,7 @@ SENTENCES = (
     "A superb, charming and moving film",
     "Dull, clumsy and far too long",
 )
+COUNTS = ("total", "labelled", "errors", "truncated", "duplicates", "cached")
 
 
 def sentences(folder: Path, rows: int) -> Path:
@@ -35,7 +36,7 @@ def check_complete(output: Path, rows: int) -> pd.DataFrame:
     assert (output / "_SUCCESS").exists()
     assert frame["row_id"].sort_values().tolist() == list(range(rows))
     assert (frame["n"].astype(int) == frame["row_id"]).all()
-    assert manifest["rows"] == {"total": rows, "labelled": rows, "errors": 0, "truncated": 0}
+    assert [manifest["rows"][key] for key in COUNTS] == [rows, rows, 0, 0, 0, 0]
     on_disk = {path.name: pq.read_metadata(path).num_rows for path in output.glob("*.parquet")}
     assert on_disk == {part["part"]: part["rows"] for part in manifest["parts"]}
     assert not (output / "_work").exists()
@@ -108,7 +109,7 @@ def test_bad_rows_are_counted_and_good_rows_all_labelled(mtl: Mtl, tmp_path: Pat
     done = mtl("label", source, "-o", tmp_path / "out", "--embedding", "none", "--json")
     assert done.code == 0, done.err
     rows = json.loads(done.out)["rows"]
-    assert rows == {"total": 6, "labelled": 3, "errors": 3, "truncated": 1}
+    assert [rows[key] for key in COUNTS] == [6, 3, 3, 1, 0, 0]
     errors = pq.read_table(tmp_path / "out/errors/_rows-input.parquet").to_pylist()
     assert [(e["row"], e["reason"]) for e in errors] == [
         (2, "the text is blank"),
@@ -118,6 +119,22 @@ def test_bad_rows_are_counted_and_good_rows_all_labelled(mtl: Mtl, tmp_path: Pat
     frame = pd.read_parquet(tmp_path / "out" / "part-00000-a1.parquet")
     assert frame["row_id"].tolist() == [0, 3, 5]
     assert "embedding" not in frame
+
+
+def test_texts_labelled_before_come_from_the_cache_with_the_same_answer(
+    mtl: Mtl, workers: Workers, tmp_path: Path
+) -> None:
+    workers.start()
+    source = tmp_path / "in.csv"
+    source.write_text("text\n" + "\n".join([*(f'"{text}"' for text in SENTENCES), "new"] * 3))
+    answers = []
+    for run, wanted in (("first", [15, 15, 0, 0, 10, 0]), ("second", [15, 15, 0, 0, 10, 5])):
+        arguments = ("label", source, "-o", tmp_path / run, "--cache", "--json")
+        done = mtl(*arguments, MTL_REDIS_URL=workers.url)
+        assert done.code == 0, done.err
+        assert [json.loads(done.out)["rows"][key] for key in COUNTS] == wanted
+        answers.append(pd.read_parquet(tmp_path / run).drop(columns="embedding"))
+    pd.testing.assert_frame_equal(*answers)
 
 
 def test_a_file_of_bad_rows_alone_ends_with_an_empty_output(mtl: Mtl, tmp_path: Path) -> None:

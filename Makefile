@@ -10,13 +10,13 @@ setup: $(VENV)/.setup
 
 $(VENV)/.setup: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e ".[openvino]"
+	$(PIP) -e ".[int8]"
 	@touch $@
 
 setup-dev: $(VENV)/.setup-dev
 
 $(VENV)/.setup-dev: $(VENV)/.setup
-	$(PIP) -e ".[openvino,dev]"
+	$(PIP) -e ".[int8,dev]"
 	@touch $@
 
 demo: setup  ## label examples/sentences.csv on the embedded default and show some of it

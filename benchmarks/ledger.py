@@ -157,11 +157,12 @@ def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float
 IN_PROCESS = """
 import json, sys, time
 from jobs.specs import LabelSpec
-from worker.label import engine_for, label_shard
+from pathlib import Path
+from worker.label import engine_of, label_shard
 
 spec = LabelSpec.model_validate_json(sys.stdin.read())
 shards = json.loads(sys.argv[1])
-engine = engine_for(spec.model_dir)
+engine = engine_of(spec, Path(spec.output))
 engine.label(["warm up"] * 100, lambda done: None)
 started = time.perf_counter()
 for name, definition in shards.items():

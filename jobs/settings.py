@@ -8,6 +8,7 @@ from platformdirs import user_state_path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mtl_core.config import LabelPrecision
 from mtl_core.errors import SettingsError
 
 
@@ -44,9 +45,8 @@ class Settings(BaseSettings):
     """Threads of each child of a worker; unset: the cores, shared out to its children."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What labels: ``auto`` is torch on a GPU, else OpenVINO where installed, else torch."""
-    precision: str = "auto"
-    """``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``."""
-
+    precision: LabelPrecision = "auto"
+    """What jobs that leave it open are labelled in."""
     cache_gb: float = Field(4.0, gt=0)
     """Size of each machine's cache of labelled texts (``mtl label --cache``), in GiB."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mtl_core.config import Embedding
+from mtl_core.config import Embedding, LabelPrecision
 from mtl_core.errors import JobError
 
 
@@ -44,6 +44,8 @@ class LabelSpec(Spec):
     """Task names with their labels, in column order."""
     embedding_size: int = Field(gt=0)
     embedding: Embedding = "float32"
+    precision: LabelPrecision = "auto"
+    """``auto`` leaves the choice to each worker."""
     thresholds: tuple[tuple[str, float], ...] = ()
     """By task, the score below which a row gets no label; empty: every row gets one."""
     shard_rows: int = Field(gt=0)

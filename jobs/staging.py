@@ -11,6 +11,7 @@ from jobs.output import staged_path
 from jobs.readers import SAMPLE_CHARS
 from mtl_core.parquet import ERROR_SCHEMA, ROW_ID, write_table
 
+FIRST_SHARD = "00000"
 TEXT_COLUMN_KEY = b"mtl.text_column"
 
 
@@ -26,6 +27,12 @@ def read_shard(output: Path, definition: Mapping[str, Any]) -> pa.Table:
     with staged_path(output, definition["file"]).open("rb") as stream:
         table = pq.read_table(stream)
     return table.slice(definition.get("offset", 0), definition["rows"])
+
+
+def read_first_shard(output: Path) -> pa.Table:
+    """Read the shard that was planned first; it is staged before any other."""
+    with staged_path(output, f"shard-{FIRST_SHARD}.parquet").open("rb") as stream:
+        return pq.read_table(stream)
 
 
 def text_column_of(table: pa.Table) -> str:

@@ -15,7 +15,7 @@ from jobs.presence import Lock
 from jobs.roots import check_inside
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec, job_id
-from mtl_core.config import Embedding
+from mtl_core.config import Embedding, LabelPrecision
 from mtl_core.errors import InputError, JobError, ModelError, OutputError
 from mtl_core.parquet import output_columns
 from mtl_core.registry import find_model
@@ -55,12 +55,14 @@ def prepare_label(
     abstain_below: float | None,
     shard_rows: int,
     shard_tokens: int,
+    precision: LabelPrecision = "auto",
     cache: bool = False,
 ) -> LabelJob:
     """Check inputs, columns and model, and make the job's spec and id.
 
     Args:
         abstain_below: a precision; rows whose label is not that sure get none.
+        precision: what to compute in; ``auto`` leaves it to each worker.
         cache: let workers look up and keep answers in their machine's cache.
     Raises:
         InputError: a file or column cannot be used.
@@ -87,6 +89,7 @@ def prepare_label(
         tasks=tasks,
         embedding_size=config["embedding_size"],
         embedding=embedding,
+        precision=precision,
         thresholds=thresholds_for(abstain_below, config),
         shard_rows=shard_rows,
         shard_tokens=shard_tokens,

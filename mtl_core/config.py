@@ -12,6 +12,9 @@ DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_SIZE = 256
 
 Precision = Literal["float32", "bfloat16"]
+LabelPrecision = Literal["auto", "bfloat16", "float32", "int8"]
+"""What an engine computes in; auto: bfloat16 where the chip has it, else float32."""
+LABEL_PRECISIONS: tuple[LabelPrecision, ...] = get_args(LabelPrecision)
 Embedding = Literal["float32", "float16", "int8", "binary", "none"]
 """How an embedding of E numbers is written: as they are; in half precision; as int8 and one float32
 to multiply them with; as E bits, 1 where positive, most significant bit first; or not at all."""

@@ -81,6 +81,8 @@ class Engine(ABC):
     ) -> None:
         self.config, self.tokenizer = config, tokenizer
         self.model_sha256, self.precision = model_sha256, precision
+        self.identity = f"{self.name} {precision}"
+        """Names what decides the numbers, beside the model."""
         self.batch_tokens = batch_tokens
         """Padded tokens in one batch; halves when memory does not suffice."""
 

@@ -1,5 +1,6 @@
 """Which engine labels on this machine."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,13 @@ def choose_engine(wanted: EngineName) -> Literal["torch", "openvino"]:
 
 
 def choose_precision(engine: Literal["torch", "openvino"], wanted: str) -> str:
-    """The precision to compute in: on ``auto`` bfloat16 where the chip has it, else float32."""
+    """The precision to compute in: on ``auto`` bfloat16 where the chip has it, else float32.
+
+    Raises:
+        ModelError: int8, which only OpenVINO has, is wanted of torch.
+    """
+    if wanted == "int8" and engine != "openvino":
+        raise ModelError("int8 runs on the engine openvino only; set MTL_ENGINE=openvino")
     if wanted != "auto":
         return wanted
     if engine == "openvino":
@@ -55,12 +62,14 @@ def load_engine(
     *,
     cache: Path,
     threads: int | None = None,
+    calibration: Sequence[str] = (),
 ) -> Engine:
     """Load a model directory into an engine.
 
     Args:
         cache: where exported graphs are kept.
         threads: to compute on; torch's are set for the whole process.
+        calibration: texts like those to come; used in int8 alone, whose ranges they give.
     Raises:
         ModelError: the directory is incomplete or damaged, or the engine is not installed.
         BackboneError: its backbone is missing or is not the one it was trained on.
@@ -68,7 +77,7 @@ def load_engine(
     if choose_engine(engine) == "openvino":
         from mtl_core.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(folder, cache, precision, threads)
+        return OpenVinoEngine(folder, cache, precision, threads, calibration=calibration)
     import torch
 
     from mtl_core.checkpoint import load_model

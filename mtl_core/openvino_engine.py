@@ -4,12 +4,15 @@ The graph is exported once for each model into a cache folder, in a process of i
 worker needs neither torch nor transformers to label.
 """
 
+import hashlib
 import json
 import mmap
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import openvino
@@ -27,6 +30,8 @@ BATCH_TOKENS = 2048
 # What one padded token may need at most while a batch runs. Measured: 26 KB at 212 tokens a text in
 # float32 with MiniLM (hidden 384, intermediate 1536); larger backbones need more in proportion.
 BYTES_PER_TOKEN_AND_UNIT = 128
+# What int8 leaves in floats (norms, softmax, pooling) is computed in float32.
+PRECISION_HINTS = {"bfloat16": "bf16", "float32": "f32", "int8": "f32"}
 
 
 class OpenVinoEngine(Engine):
@@ -41,18 +46,23 @@ class OpenVinoEngine(Engine):
         precision: str = "auto",
         threads: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        calibration: Sequence[str] = (),
     ) -> None:
         sha256 = file_sha256(folder / "model.safetensors")
+        precision = choose_precision("openvino", precision)
         exported = exported_graph(folder, cache)
+        if precision == "int8":
+            exported = quantised_graph(exported, calibration)
         facts = json.loads((exported / "labels.json").read_text(encoding="utf-8"))
         core = openvino.Core()
         tokenizer = Tokenizer.from_file(
             exported / "tokenizer.json", facts["pad_token_id"], facts["max_tokens"]
         )
-        precision = choose_precision("openvino", precision)
         super().__init__(read_model_config(folder), tokenizer, sha256, precision, batch_tokens)
+        if precision == "int8":
+            self.identity = f"{self.identity} {exported.name}"  # which holds the calibration
         options = {
-            "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[precision],
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
         }
@@ -97,16 +107,44 @@ def exported_graph(folder: Path, cache: Path) -> Path:
     target = cache / "-".join(["openvino", *parts, __version__])
     if (target / "labels.json").is_file():
         return target
-    building = cache / f".{target.name}.{os.getpid()}"
-    cache.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mtl_core.export", str(folder), "openvino"]
+    return _made(target, command, f"{folder} cannot be exported to OpenVINO")
+
+
+def quantised_graph(exported: Path, texts: Sequence[str]) -> Path:
+    """The folder of an exported graph in int8, made now if it is not beside it.
+
+    Its name holds a hash of the texts it is calibrated on: the same texts give the same graph.
+
+    Raises:
+        ModelError: there are no texts, or NNCF is not installed.
+        RuntimeError: the quantising process failed otherwise.
+    """
+    if not texts:
+        raise ModelError("int8 must be calibrated on texts, and there are none")
+    sample = json.dumps(list(texts))
+    digest = hashlib.sha256(sample.encode()).hexdigest()[:12]
+    target = exported.with_name(f"{exported.name}-int8-{digest}")
+    if (target / "labels.json").is_file():
+        return target
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(sample)
+        file.flush()
+        command = [sys.executable, "-m", "mtl_core.quantise", str(exported), file.name]
+        return _made(target, command, f"{exported.name} cannot be quantised")
+
+
+def _made(target: Path, command: list[str], failure: str) -> Path:
+    """Have a process make a folder, its last argument, that takes its name when it is whole."""
+    building = target.with_name(f".{target.name}.{os.getpid()}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(building, ignore_errors=True)
-    command = [sys.executable, "-m", "mtl_core.export", str(folder), "openvino", str(building)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([*command, str(building)], capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(building, ignore_errors=True)
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         kind = ModelError if done.returncode == ModelError.exit_code else RuntimeError
-        raise kind(f"{folder} cannot be exported to OpenVINO: {reason}")
+        raise kind(f"{failure}: {reason}")
     try:
         building.rename(target)
     except OSError:  # another worker was quicker

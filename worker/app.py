@@ -49,7 +49,7 @@ app.conf.update(
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
-        "queue_order_strategy": "priority",  # queues in the order given, not in turn
+        "queue_order_strategy": "worker.queue_order:ByPriority",
     },
 )
 

@@ -13,9 +13,9 @@ from jobs.output import ERRORS, error_name, part_name
 from jobs.roots import check_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
-from jobs.staging import error_rows, read_shard, text_column_of
+from jobs.staging import error_rows, read_first_shard, read_shard, text_column_of
 from mtl_core import __version__
-from mtl_core.config import Embedding
+from mtl_core.config import Embedding, LabelPrecision
 from mtl_core.engine import Engine, Labelled
 from mtl_core.engines import load_engine
 from mtl_core.errors import ModelError
@@ -30,22 +30,46 @@ from mtl_core.parquet import (
     label_fields,
     write_table,
 )
+from mtl_core.quantise import CALIBRATION_TEXTS
 from worker.threads import threads_of_child
 
 CACHE_FILE = "label-cache.sqlite"
 
 
 @lru_cache(maxsize=2)
-def engine_for(folder: str) -> Engine:
-    """The engine of a model directory, kept between shards."""
+def engine_for(
+    folder: str, precision: LabelPrecision = "auto", calibrate_on: Path | None = None
+) -> Engine:
+    """The engine of a model directory, kept between shards.
+
+    Args:
+        precision: the job's; where it leaves it open, this worker's own.
+        calibrate_on: the output folder whose job's first texts int8 is calibrated on.
+    """
     config = settings()
     return load_engine(
         Path(folder),
         config.engine,
-        config.precision,
+        precision,
         cache=config.engines,
         threads=threads_of_child(config),
+        calibration=calibration_texts(calibrate_on) if calibrate_on is not None else (),
     )
+
+
+def engine_of(spec: LabelSpec, output: Path) -> Engine:
+    """The engine a job wants."""
+    precision = spec.precision if spec.precision != "auto" else settings().precision
+    folder = str(check_inside(spec.model_dir, settings()))
+    return engine_for(folder, precision, output if precision == "int8" else None)
+
+
+def calibration_texts(output: Path) -> list[str]:
+    """Texts spread over the job's first shard: every worker takes the same."""
+    shard = read_first_shard(output)
+    step = max(1, len(shard) // CALIBRATION_TEXTS)
+    texts: list[str] = shard.column(text_column_of(shard)).to_pylist()
+    return texts[::step][:CALIBRATION_TEXTS]
 
 
 def cache_for(engine: Engine) -> LabelCache:
@@ -55,7 +79,7 @@ def cache_for(engine: Engine) -> LabelCache:
         config.state_dir / CACHE_FILE,
         engine.config,
         engine.model_sha256,
-        f"{engine.name} {engine.precision}",
+        engine.identity,
         int(config.cache_gb * 2**30),
     )
 
@@ -82,7 +106,7 @@ def label_shard(
     """
     started = time.monotonic()
     output = check_inside(spec.output, settings())
-    engine = engine_for(str(check_inside(spec.model_dir, settings())))
+    engine = engine_of(spec, output)
     if engine.model_sha256 != spec.model_sha256:
         raise ModelError(
             f"model '{spec.model}' on worker {worker} has sha256 {engine.model_sha256[:12]}…, "

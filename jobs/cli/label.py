@@ -19,7 +19,7 @@ from jobs.output import read_manifest
 from jobs.settings import settings
 from jobs.snapshot import Snapshot
 from jobs.submit import LabelJob, open_label, plan_label, prepare_label
-from mtl_core.config import EMBEDDINGS, Embedding
+from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS, Embedding, LabelPrecision
 from mtl_core.errors import JobError
 from mtl_core.registry import DEFAULT_MODEL
 
@@ -35,6 +35,14 @@ from mtl_core.registry import DEFAULT_MODEL
     default="float32",
     show_default=True,
     help="How to write the 256-d embedding: int8 comes with a scale, binary as the 256 signs.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(LABEL_PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="What to compute in; auto: bfloat16 where a worker's chip has it, else float32. int8 is "
+    "calibrated on the job's first texts.",
 )
 @click.option(
     "--abstain-below",
@@ -72,6 +80,7 @@ def label(
     text_column: str | None,
     model: str,
     embedding: Embedding,
+    precision: LabelPrecision,
     abstain_below: float | None,
     shard_rows: int,
     shard_tokens: int,
@@ -101,6 +110,7 @@ def label(
         text_column=text_column,
         model=model,
         embedding=embedding,
+        precision=precision,
         abstain_below=abstain_below,
         shard_rows=shard_rows,
         shard_tokens=shard_tokens,

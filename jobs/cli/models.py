@@ -81,6 +81,7 @@ def evaluate(model: str, data: str | None, samples: bool, as_json: bool) -> None
     entry = find_model(model, settings().models)
     data_dir = Path(data).expanduser() if data else settings().data_dir
     from mtl_core.checkpoint import load_model
+    from mtl_core.engines import choose_precision
     from mtl_core.precision import best_device
     from mtl_core.train_run import evaluate_trained
 
@@ -89,7 +90,7 @@ def evaluate(model: str, data: str | None, samples: bool, as_json: bool) -> None
         loaded.model.to(best_device()),
         data_dir,
         entry.config().get("training", {}),
-        precision=settings().precision,
+        precision=choose_precision("torch", settings().precision),
         report=lambda task: click.echo(f"scoring {task} …", err=True),
     )
     if as_json:

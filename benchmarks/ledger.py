@@ -24,6 +24,7 @@ import uuid
 from pathlib import Path
 
 import redis
+from support import Worker, manifest_of, write_sentences
 
 from jobs.inputs import open_source, read_source
 from jobs.ledger import PARTS, Ledger, key
@@ -35,7 +36,6 @@ from jobs.specs import LabelSpec, TrainSpec
 from jobs.staging import stage_shard
 
 JOB = "train-benchmark"
-WORDS = ("a", "dull", "superb", "film", "about", "the", "war", "goal", "bank", "robot", "and", "us")
 
 
 def claimer(url: str, names: list[str]) -> None:
@@ -99,45 +99,6 @@ def scale(url: str, shards: int, claimers: int) -> dict[str, float]:
     }
 
 
-def write_sentences(path: Path, rows: int) -> None:
-    """Short made sentences, about as long as SST-2's phrases."""
-    with path.open("w") as stream:
-        for row in range(rows):
-            words = (WORDS[(row * 7 + word * word) % len(WORDS)] for word in range(3 + row % 15))
-            stream.write(f"{' '.join(words)} {row}\n")
-
-
-class Worker:
-    """One worker process, warmed up, as a context."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.environment = {**os.environ, "MTL_REDIS_URL": url}
-        self.folder = folder
-
-    def __enter__(self) -> "Worker":
-        with (self.folder / "worker.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
-                env=self.environment, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        warm = self.folder / "warm.txt"
-        write_sentences(warm, 100)
-        self.label(warm, self.folder / "warm", wait=True)
-        return self
-
-    def label(self, source: Path, output: Path, *, wait: bool) -> None:
-        """Submit a job; with ``wait``, until it is done."""
-        command = [sys.executable, "-m", "jobs", "label", source, "-o", output, "-q"]
-        subprocess.run(
-            [*map(str, command), *([] if wait else ["--detach"])],
-            check=True, capture_output=True, env=self.environment,
-        )  # fmt: skip
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait()
-
-
 def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float, float]:
     """A whole job: seconds from first claim to last completion, and those outside the shards' work.
 
@@ -145,7 +106,7 @@ def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float
     blur it: it is the time when the worker held a shard and did not work on it, or held none.
     """
     worker.label(source, output, wait=True)
-    manifest = json.loads((output / "_manifest.json").read_text())
+    manifest = manifest_of(output)
     ledger = Ledger(worker.environment["MTL_REDIS_URL"], Settings())
     attempts = ledger.attempts(manifest["job"])
     assert {a["outcome"] for a in attempts} == {"done"}
@@ -202,7 +163,7 @@ def queue_cost(url: str, rows: int, runs: int) -> dict[str, float]:
         write_sentences(source, rows)
         with Worker(url, folder) as worker:
             through_the_queue(worker, source, folder / "first")
-        manifest = json.loads((folder / "first" / "_manifest.json").read_text())
+        manifest = manifest_of(folder / "first")
         spec = Ledger(url, Settings()).spec(manifest["job"])
         assert isinstance(spec, LabelSpec)
 

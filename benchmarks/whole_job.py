@@ -1,0 +1,266 @@
+"""Whole jobs, from file to Parquet through Redis and Celery: what they cost beside the engine.
+
+``python benchmarks/whole_job.py --data DIR [--rows 4000] [--runs 5] [PART …]``; parts:
+
+- ``engine``: a job's seconds from first claim to last completion against the engine alone on ready
+  tokens (no reading, tokenising or writing), AG News' test texts and SST-2's phrases, in turn.
+- ``workers``: two workers of one core each against one; and 1 to 16 workers whose engine only
+  waits (:mod:`simulated`), so that the queue, the ledger and the files are what limits.
+- ``memory``: peak memory of submitter and worker, 10,000 to 1,000,000 rows (simulated engine
+  without waiting; the real one's batches do not depend on the number of rows).
+- ``first``: seconds from the start of ``mtl label`` to the first finished part, embedded.
+
+Prints JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from support import Worker, manifest_of, write_sentences
+
+from jobs.ledger import Ledger
+from jobs.local import EmbeddedRedis
+from jobs.settings import Settings
+
+TEXTS = {
+    "AG News": ("ag_news/test.parquet", "text"),
+    "SST-2": ("sst2/train.parquet", "sentence"),
+}
+
+READY_TOKENS = """
+import sys, time
+from pathlib import Path
+import numpy as np
+import pyarrow.parquet as pq
+from mtl_core.batches import token_batches
+from worker.label import engine_of
+from jobs.specs import LabelSpec
+spec = LabelSpec.model_validate_json(sys.stdin.read())
+engine = engine_of(spec, Path(spec.output))
+texts = pq.read_table(sys.argv[1])["text"].to_pylist()
+engine.label(texts[:200], lambda done: None)
+ids = engine.tokenizer(texts)
+lengths = np.array([len(row) for row in ids])
+started = time.perf_counter()
+for rows in token_batches(lengths, engine.batch_tokens):
+    engine.forward([ids[row] for row in rows])
+print(time.perf_counter() - started)
+"""
+
+
+def span_of(url: str, output: Path) -> float:
+    """Seconds from a finished job's first claim to its last completion."""
+    attempts = Ledger(url, Settings()).attempts(manifest_of(output)["job"])
+    assert {a["outcome"] for a in attempts} == {"done"}
+    ended, started = (
+        f(a[k] for a in attempts) for f, k in ((max, "ended_ms"), (min, "started_ms"))
+    )
+    return (ended - started) / 1000
+
+
+def drawn(data: Path, name: str, rows: int, target: Path) -> Path:
+    """A Parquet file of different texts."""
+    file, column = TEXTS[name]
+    texts = sorted(set(pq.read_table(data / file)[column].to_pylist()))
+    chosen = np.random.default_rng(0).choice(len(texts), min(rows, len(texts)), replace=False)
+    pq.write_table(pa.table({"text": [texts[row] for row in chosen]}), target)
+    return target
+
+
+def engine_share(url: str, data: Path, rows: int, runs: int) -> dict[str, object]:
+    """The engine's seconds on ready tokens as a share of the whole job's, medians of pairs."""
+    found = {}
+    with tempfile.TemporaryDirectory() as root, Worker(url, Path(root)) as worker:
+        folder = Path(root)
+        for name, many in (("AG News", rows), ("SST-2", 5 * rows)):
+            source = drawn(data, name, many, folder / f"{name}.parquet")
+            worker.label(source, folder / "first", wait=True)
+            spec = Ledger(url, Settings()).spec(manifest_of(folder / "first")["job"])
+            jobs, alone = [], []
+            for _ in range(runs):
+                shutil.rmtree(folder / "out", ignore_errors=True)
+                worker.label(source, folder / "out", wait=True)
+                jobs.append(span_of(url, folder / "out"))
+                done = subprocess.run(
+                    [sys.executable, "-c", READY_TOKENS, str(source)],
+                    input=spec.model_dump_json(), capture_output=True, text=True, check=True,
+                )  # fmt: skip
+                alone.append(float(done.stdout))
+            shares = [a / j for a, j in zip(alone, jobs, strict=True)]
+            found[name] = {
+                "rows": pq.read_metadata(source).num_rows,
+                "job_s": statistics.median(jobs),
+                "engine_alone_s": statistics.median(alone),
+                "share": statistics.median(shares),
+                "shares": [round(share, 3) for share in shares],
+            }
+            shutil.rmtree(folder / "first")
+    return found
+
+
+def timed_with(url: str, source: Path, count: int, *options: str, **environment: str) -> float:
+    """Seconds of a job from first claim to last completion on ``count`` fresh, warmed workers."""
+    module = "simulated" if "MTL_SIMULATED_TOKENS_PER_S" in environment else "worker"
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        workers = [
+            Worker(url, folder, module, PYTHONPATH=path, **environment).start()
+            for _ in range(count)
+        ]
+        try:
+            warm = folder / "warm.txt"
+            write_sentences(warm, 400 * count)
+            # Small shards, so that each worker has some and loads its model.
+            workers[0].label(warm, folder / "warm", "--shard-rows", "20", wait=True)
+            workers[0].label(source, folder / "out", *options, wait=True)
+            return span_of(url, folder / "out")
+        finally:
+            for worker in workers:
+                worker.stop()
+
+
+def worker_scaling(url: str, data: Path, rows: int, runs: int) -> dict[str, object]:
+    """Two real workers against one; and 1 to 16 simulated ones."""
+    with tempfile.TemporaryDirectory() as root:
+        source = drawn(data, "AG News", rows, Path(root) / "in.parquet")
+        pairs = [
+            [timed_with(url, source, n, "--shard-rows", "128", MTL_THREADS="1") for n in (1, 2)]
+            for _ in range(runs)
+        ]
+        made = Path(root) / "made.txt"
+        write_sentences(made, 64_000)
+        simulated = {
+            count: timed_with(
+                url, made, count, "--shard-rows", "250", MTL_SIMULATED_TOKENS_PER_S="5000"
+            )
+            for count in (1, 2, 4, 8, 16)
+        }
+    return {
+        "one_worker_s": statistics.median(pair[0] for pair in pairs),
+        "two_workers_s": statistics.median(pair[1] for pair in pairs),
+        "ratio": statistics.median(pair[0] / pair[1] for pair in pairs),
+        "simulated_s": simulated,
+        "simulated_efficiency": {n: simulated[1] / (n * s) for n, s in simulated.items()},
+    }
+
+
+class PeakMemory:
+    """Peak resident memory of processes, looked at 20 times a second."""
+
+    def __init__(self, pid: int) -> None:
+        self.process, self.peak, self._over = psutil.Process(pid), 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.05):
+            try:
+                family = [self.process, *self.process.children(recursive=True)]
+                self.peak = max(self.peak, *(p.memory_info().rss for p in family))
+            except psutil.Error:
+                continue
+
+    def stop(self) -> float:
+        """Megabytes of the largest process."""
+        self._over.set()
+        self._thread.join()
+        return self.peak / 2**20
+
+
+def memory(url: str) -> dict[str, object]:
+    """Peak memory of the largest process of submitter and worker, by rows."""
+    found: dict[str, object] = {}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    for rows in (10_000, 100_000, 1_000_000):
+        with tempfile.TemporaryDirectory() as root:
+            folder = Path(root)
+            source = folder / "in.txt"
+            write_sentences(source, rows)
+            simulated = {"PYTHONPATH": path, "MTL_SIMULATED_TOKENS_PER_S": "0"}
+            with Worker(url, folder, "simulated", **simulated) as worker:
+                of_worker = PeakMemory(worker.process.pid)
+                started = time.perf_counter()
+                submit = subprocess.Popen(
+                    [sys.executable, "-m", "jobs", "label", source, "-o", folder / "out", "-q"],
+                    env=worker.environment, stdout=subprocess.DEVNULL,
+                )  # fmt: skip
+                of_submit = PeakMemory(submit.pid)
+                assert submit.wait() == 0
+                found[str(rows)] = {
+                    "submit_mb": round(of_submit.stop(), 1),
+                    "worker_mb": round(of_worker.stop(), 1),
+                    "seconds": round(time.perf_counter() - started, 1),
+                }
+    return found
+
+
+def first_label(runs: int) -> dict[str, float]:
+    """Seconds from the command's start to its first part, embedded, model exported before."""
+    taken = []
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        environment = {**os.environ, "MTL_STATE_DIR": str(folder / "state")}
+        environment.pop("MTL_REDIS_URL", None)
+        write_sentences(folder / "in.txt", 20_000)
+        for run in range(runs + 1):
+            out = folder / f"out{run}"
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "jobs", "label", folder / "in.txt", "-o", out, "-q"],
+                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            while not list(out.glob("part-*.parquet")) and process.poll() is None:
+                time.sleep(0.02)
+            if run:  # the first one exports the model
+                taken.append(time.perf_counter() - started)
+            process.terminate()
+            process.wait()
+    return {"median_s": statistics.median(taken), "max_s": max(taken)}
+
+
+def main() -> None:
+    """Measure and print one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["engine", "workers", "memory", "first"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    report: dict[str, object] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "runs": options.runs,
+    }
+    with tempfile.TemporaryDirectory() as state, EmbeddedRedis(Path(state)) as server:
+        for part in options.parts:
+            report[part] = {
+                "engine": lambda: engine_share(
+                    server.url, options.data, options.rows, options.runs
+                ),
+                "workers": lambda: worker_scaling(
+                    server.url, options.data, options.rows, options.runs
+                ),
+                "memory": lambda: memory(server.url),
+                "first": lambda: first_label(options.runs),
+            }[part]()
+            print(json.dumps({part: report[part]}), file=sys.stderr)
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

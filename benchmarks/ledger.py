@@ -145,7 +145,7 @@ def in_process(spec: LabelSpec, output: Path) -> float:
 
 def stage(spec: LabelSpec, output: Path) -> dict[str, dict[str, str | int]]:
     """The job's shards staged for the run without a queue."""
-    opened = open_source(spec.inputs, None, set())
+    opened = open_source(spec.inputs, (), set())
     cutter = ShardCutter(spec, opened)
     tables = [table for chunk in read_source(opened) for table in cutter.add(chunk)]
     return dict(stage_shard(output, cutter.number(), t) for t in [*tables, *cutter.rest()])

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.output import ERRORS, INPUT_ERRORS, MANIFEST, SUCCESS, WORK, error_name
+from jobs.output import ERRORS, INPUT_ERRORS, MANIFEST, README, SUCCESS, WORK, error_name
 from jobs.presence import Lock
 from jobs.roots import check_inside
 from jobs.specs import LabelSpec
@@ -65,7 +65,9 @@ def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
     _remove_all_but(output, results, set_aside)
     if not results:
         _write_empty_part(output, spec)
-    write_json(output / MANIFEST, _manifest(ledger, job, spec, results))
+    manifest = _manifest(ledger, job, spec, results)
+    write_text(output / README, readme(manifest))
+    write_json(output / MANIFEST, manifest)
     write_text(output / SUCCESS, "")
     if not set_aside:
         shutil.rmtree(output / WORK, ignore_errors=True)  # else `mtl retry` still needs it
@@ -99,7 +101,11 @@ def _write_empty_part(output: Path, spec: LabelSpec) -> None:
     """Every row was bad: a part without rows still tells readers the schema."""
     tasks = [Task(name, labels) for name, labels in spec.tasks]
     fields = label_fields(
-        tasks, spec.embedding_size, spec.embedding, abstains=bool(spec.thresholds)
+        tasks,
+        spec.embedding_size,
+        spec.embedding,
+        abstains=bool(spec.thresholds),
+        top=spec.top,
     )
     schema = pa.schema([pa.field(ROW_ID, pa.int64(), nullable=False), *fields])
     write_table(output / "part-empty.parquet", schema.empty_table())
@@ -127,6 +133,7 @@ def _manifest(
         },
         "tokens": sum(part["tokens"] for part in parts),
         "inputs": [file.model_dump(exclude={"version"}) for file in spec.inputs],
+        "text_columns": list(spec.text_columns),
         "text_column": spec.text_column,
         "model": {
             "name": spec.model,
@@ -159,6 +166,29 @@ def _manifest(
             **{name: version(name) for name in ("mtl-batch", "pyarrow", "torch", "transformers")},
         },
     }
+
+
+def readme(manifest: dict[str, Any]) -> str:
+    """The three lines that lie beside an output."""
+    rows, model = manifest["rows"], manifest["model"]
+    columns = ", ".join(
+        f"`{field['name']}` {'string' if 'dictionary' in field['type'] else field['type']}"
+        for field in manifest["schema"]
+    )
+    return (
+        f"{rows['labelled']:,} of {rows['total']:,} rows of {_inputs(manifest)}, labelled by "
+        f"mtl-batch job {manifest['job']} with model '{model['name']}' on {manifest['finished']}; "
+        f"{rows['errors']:,} rows could not be labelled and are in errors/ with their reasons.\n\n"
+        f"Columns: {columns}.\n\n"
+        "Read: `duckdb -c \"FROM 'part-*.parquet' LIMIT 10\"`, `pandas.read_parquet(FOLDER)`, "
+        "`polars.read_parquet('FOLDER/part-*.parquet')`.\n"
+    )
+
+
+def _inputs(manifest: dict[str, Any]) -> str:
+    names = [Path(file["path"]).name for file in manifest["inputs"]]
+    more = f" and {len(names) - 3} more files" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def shard_order(shard: str) -> tuple[int, ...]:

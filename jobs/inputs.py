@@ -1,32 +1,34 @@
-"""From what the user typed to a checked list of input files and one set of columns."""
+"""Input files checked and described, and one set of columns over all of them."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.readers import READERS, Chunk, is_text
-from jobs.specs import InputFile
+from jobs.locate import SUFFIXES, Located, format_of
+from jobs.readers import DAMAGE, READERS, Chunk, TextColumn, is_text
+from jobs.sniff import (
+    FORMATS,
+    compression_of,
+    delimiter_of,
+    encoding_of,
+    format_of_content,
+    sample_of,
+)
+from jobs.specs import Format, InputFile
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256
 
-Format = Literal["txt", "csv", "tsv", "jsonl", "parquet"]
-SUFFIXES: dict[str, Format] = {
-    ".txt": "txt",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
 # Without --text-column the first of these that is there is taken, else the only text column.
 USUAL_TEXT_COLUMNS = ("text", "sentence")
+NESTED = (pa.types.is_struct, pa.types.is_map)
 
 
 @dataclass(frozen=True)
@@ -34,132 +36,139 @@ class Source:
     """Checked input: files, the column to label, and the columns carried through."""
 
     files: tuple[InputFile, ...]
-    text_column: str
-    """The column to label, as the input names it."""
+    text: TextColumn
     fields: tuple[pa.Field, ...]
     """All columns of all files, as they will be written, the text column among them."""
     taken: frozenset[str]
     """Names that the output needs for itself."""
+    limit: int | None = None
+    """Read this many of the first rows only."""
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The text columns, as a user would name them."""
+        return tuple(".".join(path) for path in self.text.paths)
+
+    @property
+    def text_column(self) -> str:
+        """The output's column that holds the text."""
+        return self.written_name(self.text.name)
 
     def written_name(self, name: str) -> str:
         """The name under which a user's column is written."""
         return f"input_{name}" if name in self.taken else name
 
 
-def list_files(arguments: Iterable[str]) -> list[Path]:
-    """Expand files and folders into files, in the order given, folders sorted by name.
-
-    Raises:
-        InputError: one is missing, or a folder holds no file of a known format.
-    """
-    found: list[Path] = []
-    for argument in arguments:
-        path = Path(argument).expanduser()
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and _is_data(p, path))
-            if not inside:
-                raise InputError(f"{argument}: the folder holds no {_known()} file")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        elif path.exists():
-            raise InputError(f"{argument}: neither a file nor a folder")
-        else:
-            near = get_close_matches(path.name, _names_in(path.parent), n=1)
-            hint = f"; did you mean '{path.parent / near[0]}'?" if near else ""
-            raise InputError(f"{argument}: no such file{hint}")
-    return found
-
-
-def _names_in(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.is_dir() else []
-
-
-def _is_data(path: Path, root: Path) -> bool:
-    hidden = any(part[0] in "._" for part in path.relative_to(root).parts)
-    return not hidden and format_of(path) is not None
-
-
-def _known() -> str:
-    return "/".join(get_args(Format))
-
-
-def format_of(path: Path) -> tuple[Format, Literal["none", "gzip"]] | None:
-    """Format and compression by the file's name, or None when it tells neither."""
-    gzipped = path.suffix.lower() == ".gz"
-    stem = path.with_suffix("") if gzipped else path
-    known = SUFFIXES.get(stem.suffix.lower())
-    if known is None:
-        return None
-    return known, "gzip" if gzipped else "none"
-
-
-def fingerprint(path: Path) -> InputFile:
+def fingerprint(located: Located, input_format: Format | None = None) -> InputFile:
     """Describe one input file; reads all of it once for its checksum.
 
+    Args:
+        input_format: of a file whose name does not tell; else found from its content, if it came
+            without a name.
     Raises:
         InputError: empty, unreadable, or of no known format.
     """
-    kind = format_of(path)
-    if kind is None:
-        raise InputError(
-            f"{path}: its name ends in no known format; name it .{_known().replace('/', ', .')}, "
-            "each also with .gz"
-        )
+    path = located.path
     try:
-        size = path.stat().st_size
-        if size == 0:
-            raise InputError(f"{path}: the file is empty")
-        with path.open("rb") as stream:
-            start = stream.read(4)
+        if path.stat().st_size == 0:
+            raise InputError(f"{located.name}: the file is empty")
+        compression = compression_of(path)
+        sample = sample_of(path, compression)
         sha256 = file_sha256(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise InputError(f"{path}: looks like UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
-    file_format, compression = kind
+    except DAMAGE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{located.name}: cannot be read ({reason})") from error
+    kind = input_format or format_of(path)
+    if kind is None:
+        if not located.origin:
+            raise InputError(
+                f"{path}: its name ends in no known format; name it {', '.join(SUFFIXES)} "
+                f"or give --input-format {'|'.join(FORMATS)}"
+            )
+        kind = format_of_content(sample)
+    encoding = encoding_of(sample, kind)
+    delimiter = {"csv": delimiter_of(sample, encoding), "tsv": "\t"}.get(kind, ",")
     return InputFile(
         path=str(path.resolve()),
-        format=file_format,
+        origin=located.origin,
+        format=kind,
         compression=compression,
-        bytes=size,
+        encoding=encoding,
+        delimiter=delimiter,
+        bytes=path.stat().st_size,
         sha256=sha256,
     )
 
 
-def open_source(files: Sequence[InputFile], text_column: str | None, taken: set[str]) -> Source:
-    """Read the columns of all files and settle which one holds the text.
+def assumptions(file: InputFile) -> str:
+    """What had to be guessed of how a file is written, in words; empty where nothing was."""
+    guessed: list[str] = []
+    if file.origin and format_of(Path(file.path)) is None:
+        guessed.append(file.format)
+    if file.encoding != "utf-8":
+        guessed.append(f"encoded in {file.encoding}")
+    if file.format == "csv" and file.delimiter != ",":
+        guessed.append(
+            "separated by " + ("tabs" if file.delimiter == "\t" else f"'{file.delimiter}'")
+        )
+    return f"{file.name}: read as {', '.join(guessed)}" if guessed else ""
+
+
+def open_source(
+    files: Sequence[InputFile],
+    text_columns: Sequence[str],
+    taken: set[str],
+    limit: int | None = None,
+) -> Source:
+    """Read the columns of all files and settle which hold the text.
 
     Args:
-        text_column: as the user gave it; None to find it.
+        text_columns: as the user gave them; empty to find the one.
         taken: names that the output needs; a user's column of such a name is carried through
             as ``input_<name>``.
+        limit: read this many of the first rows only.
     Raises:
         InputError: unreadable file, no such column, no text column, or files that disagree.
     """
     columns: dict[str, tuple[pa.DataType, str]] = {}
+    text = None
     for file in files:
         fields = READERS[file.format].fields(file)
-        if text_column is not None:
-            _require_text(file, fields, text_column)
+        if text_columns:
+            paths = tuple(_text_path(file, fields, name) for name in text_columns)
+            text = _same_everywhere(text, TextColumn(paths), file)
         for field in fields:
-            known, where = columns.setdefault(field.name, (field.type, file.path))
+            known, where = columns.setdefault(field.name, (field.type, file.name))
             if known != field.type:
                 raise InputError(
-                    f"{file.path}: column '{field.name}' is {field.type}, "
+                    f"{file.name}: column '{field.name}' is {field.type}, "
                     f"but {known} in {where}; label them in separate jobs"
                 )
-    chosen = text_column or _find_text_column(files[0].path, columns)
-    for file in files:
-        _require_text(file, READERS[file.format].fields(file), chosen)
-    source = Source(tuple(files), chosen, (), frozenset(taken))
+    if text is None:
+        text = TextColumn(((_find_text_column(files[0].name, columns),),))
+        for file in files:
+            _text_path(file, READERS[file.format].fields(file), text.name)
+    for field in text.field():
+        if field.name in columns:
+            raise InputError(
+                f"{columns[field.name][1]}: the joined text would be column '{field.name}', but "
+                "there is one of that name; rename it"
+            )
+        columns[field.name] = (field.type, "")
+    source = Source(tuple(files), text, (), frozenset(taken), limit)
     written = {source.written_name(name): kind for name, (kind, _) in columns.items()}
     if len(written) < len(columns):
         raise InputError(
-            f"{files[0].path}: a column cannot be carried through under the name input_…, because "
+            f"{files[0].name}: a column cannot be carried through under the name input_…, because "
             f"there is one already; rename one of: {', '.join(set(columns) & taken)}"
         )
     return replace(source, fields=tuple(pa.field(n, kind) for n, kind in written.items()))
+
+
+def _same_everywhere(known: TextColumn | None, own: TextColumn, file: InputFile) -> TextColumn:
+    if known is not None and known != own:
+        raise InputError(f"{file.name}: has columns where the other files have nested fields")
+    return own
 
 
 def _find_text_column(path: str, columns: dict[str, tuple[pa.DataType, str]]) -> str:
@@ -177,14 +186,44 @@ def _find_text_column(path: str, columns: dict[str, tuple[pa.DataType, str]]) ->
     )
 
 
-def _require_text(file: InputFile, fields: Sequence[pa.Field], column: str) -> None:
+def _text_path(file: InputFile, fields: Sequence[pa.Field], name: str) -> tuple[str, ...]:
+    """Where a text column is: a column of that name, else a field within one."""
     types = {field.name: field.type for field in fields}
-    if column not in types:
-        near = get_close_matches(column, types, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise InputError(f"{file.path}: no column '{column}'; {hint}it has: {', '.join(types)}")
-    if not is_text(types[column]):
-        raise InputError(f"{file.path}: column '{column}' is {types[column]}, not text")
+    if name in types:
+        if not is_text(types[name]):
+            inner = _inner_names(types[name])
+            hint = f"; name one of its fields: {', '.join(f'{name}.{i}' for i in inner)}"
+            raise InputError(
+                f"{file.name}: column '{name}' is {types[name]}, not text{hint if inner else ''}"
+            )
+        return (name,)
+    first, *rest = name.split(".")
+    # A nested object of jsonl is carried as its JSON text; whether a row has the field is seen row
+    # by row.
+    if rest and first in types and file.format == "jsonl":
+        return (first, *rest)
+    if rest and first in types and pa.types.is_struct(types[first]):
+        kind = types[first]
+        for step in rest:
+            inner = _inner_names(kind)
+            if step not in inner:
+                raise InputError(f"{file.name}: no field '{step}' in {kind}{_near(step, inner)}")
+            kind = kind.field(step).type
+        if not is_text(kind):
+            raise InputError(f"{file.name}: '{name}' is {kind}, not text")
+        return (first, *rest)
+    raise InputError(
+        f"{file.name}: no column '{name}'{_near(name, list(types))}; it has: {', '.join(types)}"
+    )
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _inner_names(kind: pa.DataType) -> list[str]:
+    return [field.name for field in kind] if pa.types.is_struct(kind) else []
 
 
 @dataclass(frozen=True)
@@ -210,9 +249,70 @@ def read_source(source: Source, chunk_rows: int = 4096) -> Iterator[NumberedChun
     offset = 0
     for file in source.files:
         rows = 0
-        for chunk in READERS[file.format].read(file, source.text_column, chunk_rows):
+        for chunk in READERS[file.format].read(file, source.text, chunk_rows):
+            chunk = _first_rows(chunk, source.limit, offset)
             good = np.asarray(chunk.rows, dtype=np.int64) + (offset - 1)
             bad = np.asarray([row.row for row in chunk.bad], dtype=np.int64) + (offset - 1)
             rows += len(good) + len(bad)
             yield NumberedChunk(file, chunk, good, bad)
+            if source.limit is not None and offset + rows >= source.limit:
+                return
         offset += rows
+
+
+def _first_rows(chunk: Chunk, limit: int | None, offset: int) -> Chunk:
+    """The rows of a chunk that a limit on all rows leaves."""
+    if limit is None:
+        return chunk
+    rows = [row for row in chunk.rows if row + offset <= limit]
+    bad = [row for row in chunk.bad if row.row + offset <= limit]
+    return Chunk(chunk.table.slice(0, len(rows)), rows, bad)
+
+
+def check_ids(source: Source, column: str) -> None:
+    """Make sure that a column holds another value in every row; reads the whole input.
+
+    Memory is 8 bytes a row: hashes are compared, and only rows whose hashes agree are looked at
+    again.
+
+    Raises:
+        InputError: no such column; a row without value; two rows with the same.
+    """
+    names = [field.name for field in source.fields]
+    name = source.written_name(column)
+    if name not in names:
+        raise InputError(
+            f"{source.files[0].name}: no id column '{column}'{_near(column, names)}; it has: "
+            f"{', '.join(names)}"
+        )
+    hashes = array("Q")
+    for numbered, row, value in _values(source, column):
+        if value is None or value == "":
+            raise InputError(f"{numbered.file.name}:{row}: no id in column '{column}'")
+        hashes.append(_hash(value))
+    ordered = np.sort(np.frombuffer(hashes, np.uint64))
+    repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    if not repeated:
+        return
+    seen: dict[object, str] = {}
+    for numbered, row, value in _values(source, column):
+        if _hash(value) in repeated:
+            where = seen.setdefault(value, f"{numbered.file.name}:{row}")
+            if where != f"{numbered.file.name}:{row}":
+                raise InputError(
+                    f"{numbered.file.name}:{row}: id {value!r} is that of {where}, too; "
+                    "ids must differ"
+                )
+
+
+def _hash(value: object) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest())
+
+
+def _values(source: Source, column: str) -> Iterator[tuple[NumberedChunk, int, object]]:
+    for numbered in read_source(source):
+        table = numbered.chunk.table
+        if column not in table.column_names:
+            raise InputError(f"{numbered.file.name}: no id column '{column}'")
+        values = pc.cast(table.column(column), pa.string()).to_pylist()
+        yield from ((numbered, r, v) for r, v in zip(numbered.chunk.rows, values, strict=True))

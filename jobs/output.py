@@ -5,6 +5,7 @@
     OUT/part-00000-a1.parquet    labelled rows: shard 00000, made by attempt 1
     OUT/errors/_rows-*.parquet   rows that were not labelled, with file, row and reason
     OUT/_manifest.json           what was made, of what, by what
+    OUT/_README.md               what it is, its columns, how to read it
     OUT/_SUCCESS                 written last
     OUT/_work/                   while the job runs: the shards' input
 
@@ -22,6 +23,7 @@ from mtl_core.errors import InputError, OutputError
 from mtl_core.files import write_json
 
 MANIFEST = "_manifest.json"
+README = "_README.md"
 SUCCESS = "_SUCCESS"
 WORK = "_work"
 ERRORS = "errors"

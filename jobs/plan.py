@@ -61,7 +61,7 @@ def plan(
             send(cutter.add(numbered))
             ledger.update(job, rows_total=rows_total, rows_bad=rows_bad)
         if rows_total == 0:
-            names = ", ".join(file.path for file in source.files)
+            names = ", ".join(file.name for file in source.files)
             raise InputError(f"{names}: no rows")
         send(cutter.rest())
     except BaseException:
@@ -77,7 +77,7 @@ class ShardCutter:
     def __init__(self, spec: LabelSpec, source: Source) -> None:
         self.rows, self.tokens = spec.shard_rows, spec.shard_tokens
         self.source = source
-        self.text_column = source.written_name(source.text_column)
+        self.text_column = source.text_column
         self.schema = pa.schema(
             [pa.field(ROW_ID, pa.int64(), nullable=False), *source.fields],
             metadata={TEXT_COLUMN_KEY: self.text_column.encode()},
@@ -134,7 +134,7 @@ def _error_table(numbered: NumberedChunk) -> pa.Table:
     return pa.table(
         [
             pa.array(numbered.bad_row_ids, pa.int64()),
-            pa.array([numbered.file.path] * len(bad), pa.string()),
+            pa.array([numbered.file.name] * len(bad), pa.string()),
             pa.array([row.row for row in bad], pa.int64()),
             pa.array([row.line for row in bad], pa.int64()),
             pa.array([row.reason for row in bad], pa.string()),

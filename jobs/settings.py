@@ -61,6 +61,11 @@ class Settings(BaseSettings):
         return self.engine_dir or self.state_dir / "engines"
 
     @property
+    def spool(self) -> Path:
+        """The folder that input from stdin, stores and the hub is copied to."""
+        return self.state_dir / "inputs"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of training checkpoints, one folder a job."""
         return self.state_dir / "checkpoints"

@@ -18,14 +18,29 @@ class Spec(BaseModel):
     version: Literal[1] = 1
 
 
+Format = Literal["txt", "csv", "tsv", "jsonl", "parquet", "arrow"]
+Compression = Literal["none", "gzip", "bz2", "xz", "zstd"]
+
+
 class InputFile(Spec):
-    """One input file and its fingerprint."""
+    """One input file, how to read it, and its fingerprint."""
 
     path: str
-    format: Literal["txt", "csv", "tsv", "jsonl", "parquet"]
-    compression: Literal["none", "gzip"]
+    origin: str = ""
+    """What the user gave, where that was no file of this machine (stdin, a URL)."""
+    format: Format
+    compression: Compression
+    encoding: str = "utf-8"
+    """Of a text format, as Python names it."""
+    delimiter: str = ","
+    """Of csv and tsv."""
     bytes: int
     sha256: str
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.origin or self.path
 
 
 class LabelSpec(Spec):
@@ -33,7 +48,14 @@ class LabelSpec(Spec):
 
     kind: Literal["label"] = "label"
     inputs: tuple[InputFile, ...] = Field(min_length=1)
+    text_columns: tuple[str, ...] = Field(min_length=1)
+    """The input's column to label, or those whose texts are joined; ``a.b`` is field b of a."""
     text_column: str
+    """The output's column that holds the text."""
+    id_column: str | None = None
+    """A column checked to hold another value in every row."""
+    limit: int | None = Field(None, gt=0)
+    """Label this many of the first rows only."""
     output: str
     """Absolute path of the output folder."""
     model: str
@@ -41,7 +63,9 @@ class LabelSpec(Spec):
     model_sha256: str
     backbone_sha256: str
     tasks: tuple[tuple[str, tuple[str, ...]], ...]
-    """Task names with their labels, in column order."""
+    """Task names with their labels, in column order; the model may have more."""
+    top: int = Field(0, ge=0)
+    """So many labels of each task are listed with their scores; 0: none."""
     embedding_size: int = Field(gt=0)
     embedding: Embedding = "float32"
     precision: LabelPrecision = "auto"

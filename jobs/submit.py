@@ -1,22 +1,25 @@
 """Submitting: everything is checked before anything is queued; the same again is the same job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from jobs.inputs import Source, fingerprint, list_files, open_source
+from jobs.inputs import Source, check_ids, fingerprint, open_source
 from jobs.ledger import Ledger
 from jobs.lifecycle import ENDED, RESTING, JobState
+from jobs.locate import locate
 from jobs.messages import Publisher
 from jobs.output import finished, release_folder, reopen_folder, take_folder
 from jobs.plan import plan
 from jobs.presence import Lock
 from jobs.roots import check_inside
 from jobs.settings import Settings
-from jobs.specs import LabelSpec, TrainSpec, job_id
+from jobs.specs import Format, LabelSpec, TrainSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
-from mtl_core.errors import InputError, JobError, ModelError, OutputError
+from mtl_core.errors import InputError, JobError, ModelError, OutputError, UnknownTaskError
+from mtl_core.files import file_sha256
 from mtl_core.parquet import output_columns
 from mtl_core.registry import find_model
 from mtl_core.tasks import Task
@@ -49,8 +52,13 @@ def prepare_label(
     output: str,
     settings: Settings,
     *,
-    text_column: str | None,
+    text_columns: Sequence[str],
+    input_format: Format | None = None,
+    id_column: str | None = None,
+    limit: int | None = None,
     model: str,
+    only: Sequence[str] = (),
+    top: int = 0,
     embedding: Embedding,
     abstain_below: float | None,
     shard_rows: int,
@@ -61,6 +69,11 @@ def prepare_label(
     """Check inputs, columns and model, and make the job's spec and id.
 
     Args:
+        input_format: of files whose name does not tell.
+        id_column: to be checked to differ in every row.
+        limit: label this many of the first rows only.
+        only: tasks to write; empty: all.
+        top: write so many labels of each task, with their scores.
         abstain_below: a precision; rows whose label is not that sure get none.
         precision: what to compute in; ``auto`` leaves it to each worker.
         cache: let workers look up and keep answers in their machine's cache.
@@ -68,19 +81,24 @@ def prepare_label(
         InputError: a file or column cannot be used.
         ModelError: no such model, or it knows no threshold for the precision wanted.
     """
-    paths = list_files(inputs)
+    located = locate(inputs, settings.spool)
     target = Path(output).expanduser().absolute()
-    for path in (*paths, target):
+    for path in (*(file.path for file in located), target):
         check_inside(path, settings)
-    files = tuple(fingerprint(path) for path in paths)
+    files = tuple(fingerprint(file, input_format) for file in located)
     entry = find_model(model, settings.models)
     config = entry.config()
-    tasks = tuple((task["name"], tuple(task["labels"])) for task in config["tasks"])
+    tasks = _chosen_tasks(config, only)
     taken = output_columns([Task(name, labels) for name, labels in tasks])
-    source = open_source(files, text_column, taken)
+    source = open_source(files, text_columns, taken, limit)
+    if id_column is not None:
+        check_ids(source, id_column)
     spec = LabelSpec(
         inputs=files,
+        text_columns=source.text_columns,
         text_column=source.text_column,
+        id_column=id_column,
+        limit=limit,
         output=str(target),
         model=entry.name,
         model_dir=str(entry.folder),
@@ -90,7 +108,8 @@ def prepare_label(
         embedding_size=config["embedding_size"],
         embedding=embedding,
         precision=precision,
-        thresholds=thresholds_for(abstain_below, config),
+        thresholds=thresholds_for(abstain_below, config, [name for name, _ in tasks]),
+        top=top,
         shard_rows=shard_rows,
         shard_tokens=shard_tokens,
         cache=cache,
@@ -98,7 +117,23 @@ def prepare_label(
     return LabelJob(job_id(spec), spec, source)
 
 
-def thresholds_for(wanted: float | None, config: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+def _chosen_tasks(
+    config: dict[str, Any], only: Sequence[str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    tasks = {task["name"]: tuple(task["labels"]) for task in config["tasks"]}
+    for name in only:
+        if name not in tasks:
+            near = get_close_matches(name, tasks, n=1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise UnknownTaskError(
+                f"the model has no task '{name}'; {hint}it has: {', '.join(tasks)}"
+            )
+    return tuple((name, labels) for name, labels in tasks.items() if not only or name in only)
+
+
+def thresholds_for(
+    wanted: float | None, config: dict[str, Any], tasks: Sequence[str]
+) -> tuple[tuple[str, float], ...]:
     """The least score of each task's labels that have a precision.
 
     Raises:
@@ -107,7 +142,7 @@ def thresholds_for(wanted: float | None, config: dict[str, Any]) -> tuple[tuple[
     if wanted is None:
         return ()
     found = []
-    for task in (task["name"] for task in config["tasks"]):
+    for task in tasks:
         known = config.get("calibration", {}).get(task, {}).get("thresholds", {})
         if f"{wanted:.2f}" not in known:
             best = f"the best is {max(known)}" if known else "it was never calibrated"
@@ -179,13 +214,14 @@ def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
     for file in spec.inputs:
         path = Path(file.path)
         if not path.is_file():
-            raise InputError(f"{path}: the job's input has gone")
-        if fingerprint(path) != file:
+            raise InputError(f"{file.name}: the job's input has gone")
+        if path.stat().st_size != file.bytes or file_sha256(path) != file.sha256:
             raise InputError(
-                f"{path} has changed since {job} was submitted; submit it anew into another folder"
+                f"{file.name} has changed since {job} was submitted; "
+                "submit it anew into another folder"
             )
     taken = output_columns([Task(name, labels) for name, labels in spec.tasks])
-    return LabelJob(job, spec, open_source(spec.inputs, spec.text_column, taken))
+    return LabelJob(job, spec, open_source(spec.inputs, spec.text_columns, taken, spec.limit))
 
 
 def open_again(ledger: Ledger, job: LabelJob) -> None:

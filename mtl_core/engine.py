@@ -29,10 +29,20 @@ class TaskLabels:
     """One task's answer for N texts."""
 
     task: Task
-    classes: NDArray[np.int8]
-    """Index of the most probable class, int8 [N]."""
-    scores: NDArray[np.float32]
-    """Calibrated probability of that class, float32 [N]."""
+    probabilities: NDArray[np.float32]
+    """Calibrated, float32 [N, C]."""
+
+    @property
+    def classes(self) -> NDArray[np.int8]:
+        """Index of the most probable class, int8 [N]."""
+        classes: NDArray[np.int8] = self.probabilities.argmax(axis=1).astype(np.int8)
+        return classes
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Probability of the most probable class, float32 [N]."""
+        scores: NDArray[np.float32] = self.probabilities.max(axis=1, initial=0)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Labelled:
 
     def take(self, rows: NDArray[np.int64]) -> "Labelled":
         """The answers of some texts, in the order of ``rows``; a text may come more than once."""
-        labels = tuple(TaskLabels(a.task, a.classes[rows], a.scores[rows]) for a in self.labels)
+        labels = tuple(TaskLabels(a.task, a.probabilities[rows]) for a in self.labels)
         too_large = np.flatnonzero(np.isin(rows, self.too_large))
         return Labelled(
             labels,
@@ -114,15 +124,17 @@ class Engine(ABC):
             ids[row] = [*ids[row][: limit - 1], ids[row][-1]]  # keeps the closing special token
         lengths = np.minimum(lengths, limit)
         embeddings = np.empty((len(ids), self.config.embedding_size), dtype=np.float32)
-        classes = {task.name: np.empty(len(ids), dtype=np.int8) for task in self.config.tasks}
-        scores = {task.name: np.empty(len(ids), dtype=np.float32) for task in self.config.tasks}
+        probabilities = {
+            task.name: np.zeros((len(ids), len(task.labels)), dtype=np.float32)
+            for task in self.config.tasks
+        }
         too_large: list[int] = []
         done = 0
         waiting = deque(token_batches(lengths, self.batch_tokens))
         while waiting:
             rows = waiting.popleft()
             try:
-                batch_embeddings, probabilities = self.forward([ids[row] for row in rows])
+                batch_embeddings, answers = self.forward([ids[row] for row in rows])
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -133,14 +145,11 @@ class Engine(ABC):
                     continue
             else:
                 embeddings[rows] = batch_embeddings
-                for task, values in probabilities.items():
-                    classes[task][rows] = values.argmax(axis=1)
-                    scores[task][rows] = values.max(axis=1)
+                for task, values in answers.items():
+                    probabilities[task][rows] = values
             done += len(rows)
             progress(done)
-        labels = tuple(
-            TaskLabels(task, classes[task.name], scores[task.name]) for task in self.config.tasks
-        )
+        labels = tuple(TaskLabels(task, probabilities[task.name]) for task in self.config.tasks)
         return Labelled(labels, embeddings, truncated, lengths, tuple(too_large))
 
     def _smaller_batches(

@@ -17,6 +17,8 @@ from mtl_core.engine import Labelled, TaskLabels
 
 # SQLite looks up at most this many keys in one statement (its oldest builds allow 999).
 LOOKUP_ROWS = 900
+FORMAT = 2
+"""Of a record; those of another are not found."""
 BUSY_TIMEOUT_S = 30.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS labelled (
@@ -32,13 +34,12 @@ class LabelCache:
         self, path: Path, config: ModelConfig, model_sha256: str, precision: str, max_bytes: int
     ) -> None:
         self.path, self.config, self.max_bytes = path, config, max_bytes
-        self._salt = hashlib.sha256(f"{model_sha256} {precision}".encode()).digest()[:16]
+        self._salt = hashlib.sha256(f"{FORMAT} {model_sha256} {precision}".encode()).digest()[:16]
         self._record = np.dtype(
             [
                 ("tokens", "<u4"),
                 ("truncated", "?"),
-                ("classes", "i1", len(config.tasks)),
-                ("scores", "<f4", len(config.tasks)),
+                *((f"task {task.name}", "<f4", len(task.labels)) for task in config.tasks),
                 ("embedding", "<f4", config.embedding_size),
             ]
         )
@@ -82,8 +83,7 @@ class LabelCache:
         for row, record in found.items():
             records[row] = record
         labels = tuple(
-            TaskLabels(task, records["classes"][:, i].copy(), records["scores"][:, i].copy())
-            for i, task in enumerate(self.config.tasks)
+            TaskLabels(task, records[f"task {task.name}"].copy()) for task in self.config.tasks
         )
         return Labelled(
             labels,
@@ -96,8 +96,8 @@ class LabelCache:
     def _records(self, labelled: Labelled) -> np.ndarray:
         records = np.zeros(len(labelled.embeddings), dtype=self._record)
         records["tokens"], records["truncated"] = labelled.lengths, labelled.truncated
-        for i, answer in enumerate(labelled.labels):
-            records["classes"][:, i], records["scores"][:, i] = answer.classes, answer.scores
+        for answer in labelled.labels:
+            records[f"task {answer.task.name}"] = answer.probabilities
         records["embedding"] = labelled.embeddings
         return records
 

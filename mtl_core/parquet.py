@@ -33,18 +33,26 @@ text file from 1 (null for Parquet); ``text`` is what was there, at most 1,000 c
 
 
 def label_fields(
-    tasks: Sequence[Task], embedding_size: int, embedding: Embedding, *, abstains: bool = False
+    tasks: Sequence[Task],
+    embedding_size: int,
+    embedding: Embedding,
+    *,
+    abstains: bool = False,
+    top: int = 0,
 ) -> list[pa.Field]:
     """The columns labelling adds behind the user's own, in order.
 
     Args:
         abstains: a label may be null.
+        top: list the most probable labels of each task, too; 0: no such column.
     """
     fields = []
     for task in tasks:
         labels = pa.dictionary(pa.int8(), pa.string())
         fields.append(pa.field(task.name, labels, nullable=abstains))
         fields.append(pa.field(f"{task.name}_score", pa.float32(), nullable=False))
+        if top:
+            fields.append(pa.field(f"{task.name}_top", pa.list_(TOP_LABEL), nullable=False))
     fields.append(pa.field(TRUNCATED, pa.bool_(), nullable=False))
     if embedding != "none":
         form = pa.list_(NUMBERS[embedding], _width(embedding_size, embedding))
@@ -53,6 +61,8 @@ def label_fields(
         fields.append(pa.field(EMBEDDING_SCALE, pa.float32(), nullable=False))
     return fields
 
+
+TOP_LABEL = pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])
 
 NUMBERS: Mapping[str, pa.DataType] = {
     "float32": pa.float32(),
@@ -69,7 +79,7 @@ def _width(embedding_size: int, embedding: Embedding) -> int:
 
 def output_columns(tasks: Sequence[Task]) -> set[str]:
     """Names that labelling may write, and user columns therefore may not have."""
-    return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "int8"))}
+    return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "int8", top=1))}
 
 
 def dictionary_column(
@@ -79,6 +89,17 @@ def dictionary_column(
     return pa.DictionaryArray.from_arrays(
         pa.array(classes, pa.int8(), mask=unsure), pa.array(labels, pa.string())
     )
+
+
+def top_column(probabilities: np.ndarray, labels: Sequence[str], top: int) -> pa.ListArray:
+    """Of probabilities, float32 [N, C], the ``top`` greatest with their labels, greatest first."""
+    top = min(top, len(labels))
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    names = pa.array(labels, pa.string()).take(pa.array(order.reshape(-1)))
+    scores = pa.array(np.take_along_axis(probabilities, order, axis=1).reshape(-1))
+    offsets = pa.array(np.arange(len(order) + 1, dtype=np.int32) * top)
+    pairs = pa.StructArray.from_arrays([names, scores], fields=list(TOP_LABEL))
+    return pa.ListArray.from_arrays(offsets, pairs)
 
 
 def embedding_columns(vectors: np.ndarray, embedding: Embedding) -> dict[str, pa.Array]:

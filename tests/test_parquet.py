@@ -9,14 +9,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 
 from mtl_core.config import Embedding
-from mtl_core.parquet import dictionary_column, embedding_columns, write_table
+from mtl_core.parquet import dictionary_column, embedding_columns, top_column, write_table
 
 READERS = {
     "pyarrow": lambda path: pq.read_table(path).to_pydict(),
     "pandas": lambda path: pd.read_parquet(path).to_dict("list"),
     "polars": lambda path: pl.read_parquet(path).to_dict(as_series=False),
+    "datasets": lambda path: Dataset.from_parquet(str(path), cache_dir=path.parent / "c").to_dict(),
     "duckdb": lambda path: duckdb.sql(f"FROM '{path}'").to_arrow_table().to_pydict(),
 }
 LABELS = ["a", "b", "b", "a", "b"]
@@ -57,6 +59,18 @@ def test_every_reader_gets_the_signs(reader: str, tmp_path: Path) -> None:
     packed = np.array([list(row) for row in READERS[reader](tmp_path / "a.parquet")["embedding"]])
     signs = np.unpackbits(packed.astype(np.uint8), axis=1)
     np.testing.assert_array_equal(signs, vectors > 0)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_gets_the_most_probable_labels_in_order(reader: str, tmp_path: Path) -> None:
+    probabilities = np.array([[0.25, 0.5, 0.125], [0.5, 0.125, 0.25]], dtype=np.float32)
+    column = top_column(probabilities, ["a", "b", "c"], 2)
+    write_table(tmp_path / "a.parquet", pa.table({"top": column}))
+    rows = READERS[reader](tmp_path / "a.parquet")["top"]
+    assert [[(e["label"], e["score"]) for e in row] for row in rows] == [
+        [("b", 0.5), ("a", 0.25)],
+        [("a", 0.5), ("c", 0.25)],
+    ]
 
 
 def test_a_vector_of_zeros_is_written_as_int8() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.inputs import fingerprint, open_source, read_source
 from jobs.ledger import Ledger
+from jobs.locate import Located
 from jobs.messages import Publisher
 from jobs.plan import ShardCutter, plan
 from jobs.settings import Settings
@@ -18,7 +19,8 @@ from mtl_core.errors import InputError
 
 def spec_for(path: Path, output: Path, **changes: object) -> LabelSpec:
     fields = {
-        "inputs": (fingerprint(path),),
+        "inputs": (fingerprint(Located(path)),),
+        "text_columns": ("text",),
         "text_column": "text",
         "output": str(output),
         "model": "default",
@@ -36,7 +38,7 @@ def spec_for(path: Path, output: Path, **changes: object) -> LabelSpec:
 
 def cut(path: Path, output: Path, **changes: object) -> list[pa.Table]:
     spec = spec_for(path, output, **changes)
-    source = open_source(spec.inputs, None, set())
+    source = open_source(spec.inputs, (), set())
     cutter = ShardCutter(spec, source)
     shards = [table for chunk in read_source(source, 7) for table in cutter.add(chunk)]
     return [*shards, *cutter.rest()]
@@ -72,7 +74,7 @@ def test_planning_twice_makes_the_same_shards_and_queues_them_once(
 ) -> None:
     path = lines(tmp_path / "a.txt", ["good", "", *(f"sentence {n}" for n in range(30))])
     spec = spec_for(path, tmp_path / "out")
-    source = open_source(spec.inputs, None, set())
+    source = open_source(spec.inputs, (), set())
     ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
     ledger.create("label-x", spec)
     for _ in range(2):
@@ -90,7 +92,7 @@ def test_a_message_is_small_json_without_any_text(redis_url: str, tmp_path: Path
     spec = spec_for(path, tmp_path / "out")
     ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
     ledger.create("label-x", spec)
-    plan(ledger, publisher, "label-x", spec, open_source(spec.inputs, None, set()), lambda: None)
+    plan(ledger, publisher, "label-x", spec, open_source(spec.inputs, (), set()), lambda: None)
     publisher.close()
     message = str(ledger.redis.lindex("label", 0))
     assert len(message) < 1024
@@ -109,6 +111,6 @@ def test_an_input_without_rows_is_refused(redis_url: str, tmp_path: Path) -> Non
             Publisher(redis_url),
             "label-x",
             spec,
-            open_source(spec.inputs, None, set()),
+            open_source(spec.inputs, (), set()),
             lambda: None,
         )

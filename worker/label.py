@@ -1,7 +1,7 @@
 """One label shard: read its rows, run the engine, write one part."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from jobs.settings import settings
 from jobs.specs import LabelSpec
 from jobs.staging import error_rows, read_first_shard, read_shard, text_column_of
 from mtl_core import __version__
-from mtl_core.config import Embedding, LabelPrecision
+from mtl_core.config import LabelPrecision
 from mtl_core.engine import Engine, Labelled
 from mtl_core.engines import load_engine
 from mtl_core.errors import ModelError
@@ -28,6 +28,7 @@ from mtl_core.parquet import (
     dictionary_column,
     embedding_columns,
     label_fields,
+    top_column,
     write_table,
 )
 from mtl_core.quantise import CALIBRATION_TEXTS
@@ -117,7 +118,7 @@ def label_shard(
     texts = staged.column(text_column_of(staged)).to_pylist()
     once = label_once(engine, texts, progress, cache_for(engine) if spec.cache else None)
     labelled = once.labelled
-    table = with_labels(staged, labelled, spec.embedding, dict(spec.thresholds))
+    table = with_labels(staged, labelled, spec)
     labelled_at = time.monotonic()
     errors = ""
     if labelled.too_large:
@@ -151,20 +152,26 @@ def label_shard(
     }
 
 
-def with_labels(
-    staged: pa.Table, labelled: Labelled, embedding: Embedding, thresholds: Mapping[str, float]
-) -> pa.Table:
+def with_labels(staged: pa.Table, labelled: Labelled, spec: LabelSpec) -> pa.Table:
     """The shard's own columns with the model's behind them; no label below a task's threshold."""
-    tasks = [answer.task for answer in labelled.labels]
-    size = labelled.embeddings.shape[1]
-    fields = label_fields(tasks, size, embedding, abstains=bool(thresholds))
+    wanted, thresholds = dict(spec.tasks), dict(spec.thresholds)
+    answers = {a.task.name: a for a in labelled.labels if a.task.name in wanted}
+    fields = label_fields(
+        [answers[name].task for name in wanted],
+        labelled.embeddings.shape[1],
+        spec.embedding,
+        abstains=bool(thresholds),
+        top=spec.top,
+    )
     arrays: dict[str, pa.Array] = {TRUNCATED: pa.array(labelled.truncated)}
-    for answer in labelled.labels:
-        name = answer.task.name
+    for name, answer in answers.items():
         unsure = answer.scores < thresholds[name] if name in thresholds else None
         arrays[name] = dictionary_column(answer.classes, answer.task.labels, unsure)
         arrays[f"{name}_score"] = pa.array(answer.scores)
-    arrays |= embedding_columns(labelled.embeddings, embedding)
+        if spec.top:
+            labels = answer.task.labels
+            arrays[f"{name}_top"] = top_column(answer.probabilities, labels, spec.top)
+    arrays |= embedding_columns(labelled.embeddings, spec.embedding)
     schema = pa.schema([*staged.schema, *fields])
     return pa.table([*staged.columns, *(arrays[field.name] for field in fields)], schema=schema)
 

@@ -5,27 +5,59 @@ from pathlib import Path
 import click
 
 from jobs.cli.common import json_option, output_folder, print_json
+from jobs.collect import CollectFormat, collect_by_label
 from jobs.collect import collect as collect_parts
 
 
 @click.command()
 @click.argument("job", metavar="JOB")
-@click.option("-o", "--output", required=True, metavar="FILE", help="Parquet file to write.")
-@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="File (or folder) to write.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "csv", "jsonl"]),
+    help="Of the file.  [default: by its name]",
+)
+@click.option(
+    "--by",
+    "task",
+    metavar="TASK",
+    help="Write a folder for each label of this task instead (TASK=LABEL/…, Parquet).",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @json_option
-def collect(job: str, output: str, overwrite: bool, as_json: bool) -> None:
-    """Write all rows of a finished label job into one Parquet file, in the order of row_id.
+def collect(
+    job: str,
+    output: str,
+    form: CollectFormat | None,
+    task: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Write all rows of a finished label job into one file, in the order of row_id.
 
-    JOB is a job's id or its output folder. Every part is checked against the manifest.
+    JOB is a job's id or its output folder. Every part is checked against the manifest. csv holds no
+    lists, and so no embedding.
 
     \b
     Examples:
       mtl collect label-3f2a9c0d1b7e -o labelled.parquet
-      mtl collect out/ -o labelled.parquet
+      mtl collect out/ -o labelled.csv
+      mtl collect out/ -o by-topic/ --by topic
     """
     target = Path(output).expanduser()
-    rows = collect_parts(output_folder(job), target, overwrite=overwrite)
-    if as_json:
-        print_json({"rows": rows, "output": str(target.absolute())})
+    folder = output_folder(job)
+    left_out: list[str] = []
+    if task is not None:
+        if form not in (None, "parquet"):
+            raise click.UsageError("--by writes Parquet; leave --format out")
+        rows = collect_by_label(folder, target, task, overwrite=overwrite)
     else:
-        click.echo(f"{rows:,} rows in {target} ({target.stat().st_size:,} bytes)")
+        rows, left_out = collect_parts(folder, target, form, overwrite=overwrite)
+    if as_json:
+        print_json({"rows": rows, "output": str(target.absolute()), "left_out": left_out})
+        return
+    size = f" ({target.stat().st_size:,} bytes)" if target.is_file() else ""
+    click.echo(f"{rows:,} rows in {target}{size}")
+    if left_out:
+        click.echo(f"left out, because csv holds no lists: {', '.join(left_out)}", err=True)

@@ -1,5 +1,6 @@
 """``mtl label``."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from jobs.cli.common import (
     require_redis_for_detach,
 )
 from jobs.cli.watch import JobProgress, watch
+from jobs.inputs import assumptions
 from jobs.lifecycle import JobState
 from jobs.messages import Publisher
 from jobs.output import read_manifest
 from jobs.settings import settings
 from jobs.snapshot import Snapshot
+from jobs.sniff import FORMATS
+from jobs.specs import Format
 from jobs.submit import LabelJob, open_label, plan_label, prepare_label
 from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS, Embedding, LabelPrecision
 from mtl_core.errors import JobError
@@ -27,8 +31,39 @@ from mtl_core.registry import DEFAULT_MODEL
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT…")
 @click.option("-o", "--output", required=True, metavar="OUT", help="Folder for the Parquet output.")
-@click.option("--text-column", metavar="C", help="Column that holds the text. [default: found]")
+@click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="Column that holds the text; A.B for field B of a nested column; given several times, "
+    "their texts are joined.  [default: found]",
+)
+@click.option(
+    "--id-column",
+    metavar="C",
+    help="Check first that this column holds another value in every row.",
+)
+@click.option(
+    "--input-format",
+    type=click.Choice(FORMATS),
+    help="Of stdin, or of files whose name does not tell.  [default: found]",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Label the first N rows only.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Queue nothing; say how many rows, shards and tokens there are, and how long it may take.",
+)
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name, see `mtl models`.")
+@click.option("--only", metavar="TASK", multiple=True, help="Write this task's labels only.")
+@click.option(
+    "--top",
+    type=click.IntRange(1, 100),
+    default=0,
+    metavar="K",
+    help="Add a column TASK_top with the K most probable labels and their scores.",
+)
 @click.option(
     "--embedding",
     type=click.Choice(EMBEDDINGS),
@@ -77,8 +112,14 @@ from mtl_core.registry import DEFAULT_MODEL
 def label(
     inputs: tuple[str, ...],
     output: str,
-    text_column: str | None,
+    text_columns: tuple[str, ...],
+    id_column: str | None,
+    input_format: Format | None,
+    limit: int | None,
+    dry_run: bool,
     model: str,
+    only: tuple[str, ...],
+    top: int,
     embedding: Embedding,
     precision: LabelPrecision,
     abstain_below: float | None,
@@ -92,14 +133,17 @@ def label(
 ) -> None:
     """Label files of sentences: topic, sentiment and an embedding for each row, as Parquet.
 
-    INPUT is a txt (a sentence a line), csv, tsv, jsonl or parquet file, each also .gz, or a folder
-    of them. All columns are carried through. A row that cannot be labelled lands in OUT/errors with
-    file, row and reason. The same command again goes on where it was stopped.
+    INPUT is a txt (a sentence a line), csv, tsv, jsonl, parquet or arrow file, each also .gz, .bz2,
+    .xz or .zst; a folder or a 'pattern*' of them; - for stdin; an https://, s3:// or gs:// address;
+    or hf://NAME:SPLIT, a dataset. Delimiter and encoding are found, and said where they are not
+    comma and UTF-8. All columns are carried through. A row that cannot be labelled lands in
+    OUT/errors with file, row and reason. The same command again goes on where it was stopped.
 
     \b
     Examples:
       mtl label reviews.csv -o out/
-      mtl label day1.jsonl day2.jsonl.gz --text-column body -o out/ --embedding float16
+      mtl label 'day*.jsonl.gz' --text-column title --text-column review.body -o out/
+      zcat reviews.txt.gz | mtl label - -o out/
     """
     if detach:
         require_redis_for_detach()
@@ -107,8 +151,13 @@ def label(
         inputs,
         output,
         settings(),
-        text_column=text_column,
+        text_columns=text_columns,
+        input_format=input_format,
+        id_column=id_column,
+        limit=limit,
         model=model,
+        only=only,
+        top=top,
         embedding=embedding,
         precision=precision,
         abstain_below=abstain_below,
@@ -116,6 +165,12 @@ def label(
         shard_tokens=shard_tokens,
         cache=cache,
     )
+    for file in job.spec.inputs:
+        if (guessed := assumptions(file)) and not quiet:
+            click.echo(guessed, err=True)
+    if dry_run:
+        _print_estimate(job, as_json)
+        return
     if not job.finished:
         _run(job, priority, detach=detach, quiet=quiet or as_json, as_json=as_json)
     else:
@@ -124,6 +179,30 @@ def label(
         _print_result(job, as_json)
     if detach:
         print_json({"id": job.id}) if as_json else click.echo(job.id)
+
+
+def _print_estimate(job: LabelJob, as_json: bool) -> None:
+    from jobs.estimate import estimate
+
+    found = estimate(job)
+    if as_json:
+        print_json({"id": job.id, **asdict(found)})
+        return
+    click.echo(
+        f"{found.rows:,} rows in {_count(found.shards, 'shard')}, {found.bad_rows:,} would go to "
+        f"errors; about {found.tokens:,} tokens"
+    )
+    click.echo(
+        f"about {_duration(found.seconds)} on one worker like this machine ({found.engine}, "
+        f"{found.tokens_per_s:,.0f} tokens/s measured on {found.measured_rows:,} rows)"
+    )
+    click.echo("nothing was queued (--dry-run)")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bool) -> None:

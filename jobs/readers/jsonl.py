@@ -10,6 +10,7 @@ from jobs.readers.rows import (
     DAMAGE,
     Chunk,
     RowBuffer,
+    TextColumn,
     damaged,
     open_file,
     printable,
@@ -40,26 +41,27 @@ class JsonlReader:
                     for name, value in record.items():
                         types[name] = _wider(types.get(name), value)
         except DAMAGE as error:
-            raise InputError(f"{file.path}: cannot be read ({error})") from error
+            raise InputError(f"{file.name}: cannot be read ({error})") from error
         if not types:
-            raise InputError(f"{file.path}: no JSON object in any of its lines")
+            raise InputError(f"{file.name}: no JSON object in any of its lines")
         return [
             pa.field(name, pa.string() if pa.types.is_null(kind) else kind)
             for name, kind in types.items()
         ]
 
-    def read(self, file: InputFile, text_column: str, chunk_rows: int) -> Iterator[Chunk]:
+    def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
         fields = self.fields(file)
-        rows = RowBuffer(fields, chunk_rows)
+        rows = RowBuffer([*fields, *text.field()], chunk_rows)
         try:
             for line, raw in self._lines(file):
                 record = _parse_object(raw)
                 if isinstance(record, str):
                     rows.bad(line, record, printable(raw.strip()))
-                elif problem := text_problem(record.get(text_column)):
+                elif problem := text_problem(found := text.of(record)):
                     rows.bad(line, problem, printable(raw.strip()))
                 else:
                     values = [_as_type(record.get(f.name), f.type) for f in fields]
+                    values += [found] if text.derived else []
                     if unpaired(*values):
                         rows.bad(line, "holds half a surrogate pair", printable(raw.strip()))
                     else:

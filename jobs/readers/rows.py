@@ -1,17 +1,60 @@
 """What all readers share: good and bad rows, opening a file, what a text may be."""
 
+import bz2
+import codecs
 import gzip
+import io
+import lzma
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol, cast
 
 import pyarrow as pa
+import zstandard
 
 from jobs.specs import InputFile
 from mtl_core.errors import InputError
 
 SAMPLE_CHARS = 1000
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """Where a row's text is: in a column, within a nested one, or spread over several."""
+
+    paths: tuple[tuple[str, ...], ...]
+    """For each part of the text a column's name, then the fields to go down."""
+
+    @property
+    def derived(self) -> bool:
+        """Whether the text is no column of the input, and so gets one of its own."""
+        return len(self.paths) > 1 or len(self.paths[0]) > 1
+
+    @property
+    def name(self) -> str:
+        """The column that holds the text: the input's own, or the one made for it."""
+        return "_".join(name for path in self.paths for name in path)
+
+    def of(self, record: Mapping[str, Any]) -> object:
+        """The text of a row: the parts that are there, with a space between them."""
+        values = [_go_down(record, path) for path in self.paths]
+        wrong = [v for v in values if v is not None and not isinstance(v, str)]
+        if len(values) == 1 or wrong:
+            return wrong[0] if wrong else values[0]
+        return " ".join(v.strip() for v in values if isinstance(v, str) and v.strip())
+
+    def field(self) -> list[pa.Field]:
+        """The column to add to the input's own, if any."""
+        return [pa.field(self.name, pa.string())] if self.derived else []
+
+
+def _go_down(value: Any, path: Sequence[str]) -> object:
+    for name in path:
+        if not isinstance(value, Mapping):
+            return value  # no object where one was expected: text_problem says so
+        value = value.get(name)
+    return value
 
 
 @dataclass(frozen=True)
@@ -44,7 +87,7 @@ class Reader(Protocol):
         """The file's columns. Raises InputError when they cannot be read."""
         ...
 
-    def read(self, file: InputFile, text_column: str, chunk_rows: int) -> Iterator[Chunk]:
+    def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
         """The file's rows, as a stream. Raises InputError when the file is damaged."""
         ...
 
@@ -69,18 +112,59 @@ def text_problem(text: object) -> str | None:
     return None
 
 
+OPENERS: Mapping[str, Callable[..., Any]] = {
+    "none": open,
+    "gzip": gzip.open,
+    "bz2": bz2.open,
+    "xz": lzma.open,
+    "zstd": zstandard.open,
+}
+
+
 def open_file(file: InputFile) -> IO[bytes]:
-    opened: Callable[..., Any] = gzip.open if file.compression == "gzip" else open
-    return cast(IO[bytes], opened(file.path, "rb"))
+    """The file's bytes, uncompressed; text in another encoding comes as UTF-8."""
+    stream = cast(IO[bytes], OPENERS[file.compression](file.path, "rb"))
+    if file.encoding == "utf-8":
+        return stream
+    return cast(IO[bytes], io.BufferedReader(_Recoded(stream, file.encoding)))
+
+
+class _Recoded(io.RawIOBase):
+    """A stream of text in some encoding, as UTF-8."""
+
+    def __init__(self, stream: IO[bytes], encoding: str) -> None:
+        self._stream = stream
+        # A byte that is no character of that encoding comes through as it is: it is no UTF-8
+        # either, so its row is found and set aside like any other.
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        ended = False
+        while not self._ready and not ended:
+            raw = self._stream.read(1 << 16)
+            ended = not raw
+            text = self._decoder.decode(raw, final=ended)
+            self._ready = text.encode("utf-8", "surrogateescape")
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def damaged(file: InputFile, row: int, error: Exception) -> InputError:
     return InputError(
-        f"{file.path}: damaged after row {row} ({error}); nothing after it is readable"
+        f"{file.name}: damaged after row {row} ({error}); nothing after it is readable"
     )
 
 
-DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, OSError)
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError)
 
 
 class RowBuffer:

@@ -13,6 +13,7 @@ from jobs.readers.rows import (
     DAMAGE,
     Chunk,
     RowBuffer,
+    TextColumn,
     damaged,
     open_file,
     printable,
@@ -31,7 +32,7 @@ class TxtReader:
     def fields(self, file: InputFile) -> list[pa.Field]:
         return [pa.field("text", pa.string())]
 
-    def read(self, file: InputFile, text_column: str, chunk_rows: int) -> Iterator[Chunk]:
+    def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
         rows = RowBuffer(self.fields(file), chunk_rows)
         try:
             with open_file(file) as stream:
@@ -39,15 +40,15 @@ class TxtReader:
                     raw = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
                     raw = raw.rstrip(b"\r\n")
                     try:
-                        text = raw.decode("utf-8")
+                        sentence = raw.decode("utf-8")
                     except UnicodeDecodeError as error:
                         rows.bad(line, f"not UTF-8 at byte {error.start + 1}", printable(raw))
                     else:
-                        problem = text_problem(text)
+                        problem = text_problem(sentence)
                         if problem:
-                            rows.bad(line, problem, text)
+                            rows.bad(line, problem, sentence)
                         else:
-                            rows.good((text,))
+                            rows.good((sentence,))
                     if rows.full:
                         yield rows.take()
         except DAMAGE as error:
@@ -56,10 +57,7 @@ class TxtReader:
 
 
 class CsvReader:
-    """Comma- or tab-separated values with a header line, quoted by RFC 4180."""
-
-    def __init__(self, delimiter: str) -> None:
-        self.delimiter = delimiter
+    """Comma- or otherwise separated values with a header line, quoted by RFC 4180."""
 
     @contextmanager
     def _reading(self, file: InputFile) -> Iterator[Any]:
@@ -68,27 +66,27 @@ class CsvReader:
             open_file(file) as stream,
             io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text,
         ):
-            yield csv.reader(text, delimiter=self.delimiter)
+            yield csv.reader(text, delimiter=file.delimiter)
 
     def fields(self, file: InputFile) -> list[pa.Field]:
         try:
             with self._reading(file) as reader:
                 header: list[str] = next(reader, [])
         except (*DAMAGE, csv.Error) as error:
-            raise InputError(f"{file.path}: its header cannot be read ({error})") from error
+            raise InputError(f"{file.name}: its header cannot be read ({error})") from error
         if not header:
-            raise InputError(f"{file.path}: no header line; the first line must name the columns")
+            raise InputError(f"{file.name}: no header line; the first line must name the columns")
         if unpaired(*header):
-            raise InputError(f"{file.path}: its header is not UTF-8")
+            raise InputError(f"{file.name}: its header is not UTF-8")
         repeated = sorted({name for name in header if header.count(name) > 1})
         if repeated:
-            raise InputError(f"{file.path}: column '{repeated[0]}' is named twice in the header")
+            raise InputError(f"{file.name}: column '{repeated[0]}' is named twice in the header")
         return [pa.field(name, pa.string()) for name in header]
 
-    def read(self, file: InputFile, text_column: str, chunk_rows: int) -> Iterator[Chunk]:
+    def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
         fields = self.fields(file)
-        position = [f.name for f in fields].index(text_column)
-        rows = RowBuffer(fields, chunk_rows)
+        rows = RowBuffer([*fields, *text.field()], chunk_rows)
+        names = [f.name for f in fields]
         try:
             with self._reading(file) as reader:
                 next(reader)
@@ -97,26 +95,28 @@ class CsvReader:
                     if isinstance(values, csv.Error):
                         rows.bad(line, f"not readable as a row: {values}", "")
                     elif values:  # a blank line is no row
-                        self._sort_in(rows, values, line, len(fields), position)
+                        _sort_in(rows, dict(zip(names, values, strict=False)), values, line, text)
                     if rows.full:
                         yield rows.take()
         except DAMAGE as error:
             raise damaged(file, rows.row, error) from error
         yield rows.take()
 
-    def _sort_in(
-        self, rows: RowBuffer, values: list[str], line: int, width: int, position: int
-    ) -> None:
-        shown = self.delimiter.join(values) if len(values) != width else values[position]
-        if unpaired(*values):
-            original = shown.encode("utf-8", "surrogateescape")
-            rows.bad(line, "not UTF-8", printable(original))
-        elif len(values) != width:
-            rows.bad(line, f"{len(values)} fields, the header has {width}", shown)
-        elif problem := text_problem(values[position]):
-            rows.bad(line, problem, shown)
-        else:
-            rows.good(values)
+
+def _sort_in(
+    rows: RowBuffer, record: dict[str, str], values: list[str], line: int, text: TextColumn
+) -> None:
+    width = len(rows.fields) - text.derived
+    found = text.of(record) if len(values) == width else " ".join(values)
+    shown = str(found)
+    if unpaired(*values):
+        rows.bad(line, "not UTF-8", printable(shown.encode("utf-8", "surrogateescape")))
+    elif len(values) != width:
+        rows.bad(line, f"{len(values)} fields, the header has {width}", shown)
+    elif problem := text_problem(found):
+        rows.bad(line, problem, shown)
+    else:
+        rows.good([*values, found] if text.derived else values)
 
 
 def _next_row(reader: Any) -> list[str] | csv.Error | None:

@@ -1,19 +1,39 @@
-"""All settings of this installation in one typed object, from ``MTL_*`` environment variables."""
+"""All settings of this installation in one typed object: environment, then file, then default."""
 
+import os
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_state_path
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from jobs.config_file import config_file, file_settings
 from mtl_core.config import LabelPrecision
 from mtl_core.errors import SettingsError
 
 
 class Settings(BaseSettings):
     """Settings; each field's environment variable is its name in capitals behind ``MTL_``."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code wins over the environment, that over the configuration file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, file_settings())
 
     model_config = SettingsConfigDict(env_prefix="MTL_", frozen=True, extra="ignore")
 
@@ -71,16 +91,36 @@ class Settings(BaseSettings):
         return self.state_dir / "checkpoints"
 
 
+def variable_of(name: str) -> str:
+    """A setting's environment variable."""
+    return f"MTL_{name.upper()}"
+
+
+def source_of(name: str) -> str:
+    """Where a setting's value comes from: ``environment``, the file's path, or ``default``."""
+    if variable_of(name) in os.environ:
+        return "environment"
+    return str(config_file()) if name in file_settings() else "default"
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process, read once.
 
     Raises:
-        SettingsError: a variable has a value that cannot be used; the message names it.
+        SettingsError: one has a value that cannot be used, or the file holds one that is not
+            known; the message names it.
     """
+    for name in file_settings():
+        if name not in Settings.model_fields:
+            near = get_close_matches(name, Settings.model_fields, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else "; see `mtl config`"
+            raise SettingsError(f"{config_file()}: no setting '{name}'{hint}")
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "MTL_" + str(first["loc"][0]).upper()
-        raise SettingsError(f"{name}={first['input']!r}: {first['msg'].lower()}") from error
+        name = str(first["loc"][0])
+        where = source_of(name)
+        shown = variable_of(name) if where == "environment" else f"{where}: {name}"
+        raise SettingsError(f"{shown}={first['input']!r}: {first['msg'].lower()}") from error

@@ -2,11 +2,13 @@
 
 import importlib
 import sys
+from difflib import get_close_matches
 
 import click
 
+from jobs.config_file import config_file, file_options, read_config
 from mtl_core import __version__
-from mtl_core.errors import LedgerUnreachableError, MtlError
+from mtl_core.errors import LedgerUnreachableError, MtlError, SettingsError
 
 # Command -> module below this package that defines it, and its line in `mtl --help`. Nothing is
 # imported for the help, so that it comes at once.
@@ -25,8 +27,41 @@ COMMANDS = {
     "embed": ("models", "Print the embedding and labels of a few texts."),
     "export": ("export", "Write a model for sentence-transformers, ONNX or OpenVINO."),
     "worker": ("worker", "Run a worker."),
+    "config": ("config", "Show every setting, its value and where that comes from."),
     "doctor": ("doctor", "Say what this machine has, and what to do where it lacks."),
 }
+
+
+def _check_tables() -> None:
+    for table, content in read_config().items():
+        if isinstance(content, dict) and table not in COMMANDS:
+            near = get_close_matches(table, COMMANDS, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else "; see `mtl --help`"
+            raise SettingsError(f"{config_file()}: no command '{table}'{hint}")
+
+
+def option_defaults(name: str, command: click.Command) -> dict[str, object]:
+    """The configuration file's values for a command's options, by parameter.
+
+    Raises:
+        SettingsError: the command has no such option.
+    """
+    options = {
+        opt.lstrip("-"): parameter.name
+        for parameter in command.params
+        for opt in (*parameter.opts, *parameter.secondary_opts)
+        if isinstance(parameter, click.Option)
+    }
+    found: dict[str, object] = {}
+    for key, value in file_options(name).items():
+        option = options.get(key.replace("_", "-"))
+        if option is None:
+            near = get_close_matches(key, options, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise SettingsError(f"{config_file()}: `mtl {name}` has no option '{key}'{hint}")
+        found[option] = value
+    return found
+
 
 EPILOG = """\b
 Exit codes: 0 done; 1 a defect of this program; 2 wrong input, option, model or output folder;
@@ -45,6 +80,9 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"jobs.cli.{COMMANDS[name][0]}")
         command: click.Command = getattr(module, name)
+        _check_tables()
+        # The file's defaults stand below the environment (MTL_LABEL_EMBEDDING) and the flags.
+        ctx.default_map = {name: option_defaults(name, command)}
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -55,8 +93,6 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            from difflib import get_close_matches
-
             near = get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
             raise click.UsageError(f"no command '{args[0]}'; {hint}see `mtl --help`", ctx)
@@ -97,7 +133,11 @@ def _redis_line(error: Exception) -> str:
 @click.group(
     cls=LazyGroup,
     epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "MTL",
+    },
 )
 @click.version_option(__version__, prog_name="mtl")
 def main() -> None:

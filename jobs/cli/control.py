@@ -1,9 +1,8 @@
 """``mtl cancel``, ``mtl retry`` and ``mtl verify``."""
 
-import time
-
 import click
 
+from jobs.cancel import cancel_job
 from jobs.cli.common import (
     backend,
     json_option,
@@ -22,8 +21,6 @@ from jobs.submit import LabelJob, label_job_of, open_again, plan_label, submit_t
 from jobs.verify import verify as verify_output
 from mtl_core.errors import JobError
 
-POLL_S = 0.1
-
 
 @click.command()
 @click.argument("job")
@@ -40,12 +37,7 @@ def cancel(job: str, as_json: bool) -> None:
         state = ledger.state(job)
         if state in ENDED:
             raise JobError(f"{job} has ended already ({state})")
-        ledger.transition(job, JobState.CANCELLING, "cancelled by its user")
-        deadline = time.monotonic() + ledger.settings.lease_s
-        while ledger.snapshot(job).workers and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-        ledger.transition(job, JobState.CANCELLED, "cancelled by its user")
-        snapshot = ledger.snapshot(job)
+        snapshot = cancel_job(ledger, job)
     if as_json:
         print_json(snapshot.as_json())
     else:

@@ -59,8 +59,9 @@ from mtl_core.registry import DEFAULT_MODEL
 @click.option("--only", metavar="TASK", multiple=True, help="Write this task's labels only.")
 @click.option(
     "--top",
-    type=click.IntRange(1, 100),
+    type=click.IntRange(0, 100),
     default=0,
+    show_default=True,
     metavar="K",
     help="Add a column TASK_top with the K most probable labels and their scores.",
 )
@@ -222,9 +223,6 @@ def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bo
                 progress.say(f"{job.id} has been submitted before; joining it")
             plan_if_nobody_does()
             snapshot = watch(where, progress, plan_if_nobody_does, until_planned=detach)
-        except KeyboardInterrupt:
-            _say_stopped(progress, embedded=where.embedded)
-            raise
         finally:
             publisher.close()
     if not detach:
@@ -246,13 +244,6 @@ def _renamed(job: LabelJob) -> list[tuple[str, str]]:
     source = job.source
     written = {field.name for field in source.fields}
     return [(n, source.written_name(n)) for n in sorted(source.taken) if f"input_{n}" in written]
-
-
-def _say_stopped(progress: JobProgress, *, embedded: bool) -> None:
-    if embedded:
-        progress.say("stopped; the same command goes on from here")
-    else:
-        progress.say(f"left {progress.job} running; see `mtl status {progress.job}`")
 
 
 def _print_result(job: LabelJob, as_json: bool) -> None:

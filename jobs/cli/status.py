@@ -4,8 +4,9 @@ import time
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from jobs.cli.common import backend, json_option, print_json
 from jobs.connection import reachable
@@ -18,7 +19,7 @@ WATCH_S = 1.0
 
 @click.command()
 @click.argument("job", required=False)
-@click.option("--watch", is_flag=True, help="Go on showing until all have ended.")
+@click.option("--watch", is_flag=True, help="Go on showing until all have ended; Ctrl-C leaves.")
 @json_option
 def status(job: str | None, watch: bool, as_json: bool) -> None:
     """Show one job, or all that have not ended, and the workers.
@@ -37,6 +38,9 @@ def status(job: str | None, watch: bool, as_json: bool) -> None:
                     print_json(found[0] | {"attempts": where.ledger.attempts(job)})
                 else:
                     print_json(found)
+            elif watch and Console().is_terminal:
+                _dashboard(where.ledger, job)
+                return
             else:
                 _show(where.ledger, snapshots, job)
             if not watch or all(snapshot.ended for snapshot in snapshots):
@@ -94,6 +98,40 @@ def _show(ledger: Ledger, snapshots: list[Snapshot], job: str | None) -> None:
     click.echo(f"workers: {', '.join(workers) if workers else 'none; start one with `mtl worker`'}")
 
 
+def _dashboard(ledger: Ledger, job: str | None) -> None:
+    """Jobs, queue, workers and what went wrong, on one screen, until all jobs have ended."""
+    from rich.live import Live
+
+    watched = [snapshot.id for snapshot in _snapshots(ledger, job)]
+    with Live(auto_refresh=False) as screen:
+        while True:
+            # A job that ends while it is watched stays in sight.
+            watched += [n for n in ([] if job else ledger.active_jobs()) if n not in watched]
+            snapshots = [ledger.snapshot(name) for name in watched]
+            screen.update(_screen(ledger, snapshots), refresh=True)
+            if all(snapshot.ended for snapshot in snapshots):
+                return
+            time.sleep(WATCH_S)
+
+
+def _screen(ledger: Ledger, snapshots: list[Snapshot]) -> Group:
+    shards = [s.shards for s in snapshots if not s.ended]
+    waiting = sum(count.total - count.done - count.failed for count in shards)
+    busy = {worker for s in snapshots for worker in s.workers}
+    workers = Presence(ledger.redis).workers()
+    lines = [
+        f"queue: {waiting:,} shards waiting or at work",
+        f"workers: {len(workers)}, {len(busy)} at work",
+        *(f"  {name}{' (at work)' if name in busy else ''}" for name in sorted(workers)),
+        *(f"{s.id}: {s.reason}" for s in snapshots if s.reason),
+    ]
+    troubles = [
+        a for s in snapshots for a in ledger.attempts(s.id) if a["outcome"] in ("failed", "lost")
+    ]
+    lines += [f"trouble: {_describe_attempt(attempt)}" for attempt in troubles[-5:]]
+    return Group(_table(snapshots), *(Text(line) for line in lines))
+
+
 def _describe_attempt(attempt: dict[str, Any]) -> str:
     began, ended = attempt.get("started_ms", attempt["ended_ms"]) / 1000, attempt["ended_ms"] / 1000
     return (
@@ -103,7 +141,7 @@ def _describe_attempt(attempt: dict[str, Any]) -> str:
     )
 
 
-def _print_table(snapshots: list[Snapshot]) -> None:
+def _table(snapshots: list[Snapshot]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("job", "state", "rows", "bad", "shards", "set aside", "since"):
         table.add_column(name, justify="left" if name in ("job", "state", "since") else "right")
@@ -117,6 +155,10 @@ def _print_table(snapshots: list[Snapshot]) -> None:
             f"{s.shards.failed:,}",
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(s.changed_s)),
         )
-    console = Console()
+    return table
+
+
+def _print_table(snapshots: list[Snapshot]) -> None:
+    table, console = _table(snapshots), Console()
     # Not on a terminal, a table must not be folded to 80 columns.
     console.print(table) if console.is_terminal else Console(width=160).print(table)

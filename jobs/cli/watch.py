@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jobs.cancel import cancel_job
 from jobs.cli.common import Backend
 from jobs.ledger import Ledger
 from jobs.presence import Presence
@@ -141,7 +142,10 @@ def watch(
     *,
     until_planned: bool = False,
 ) -> Snapshot:
-    """Wait until the job has ended, or is paused.
+    """Wait until the job has ended, or is paused; Ctrl-C cancels it.
+
+    With an embedded worker Ctrl-C only stops, since nobody else would work on: the job is as it
+    is, and the same command goes on.
 
     Args:
         plan: called while the job is not planned: the process that planned it may have died.
@@ -149,6 +153,38 @@ def watch(
     Raises:
         LedgerUnreachableError: the embedded Redis has gone. A shared one is waited for.
     """
+    try:
+        return _watch(backend, progress, plan, until_planned=until_planned)
+    except KeyboardInterrupt:
+        if backend.embedded:
+            progress.say("stopped; the same command goes on from here")
+        else:
+            _cancel(backend.ledger, progress)
+        raise
+
+
+def _cancel(ledger: Ledger, progress: JobProgress) -> None:
+    job = progress.job
+    progress.say(f"cancelling {job}; Ctrl-C again leaves without waiting")
+    try:
+        snapshot = cancel_job(ledger, job)
+    except KeyboardInterrupt:
+        progress.say(f"left; {job} stops after the batches under way, see `mtl status {job}`")
+        raise
+    done, total = snapshot.rows.done, snapshot.rows.total
+    progress.say(
+        f"{job} {snapshot.state}; {done:,} of {total:,} rows are done; the same command, or "
+        f"`mtl retry {job}`, goes on from here"
+    )
+
+
+def _watch(
+    backend: Backend,
+    progress: JobProgress,
+    plan: Callable[[], bool],
+    *,
+    until_planned: bool,
+) -> Snapshot:
     lost_at: float | None = None
     while True:
         try:

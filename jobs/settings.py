@@ -35,7 +35,9 @@ class Settings(BaseSettings):
         """What is given in code wins over the environment, that over the configuration file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, file_settings())
 
-    model_config = SettingsConfigDict(env_prefix="MTL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MTL_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     redis_url: str | None = None
     """The Redis that submitters and workers share; unset: the embedded default."""

@@ -102,7 +102,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MtlError as error:
-            click.echo(f"mtl: {error}", err=True)
+            click.echo(f"mtl: {error} ({error.code})", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             sys.exit(130)
@@ -113,7 +113,7 @@ class LazyGroup(click.Group):
             redis = sys.modules.get("redis")
             if redis is None or not isinstance(error, redis.RedisError):
                 raise
-            click.echo(f"mtl: {_redis_line(error)}", err=True)
+            click.echo(f"mtl: {_redis_line(error)} ({LedgerUnreachableError.code})", err=True)
             sys.exit(LedgerUnreachableError.exit_code)
 
 

@@ -19,10 +19,15 @@ def config(as_json: bool) -> None:
     its tables are defaults of commands' options, whose variables are MTL_COMMAND_OPTION.
 
     \b
-    Example of mtl.toml:
+    An mtl.toml:
       redis_url = "redis://host:6379/0"
       [label]
       embedding = "float16"
+
+    \b
+    Examples:
+      mtl config
+      mtl config --json
     """
     values = settings()
     rows = []

@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     cache_gb: float = Field(4.0, gt=0)
     """Size of each machine's cache of labelled texts (``mtl label --cache``), in GiB."""
 
+    metrics_port: int | None = Field(None, ge=1, le=65535)
+    """Port on which a worker serves Prometheus metrics (``/metrics``); unset: none."""
+    log_format: Literal["text", "json"] = "text"
+    """A worker's log: lines of text, or JSON objects with the ids of job and shard."""
+
     @property
     def models(self) -> Path:
         """The models folder."""

@@ -2,7 +2,9 @@
 
 import atexit
 import os
+import shutil
 import sys
+import tempfile
 import time
 
 import click
@@ -14,6 +16,7 @@ from worker.heartbeat import leaving
 from worker.threads import CHILDREN
 
 RESTART_PAUSE_S = 2.0
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def stop_abandoned_server(parent_pid: int) -> None:
@@ -30,6 +33,8 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
     """Run a worker until it is told to leave."""
     os.environ[CHILDREN] = str(concurrency)
     try:
+        if settings().metrics_port is not None:
+            prepare_metrics()
         from worker import app as worker_app
 
         worker_app.check_ledger()
@@ -52,6 +57,20 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
     worker_app.app.worker_main(arguments)
     if worker_app.gave_up() and not leaving.is_set():
         start_again()
+
+
+def prepare_metrics() -> None:
+    """An empty folder for the children's counters, named before prometheus-client is imported."""
+    # Started again in its place, a worker counts on where it was.
+    folder = os.environ.get(METRICS_FOLDER) or tempfile.mkdtemp(prefix="mtl-metrics-")
+    atexit.register(remove_in, os.getpid(), folder)
+    os.environ[METRICS_FOLDER] = folder
+
+
+def remove_in(pid: int, folder: str) -> None:
+    """Remove a folder if this is the process that made it, and no fork of it."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_again() -> None:

@@ -25,9 +25,12 @@ from jobs.lifecycle import JobState
 from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url, queue_names
 from jobs.presence import Busy, Presence
 from jobs.settings import settings
+from jobs.snapshot import Claim
 from jobs.specs import LabelSpec, TrainSpec
 from mtl_core.errors import LedgerUnreachableError, ModelError, MtlError, SettingsError
+from worker import metrics
 from worker.heartbeat import Heartbeat, StopWork, leaving
+from worker.logs import about, json_formatter
 from worker.reconcile import Reconciler
 
 log = logging.getLogger(__name__)
@@ -94,14 +97,20 @@ def run_shard(job: str, shard: str) -> None:
     if claim.answer != "LEASED" or claim.shard is None:
         log.info("%s/%s: %s", job, shard, claim.answer.lower())
         return
+    with about(job=job, shard=shard, attempt=claim.attempt, worker=worker_name()):
+        _run_claimed(job, shard, token, claim)
+
+
+def _run_claimed(job: str, shard: str, token: str, claim: Claim) -> None:
     log.info("%s/%s: attempt %d", job, shard, claim.attempt)
     presence = Presence(ledger().redis)
     presence.begin(worker_name(), Busy(os.getpid(), job, shard, token))
     try:
-        answer = _attempt(job, shard, token, claim.attempt, dict(claim.shard))
+        answer = _attempt(job, shard, token, claim.attempt, dict(claim.shard or {}))
     finally:
         presence.end(worker_name(), os.getpid())
     log.info("%s/%s: %s", job, shard, answer.lower())
+    metrics.ATTEMPTS.labels(answer.lower()).inc()
     if answer == "LAST":
         finalise_job(job)
 
@@ -111,9 +120,14 @@ def _attempt(job: str, shard: str, token: str, attempt: int, definition: dict[st
     try:
         with Heartbeat(ledger(), job, shard, token) as heartbeat:
             result = _work(job, shard, attempt, definition, heartbeat)
-        return ledger().complete(job, shard, token, result)
+        answer = ledger().complete(job, shard, token, result)
+        if answer not in ("STALE", "CLOSED"):
+            metrics.count_result(ledger().spec(job).kind, result)
+        return answer
     except StopWork as stop:
-        if stop.answer != "STALE":
+        if stop.answer == "STALE":
+            metrics.LEASES_LOST.inc()
+        else:
             ledger().release(job, shard, token, f"the worker stopped: {stop.answer.lower()}")
         return stop.answer
     except (ModelError, SettingsError) as error:  # no other attempt on this spec can do better
@@ -132,6 +146,7 @@ def _attempt(job: str, shard: str, token: str, attempt: int, definition: dict[st
 
 def _failed(job: str, shard: str, token: str, error: Exception) -> str:
     log.exception("%s/%s: the attempt failed", job, shard)
+    metrics.ERRORS.labels(type(error).__name__).inc()
     return ledger().fail(job, shard, token, _one_line(error))
 
 
@@ -179,6 +194,14 @@ def finalise_job(job: str) -> None:
         _pause(job, error)
 
 
+@signals.after_setup_logger.connect
+def format_log(logger: logging.Logger, **_: Any) -> None:
+    """JSON lines where they are wanted."""
+    if settings().log_format == "json":
+        for handler in logger.handlers:
+            handler.setFormatter(json_formatter())
+
+
 _reconcilers: list[Reconciler] = []
 
 
@@ -205,6 +228,8 @@ def start_reconciler(**_: Any) -> None:
     own = Ledger(redis_url(), settings(), patience=0)
     reconciler = Reconciler(own, Publisher(own.url), name, int(parent) if parent else None)
     reconciler.start()
+    if (port := settings().metrics_port) is not None:
+        metrics.serve(port, Ledger(redis_url(), settings(), patience=0))
     _reconcilers.append(reconciler)
 
 

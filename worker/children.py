@@ -14,6 +14,7 @@ import psutil
 
 from jobs.ledger import Ledger
 from jobs.presence import Busy, Presence
+from worker.metrics import LEASES_LOST
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class ChildWatch:
         self._progress = {t: p for t, p in self._progress.items() if t in seen}
 
     def _end(self, busy: Busy, reason: str) -> None:
+        LEASES_LOST.inc()
         answer = self._ledger.fail(busy.job, busy.shard, busy.token, reason, outcome="lost")
         self._presence.end(self._worker, busy.pid)
         log.warning("%s/%s: %s: %s", busy.job, busy.shard, reason, answer.lower())

@@ -1,0 +1,58 @@
+"""What a worker tells of itself: Prometheus metrics and structured logs."""
+
+import json
+import re
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support import Mtl, Workers, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def scraped(port: int) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and label values."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_worker_counts_its_rows_and_logs_with_ids(
+    mtl: Mtl, workers: Workers, tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_text("text\n" + "one\ntwo\nthree\n\n'four'\nfive\none\n")
+    port = free_port()
+    workers.start(MTL_METRICS_PORT=str(port), MTL_LOG_FORMAT="json")
+    done = mtl("label", "in.csv", "-o", "out", "--shard-rows", "2", MTL_REDIS_URL=workers.url)
+    assert done.code == 0, done.err
+    wait_until(
+        lambda: scraped(port).get(("mtl_rows_total", "label", "done")) == 6, 20, "six rows counted"
+    )
+    found = scraped(port)
+    assert (
+        found["mtl_tokens_total",]
+        == json.loads((tmp_path / "out" / "_manifest.json").read_text())["tokens"]
+    )
+    assert found["mtl_stage_seconds_total", "label"] > 0
+    assert found["mtl_attempts_total", "last"] == 1
+    assert found["mtl_queue_messages", "label"] == 0
+    assert found["mtl_workers",] == 1
+    lines = [json.loads(line) for line in workers.logs().splitlines() if line.startswith("{")]
+    about = [line for line in lines if line.get("shard") == "00001"]
+    assert {line["message"] for line in about} >= {f"{about[0]['job']}/00001: attempt 1"}
+    assert all(re.match(r"\d{4}-\d\d-\d\dT", line["time"]) for line in lines)
+    assert {line["level"] for line in about} == {"info"}

@@ -9,13 +9,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mtl_core.colours import COLOURS
+
 if TYPE_CHECKING:
     from mtl_core.compare import ModelFacts
 
 # Stands for the page's own text colour, so that a picture follows its light or dark theme.
 INK = "#010203"
-# Okabe and Ito's colours: told apart with any kind of colour vision.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442")
 
 STYLE: Any = {
     "svg.fonttype": "none",

@@ -144,6 +144,7 @@ def label_shard(
         "truncated": int(labelled.truncated.sum()),
         "engine": engine.name,
         "precision": engine.precision,
+        "finished_s": round(time.time(), 3),
         "seconds": {
             "load": round(loaded - started, 3),
             "label": round(labelled_at - loaded, 3),

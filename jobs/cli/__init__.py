@@ -21,6 +21,7 @@ COMMANDS = {
     "retry": ("control", "Let a failed, paused, cancelled or partial job go on."),
     "verify": ("control", "Check that an output holds every row once."),
     "collect": ("collect", "Write a finished job's rows into one Parquet file."),
+    "report": ("report", "Write one HTML page about a finished output."),
     "models": ("models", "List the models that can be used by name."),
     "evaluate": ("models", "Score a model on the official splits."),
     "compare": ("compare", "Compare trained models, as a table and an HTML page."),

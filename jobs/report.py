@@ -1,0 +1,234 @@
+"""What a finished output holds, gathered from its Parquet alone, and one HTML page of it.
+
+Parts are read as streams of batches; what is kept is counts, the few rows shown, and a sample of
+embeddings, so memory does not grow with the output.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from jobs.output import SUCCESS, read_manifest
+from mtl_core.errors import InputError, OutputError
+from mtl_core.files import write_text
+from mtl_core.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, TRUNCATED
+
+BATCH_ROWS = 8192
+SHOWN_ROWS = 15
+SHOWN_CHARACTERS = 240
+MAP_ROWS = 2000
+SCORE_BINS = 20
+TIME_BINS = 40
+NO_LABEL = "(none)"
+"""Stands for a label that `--abstain-below` left out."""
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row as the page shows it."""
+
+    row_id: int
+    text: str
+    labels: tuple[str, ...]
+    """One for each task."""
+    number: float
+    """What it is shown for: a score, or a length in characters."""
+
+
+@dataclass
+class TaskFacts:
+    """One task's labels over the whole output."""
+
+    name: str
+    labels: list[str]
+    counts: Counter[str] = field(default_factory=Counter)
+    scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SCORE_BINS, np.int64))
+    """Rows by score, int64 [SCORE_BINS], equal bins from 0 to 1."""
+    unsure: list[ShownRow] = field(default_factory=list)
+
+
+@dataclass
+class ReportFacts:
+    """All the page shows."""
+
+    manifest: dict[str, Any]
+    tasks: list[TaskFacts]
+    cross: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rows by the labels of the first two tasks."""
+    longest: list[ShownRow] = field(default_factory=list)
+    truncated: list[ShownRow] = field(default_factory=list)
+    reasons: list[tuple[str, int]] = field(default_factory=list)
+    """Why rows could not be labelled, the most frequent first."""
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    """A few of those rows: row_id, file, row, reason, text."""
+    sample: list[ShownRow] = field(default_factory=list)
+    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    """The sample's embeddings on their two principal components, float64 [M, 2]."""
+
+
+def gather(output: Path) -> ReportFacts:
+    """Read a finished output folder.
+
+    Raises:
+        InputError: it holds no finished output, or a part has gone.
+    """
+    if not (output / SUCCESS).is_file():
+        raise InputError(f"{output} holds no finished output; see `mtl status`")
+    manifest = read_manifest(output)
+    facts = ReportFacts(
+        manifest, [TaskFacts(n, list(labels)) for n, labels in manifest["model"]["tasks"].items()]
+    )
+    rows = sum(part["rows"] for part in manifest["parts"])
+    drawn = np.random.default_rng(0).choice(rows, min(rows, MAP_ROWS), replace=False)
+    wanted = np.sort(drawn)
+    vectors: list[NDArray[np.float32]] = []
+    offset = 0
+    for batch in _batches(output, manifest):
+        _count(facts, batch)
+        _remember(facts, batch)
+        here = wanted[(wanted >= offset) & (wanted < offset + len(batch))] - offset
+        if len(here) and EMBEDDING in batch.column_names:
+            some = batch.take(pa.array(here))
+            vectors.append(_vectors(some, manifest["embedding"]))
+            facts.sample += [_shown(facts, some, row, 0.0) for row in range(len(some))]
+        offset += len(batch)
+    _read_errors(facts, output)
+    if len(facts.sample) > 2:
+        facts.points = _project(np.concatenate(vectors))
+    return facts
+
+
+def _batches(output: Path, manifest: dict[str, Any]) -> Iterator[pa.Table]:
+    for part in manifest["parts"]:
+        path = output / part["part"]
+        if not path.is_file():
+            raise InputError(f"{path} is missing; label again into a new folder")
+        with pq.ParquetFile(path) as file:
+            tasks = manifest["model"]["tasks"]
+            wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest["text_column"]}
+            wanted |= {name for task in tasks for name in (task, f"{task}_score")}
+            columns = [name for name in file.schema_arrow.names if name in wanted]
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                yield pa.Table.from_batches([batch])
+
+
+def _labels(batch: pa.Table, task: str) -> list[str]:
+    column = pc.fill_null(batch.column(task).cast(pa.string()), NO_LABEL)
+    labels: list[str] = column.to_pylist()
+    return labels
+
+
+def _count(facts: ReportFacts, batch: pa.Table) -> None:
+    by_task = [_labels(batch, task.name) for task in facts.tasks]
+    for task, labels in zip(facts.tasks, by_task, strict=True):
+        task.counts.update(labels)
+        scores = batch.column(f"{task.name}_score").to_numpy()
+        task.scores += np.histogram(scores, SCORE_BINS, (0, 1))[0]
+    if len(by_task) > 1:
+        facts.cross.update(zip(by_task[0], by_task[1], strict=True))
+
+
+def _remember(facts: ReportFacts, batch: pa.Table) -> None:
+    """Keep the rows that are among the least sure, the longest, and the truncated."""
+    for task in facts.tasks:
+        scores = batch.column(f"{task.name}_score").to_numpy()
+        for row in np.argsort(scores, kind="stable")[:SHOWN_ROWS]:
+            task.unsure.append(_shown(facts, batch, int(row), float(scores[row])))
+        task.unsure = heapq.nsmallest(SHOWN_ROWS, task.unsure, key=lambda shown: shown.number)
+    lengths = pc.utf8_length(batch.column(facts.manifest["text_column"])).to_numpy()
+    cut = batch.column(TRUNCATED).to_numpy()
+    for rows, kept in ((np.arange(len(batch)), "longest"), (np.flatnonzero(cut), "truncated")):
+        top = rows[np.argsort(-lengths[rows], kind="stable")[:SHOWN_ROWS]]
+        found = [_shown(facts, batch, int(row), float(lengths[row])) for row in top]
+        both = [*getattr(facts, kept), *found]
+        setattr(facts, kept, heapq.nlargest(SHOWN_ROWS, both, key=lambda shown: shown.number))
+
+
+def _shown(facts: ReportFacts, batch: pa.Table, row: int, number: float) -> ShownRow:
+    text = str(batch.column(facts.manifest["text_column"])[row].as_py())
+    if len(text) > SHOWN_CHARACTERS:
+        text = text[:SHOWN_CHARACTERS] + "…"
+    labels = [batch.column(task.name)[row].as_py() or NO_LABEL for task in facts.tasks]
+    return ShownRow(batch.column(ROW_ID)[row].as_py(), text, tuple(labels), number)
+
+
+def _vectors(batch: pa.Table, form: str) -> NDArray[np.float32]:
+    """The embeddings of a few rows, float32 [N, E], whatever form they are written in."""
+    column = batch.column(EMBEDDING).combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    if form == "binary":
+        return np.unpackbits(flat, axis=1).astype(np.float32) * 2 - 1
+    values: NDArray[np.float32] = flat.astype(np.float32)
+    if form == "int8":
+        values *= batch.column(EMBEDDING_SCALE).to_numpy()[:, None]
+    return values
+
+
+def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    from sklearn.decomposition import PCA
+
+    points: NDArray[np.float64] = PCA(2, random_state=0).fit_transform(vectors.astype(np.float64))
+    return points
+
+
+def _read_errors(facts: ReportFacts, output: Path) -> None:
+    reasons: Counter[str] = Counter()
+    for entry in facts.manifest["errors"]:
+        with pq.ParquetFile(output / entry["file"]) as file:
+            for batch in file.iter_batches(BATCH_ROWS):
+                reasons.update(batch.column("reason").to_pylist())
+                facts.errors += batch.slice(0, SHOWN_ROWS - len(facts.errors)).to_pylist()
+    facts.reasons = reasons.most_common(SHOWN_ROWS)
+
+
+def rate_by_worker(manifest: dict[str, Any]) -> tuple[float, dict[str, NDArray[np.float64]]]:
+    """Rows a second of each worker over the job's time.
+
+    A part's rows are spread evenly over the seconds its worker was at it.
+
+    Returns:
+        seconds from the first part's start to the last one's end; float64 [TIME_BINS] by worker.
+    """
+    spans = [
+        (p["worker"], p["rows"], p["finished_s"] - sum(p["seconds"].values()), p["finished_s"])
+        for p in manifest["parts"]
+        if "finished_s" in p
+    ]
+    if not spans:
+        return 0.0, {}
+    begin, end = min(s[2] for s in spans), max(s[3] for s in spans)
+    edges = np.linspace(begin, max(end, begin + 1e-3), TIME_BINS + 1)
+    rates: dict[str, NDArray[np.float64]] = {}
+    for worker, rows, start, stop in sorted(spans):
+        overlap = np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start)
+        share = np.maximum(overlap, 0) / max(stop - start, 1e-6)
+        rate = rows * share / np.diff(edges)
+        rates[worker] = rates.get(worker, np.zeros(TIME_BINS)) + rate
+    return float(end - begin), rates
+
+
+def write_report(output: Path, target: Path) -> ReportFacts:
+    """Gather an output folder's facts and write the page.
+
+    Raises:
+        InputError: as :func:`gather`.
+        OutputError: the page cannot be written.
+    """
+    from jobs.report_page import render
+
+    facts = gather(output)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, render(facts))
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror or error})") from error
+    return facts

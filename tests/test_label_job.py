@@ -105,7 +105,10 @@ def test_the_embedded_default_labels_a_file_and_leaves_nothing_running(
 def test_bad_rows_are_counted_and_good_rows_all_labelled(mtl: Mtl, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     long = "word " * 20_000  # 100,000 characters
-    source.write_bytes(f"text,n\ngood,1\n,2\nfew\n{long},4\n".encode() + b"caf\xe9,5\nfine,6\n")
+    # The é of the last row says that the file is UTF-8, so that the row above it is damaged.
+    source.write_bytes(
+        f"text,n\ngood,1\n,2\nfew\n{long},4\n".encode() + b"caf\xe9,5\n" + "finé,6\n".encode()
+    )
     done = mtl("label", source, "-o", tmp_path / "out", "--embedding", "none", "--json")
     assert done.code == 0, done.err
     rows = json.loads(done.out)["rows"]

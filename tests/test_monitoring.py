@@ -1,14 +1,24 @@
 """What a worker tells of itself: Prometheus metrics and structured logs."""
 
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import Mtl, Workers, wait_until
+
+from jobs.messages import Publisher, broker_url
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +66,53 @@ def test_a_worker_counts_its_rows_and_logs_with_ids(
     assert {line["message"] for line in about} >= {f"{about[0]['job']}/00001: attempt 1"}
     assert all(re.match(r"\d{4}-\d\d-\d\dT", line["time"]) for line in lines)
     assert {line["level"] for line in about} == {"info"}
+
+
+@contextmanager
+def flower(redis_url: str, port: int) -> Iterator[None]:
+    """Flower, as docs/operations.md starts it."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "celery", f"--broker={broker_url(redis_url)}"),
+            *("flower", "--address=127.0.0.1", f"--port={port}"),
+        ],
+        env={**os.environ, "FLOWER_UNAUTHENTICATED_API": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def test_flower_lists_workers_and_tasks(workers: Workers, redis_url: str) -> None:
+    pytest.importorskip("flower")
+    port = free_port()
+
+    def asked(what: str) -> dict[str, Any]:
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}/api/{what}", timeout=10
+            ) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.URLError:
+            return {}  # it is still starting
+
+    started = workers.start()
+    with flower(redis_url, port):
+        name = f"mtl-{started.pid}@{os.uname().nodename}"
+        wait_until(lambda: name in asked("workers?refresh=1"), 40, "Flower lists the worker")
+        queues = {queue["name"] for queue in asked("workers")[name]["active_queues"]}
+        assert queues >= {"label", "label.high", "train"}
+        publisher = Publisher(redis_url)
+
+        def succeeded() -> list[str]:
+            publisher.shards("label", "normal", "label-gone", ["00000"])
+            return [task["name"] for task in asked("tasks").values() if task["state"] == "SUCCESS"]
+
+        wait_until(lambda: "mtl.run_shard" in succeeded(), 20, "Flower lists a task")
+        publisher.close()
+    assert "Traceback" not in workers.logs()

@@ -16,6 +16,7 @@ from worker.heartbeat import leaving
 from worker.threads import CHILDREN
 
 RESTART_PAUSE_S = 2.0
+EVENT_BEAT_S = 10
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -52,7 +53,9 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
         "--pool=prefork",
         f"--queues={queues or worker_app.queues()}",
         f"--loglevel={loglevel}",
-        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        *("--without-gossip", "--without-mingle"),
+        # Without any heartbeat Celery makes no dispatcher of events, and Flower can ask for none.
+        f"--heartbeat-interval={EVENT_BEAT_S}",
     ]
     worker_app.app.worker_main(arguments)
     if worker_app.gave_up() and not leaving.is_set():

@@ -11,6 +11,7 @@ from mtl_core.colours import COLOURS
 
 MAP_WIDTH, MAP_HEIGHT = 720, 480
 RATE_WIDTH, RATE_HEIGHT = 720, 160
+MOST_WORKERS = 100
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Point:
 
     x: float
     y: float
-    colour: str
+    label: str
+    """Of the first task."""
     title: str
 
 
@@ -30,7 +32,11 @@ class Line:
     name: str
     colour: str
     path: str
+    """Empty for a worker that the picture has no room for."""
+    rows: int
     mean: float
+    all: bool = False
+    """The sum of all workers."""
 
 
 def render(facts: ReportFacts) -> str:
@@ -47,11 +53,11 @@ def render(facts: ReportFacts) -> str:
     return environment.get_template("report.html").render(
         facts=facts,
         rows=facts.manifest["rows"],
-        points=_points(facts, colours),
+        points=_points(facts),
         colours=colours,
         map_size=(MAP_WIDTH, MAP_HEIGHT),
-        lines=_lines(rates),
-        top_rate=max((float(r.max()) for r in rates.values()), default=0.0),
+        lines=_lines(rates, seconds),
+        top_rate=_top(rates),
         seconds=seconds,
         rate_size=(RATE_WIDTH, RATE_HEIGHT),
     )
@@ -63,7 +69,7 @@ def _colours(facts: ReportFacts) -> dict[str, str]:
     return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
 
 
-def _points(facts: ReportFacts, colours: dict[str, str]) -> list[Point]:
+def _points(facts: ReportFacts) -> list[Point]:
     if not len(facts.points):
         return []
     low, high = facts.points.min(axis=0), facts.points.max(axis=0)
@@ -72,21 +78,39 @@ def _points(facts: ReportFacts, colours: dict[str, str]) -> list[Point]:
         Point(
             round(10 + x * (MAP_WIDTH - 20), 1),
             round(10 + y * (MAP_HEIGHT - 20), 1),
-            colours[shown.labels[0]],
+            shown.labels[0],
             f"{', '.join(shown.labels)}: {shown.text}",
         )
         for (x, y), shown in zip(places.tolist(), facts.sample, strict=True)
     ]
 
 
-def _lines(rates: dict[str, NDArray[np.float64]]) -> list[Line]:
-    top = max((float(rate.max()) for rate in rates.values()), default=1.0) or 1.0
+def _top(rates: dict[str, NDArray[np.float64]]) -> float:
+    return float(sum(rates.values(), np.zeros(1)).max())
+
+
+def _lines(rates: dict[str, NDArray[np.float64]], seconds: float) -> list[Line]:
+    """All workers together, then each, the one with the most rows first."""
+    top = _top(rates) or 1.0
+    ordered = sorted(rates.items(), key=lambda item: -item[1].sum())
+    everyone = [("all workers", sum(rates.values(), np.zeros(1)))] if len(rates) > 1 else []
     lines = []
-    for index, (worker, rate) in enumerate(rates.items()):
-        xs = np.linspace(0, RATE_WIDTH, len(rate))
-        ys = RATE_HEIGHT - rate / top * (RATE_HEIGHT - 4)
-        path = "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))
-        busy = rate[rate > 0]
-        mean = float(busy.mean()) if len(busy) else 0.0
-        lines.append(Line(worker, COLOURS[index % len(COLOURS)], path, mean))
+    for index, (worker, rate) in enumerate([*everyone, *ordered[:MOST_WORKERS]]):
+        own = index - len(everyone)
+        lines.append(
+            Line(
+                name=worker,
+                colour="currentColor" if own < 0 else COLOURS[own % len(COLOURS)],
+                path=_path(rate, top) if own < len(COLOURS) else "",
+                rows=round(float(rate.mean()) * seconds),
+                mean=float(rate[rate > 0].mean()) if (rate > 0).any() else 0.0,
+                all=own < 0,
+            )
+        )
     return lines
+
+
+def _path(rate: NDArray[np.float64], top: float) -> str:
+    xs = np.linspace(0, RATE_WIDTH, len(rate))
+    ys = RATE_HEIGHT - rate / top * (RATE_HEIGHT - 4)
+    return "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True))

@@ -1,8 +1,9 @@
 """The page about a finished output: what it shows, for every kind of output."""
 
+import base64
 import json
 import shutil
-import subprocess
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from axe_core_python.selenium import Axe
 from click.testing import CliRunner
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
 
 from jobs.cli import main
 from jobs.output import ERRORS, MANIFEST, SUCCESS
@@ -141,24 +146,88 @@ def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
 
 
+# --- in a real browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Headless Chromium with a profile of its own; Debian's chromium and chromium-driver."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+        *("disable-background-networking", "disable-component-update", "disable-sync"),
+        *("window-size=1100,900", f"user-data-dir={tmp_path_factory.mktemp('profile')}"),
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = Chrome(options, Service(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(made_output(folder / "out"), folder / "report.html")
+    return folder / "report.html"
+
+
+def about(browser: Chrome) -> str:
+    return browser.find_element(By.ID, "about").text
+
+
+def circles_seen(browser: Chrome) -> int:
+    return sum(c.is_displayed() for c in browser.find_elements(By.TAG_NAME, "circle"))
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_a_browser_shows_the_page_and_the_text_pointed_at(tmp_path: Path) -> None:
-    output = made_output(tmp_path / "out")
-    page = tmp_path / "report.html"
-    write_report(output, page)
-    probe = (
-        "<script>const c=document.querySelector('circle');"
-        "c.dispatchEvent(new PointerEvent('pointerover',{bubbles:true}));</script></body>"
-    )
-    page.write_text(page.read_text().replace("</body>", probe))
-    done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--enable-logging=stderr", f"--user-data-dir={tmp_path}/profile", "--dump-dom",
-         page.as_uri()],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert "CONSOLE" not in done.stderr
-    about = done.stdout.partition('id="about"')[2].partition("</p>")[0]
-    assert "text" in about
+def test_the_map_is_read_by_pointer_and_by_keys_and_its_labels_hide(
+    browser: Chrome, page: Path
+) -> None:
+    browser.get(page.as_uri())
+    assert about(browser).strip() == ""
+    topmost = browser.find_elements(By.CSS_SELECTOR, "g:last-of-type circle")[-1]
+    ActionChains(browser).move_to_element(topmost).perform()
+    pointed = about(browser)
+    assert "<b>text</b>" in pointed
+    browser.find_element(By.ID, "map").send_keys(Keys.ARROW_LEFT)
+    assert "<b>text</b>" in about(browser) != pointed
+    assert len(browser.find_elements(By.CSS_SELECTOR, "circle.here")) == 1
+    world, *_ = browser.find_elements(By.CSS_SELECTOR, ".legend button")
+    assert (world.text, circles_seen(browser)) == ("World", 100)
+    world.click()
+    assert (world.get_attribute("aria-pressed"), circles_seen(browser)) == ("false", 25)
+    world.send_keys(Keys.ENTER)
+    assert circles_seen(browser) == 100
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_is_accessible_in_both_themes(browser: Chrome, page: Path, theme: str) -> None:
+    feature = {"name": "prefers-color-scheme", "value": theme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.get(page.as_uri())
+    paper = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    assert (paper == "rgba(255, 255, 255, 1)") == (theme == "light")
+    found = Axe().run(browser)
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+    passed = {rule["id"] for rule in found["passes"]}
+    assert passed >= {"color-contrast", "svg-img-alt"}
+
+
+@pytest.mark.slow
+def test_a_dark_page_prints_black_on_white(browser: Chrome, page: Path) -> None:
+    feature = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [feature]})
+    browser.get(page.as_uri())
+    body = browser.find_element(By.TAG_NAME, "body")
+    assert body.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
+    assert body.value_of_css_property("color") == "rgba(0, 0, 0, 1)"
+    assert not browser.find_element(By.ID, "about").is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    assert base64.b64decode(browser.print_page()).startswith(b"%PDF")

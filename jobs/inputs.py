@@ -4,7 +4,6 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.locate import SUFFIXES, Located, format_of
-from jobs.readers import DAMAGE, READERS, Chunk, TextColumn, is_text
+from jobs.readers import DAMAGE, READERS, Chunk, TextColumn, inner_fields, is_text
 from jobs.sniff import (
     FORMATS,
     compression_of,
@@ -25,10 +24,10 @@ from jobs.sniff import (
 from jobs.specs import Format, InputFile
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256
+from mtl_core.near import near_hint
 
 # Without --text-column the first of these that is there is taken, else the only text column.
 USUAL_TEXT_COLUMNS = ("text", "sentence")
-NESTED = (pa.types.is_struct, pa.types.is_map)
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,15 @@ class Source:
         return f"input_{name}" if name in self.taken else name
 
 
-def fingerprint(located: Located, input_format: Format | None = None) -> InputFile:
+def fingerprint(
+    located: Located, input_format: Format | None = None, *, columned: bool = False
+) -> InputFile:
     """Describe one input file; reads all of it once for its checksum.
 
     Args:
         input_format: of a file whose name does not tell; else found from its content, if it came
             without a name.
+        columned: it must have columns, since one was named.
     Raises:
         InputError: empty, unreadable, or of no known format.
     """
@@ -85,7 +87,7 @@ def fingerprint(located: Located, input_format: Format | None = None) -> InputFi
                 f"{path}: its name ends in no known format; name it {', '.join(SUFFIXES)} "
                 f"or give --input-format {'|'.join(FORMATS)}"
             )
-        kind = format_of_content(sample)
+        kind = format_of_content(sample, columned=columned)
     encoding = encoding_of(sample, kind)
     delimiter = {"csv": delimiter_of(sample, encoding), "tsv": "\t"}.get(kind, ",")
     return InputFile(
@@ -131,13 +133,15 @@ def open_source(
         InputError: unreadable file, no such column, no text column, or files that disagree.
     """
     columns: dict[str, tuple[pa.DataType, str]] = {}
+    nested: dict[str, dict[str, bool]] = {}
     text = None
-    for file in files:
-        fields = READERS[file.format].fields(file)
+    described = [(file, READERS[file.format].fields(file)) for file in files]
+    for file, fields in described:
         if text_columns:
             paths = tuple(_text_path(file, fields, name) for name in text_columns)
             text = _same_everywhere(text, TextColumn(paths), file)
         for field in fields:
+            nested.setdefault(field.name, {}).update(inner_fields(field))
             known, where = columns.setdefault(field.name, (field.type, file.name))
             if known != field.type:
                 raise InputError(
@@ -145,9 +149,9 @@ def open_source(
                     f"but {known} in {where}; label them in separate jobs"
                 )
     if text is None:
-        text = TextColumn(((_find_text_column(files[0].name, columns),),))
-        for file in files:
-            _text_path(file, READERS[file.format].fields(file), text.name)
+        text = TextColumn(((_find_text_column(files[0].name, columns, nested),),))
+        for file, fields in described:
+            _text_path(file, fields, text.name)
     for field in text.field():
         if field.name in columns:
             raise InputError(
@@ -171,59 +175,49 @@ def _same_everywhere(known: TextColumn | None, own: TextColumn, file: InputFile)
     return own
 
 
-def _find_text_column(path: str, columns: dict[str, tuple[pa.DataType, str]]) -> str:
-    texts = [name for name, (kind, _) in columns.items() if is_text(kind)]
+def _find_text_column(
+    path: str, columns: dict[str, tuple[pa.DataType, str]], nested: dict[str, dict[str, bool]]
+) -> str:
+    texts = [name for name, (kind, _) in columns.items() if is_text(kind) and not nested[name]]
     for usual in USUAL_TEXT_COLUMNS:
         if usual in texts:
             return usual
     if len(texts) == 1:
         return texts[0]
     if not texts:
-        raise InputError(f"{path}: no text column among: {', '.join(columns)}")
+        inner = [f"{name}.{i}" for name in nested for i, text in nested[name].items() if text]
+        hint = f"; --text-column can name a field: {', '.join(inner[:5])}" if inner else ""
+        raise InputError(f"{path}: no text column among: {', '.join(columns)}{hint}")
     raise InputError(
         f"{path}: several columns could hold the text ({', '.join(texts)}); "
-        "say which by --text-column"
+        f"say which by --text-column {texts[0]}"
     )
 
 
 def _text_path(file: InputFile, fields: Sequence[pa.Field], name: str) -> tuple[str, ...]:
     """Where a text column is: a column of that name, else a field within one."""
-    types = {field.name: field.type for field in fields}
-    if name in types:
-        if not is_text(types[name]):
-            inner = _inner_names(types[name])
-            hint = f"; name one of its fields: {', '.join(f'{name}.{i}' for i in inner)}"
-            raise InputError(
-                f"{file.name}: column '{name}' is {types[name]}, not text{hint if inner else ''}"
-            )
+    known = {field.name: field for field in fields}
+    if name in known:
+        inner = inner_fields(known[name])
+        if inner:
+            names = ", ".join(f"{name}.{i}" for i in inner)
+            raise InputError(f"{file.name}: column '{name}' is not text; name a field: {names}")
+        if not is_text(known[name].type):
+            raise InputError(f"{file.name}: column '{name}' is {known[name].type}, not text")
         return (name,)
-    first, *rest = name.split(".")
-    # A nested object of jsonl is carried as its JSON text; whether a row has the field is seen row
-    # by row.
-    if rest and first in types and file.format == "jsonl":
-        return (first, *rest)
-    if rest and first in types and pa.types.is_struct(types[first]):
-        kind = types[first]
-        for step in rest:
-            inner = _inner_names(kind)
-            if step not in inner:
-                raise InputError(f"{file.name}: no field '{step}' in {kind}{_near(step, inner)}")
-            kind = kind.field(step).type
-        if not is_text(kind):
-            raise InputError(f"{file.name}: '{name}' is {kind}, not text")
-        return (first, *rest)
-    raise InputError(
-        f"{file.name}: no column '{name}'{_near(name, list(types))}; it has: {', '.join(types)}"
-    )
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    near = get_close_matches(name, names, n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
-
-
-def _inner_names(kind: pa.DataType) -> list[str]:
-    return [field.name for field in kind] if pa.types.is_struct(kind) else []
+    first, _, rest = name.partition(".")
+    if rest and first in known:
+        inner = inner_fields(known[first])
+        if inner and rest not in inner:
+            raise InputError(
+                f"{file.name}: no field '{rest}' in '{first}'{near_hint(rest, list(inner))}"
+            )
+        if inner and not inner[rest]:
+            raise InputError(f"{file.name}: '{name}' is not text")
+        # A jsonl column that holds other things, too: whether a row has the field is seen there.
+        if inner or file.format == "jsonl":
+            return tuple(name.split("."))
+    raise InputError(f"{file.name}: no column '{name}'{near_hint(name, list(known))}")
 
 
 @dataclass(frozen=True)
@@ -282,8 +276,7 @@ def check_ids(source: Source, column: str) -> None:
     name = source.written_name(column)
     if name not in names:
         raise InputError(
-            f"{source.files[0].name}: no id column '{column}'{_near(column, names)}; it has: "
-            f"{', '.join(names)}"
+            f"{source.files[0].name}: no id column '{column}'{near_hint(column, names)}"
         )
     hashes = array("Q")
     for numbered, row, value in _values(source, column):

@@ -21,6 +21,7 @@ from jobs.sniff import FORMATS
 from jobs.specs import Format
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256
+from mtl_core.near import near_hint
 
 SUFFIXES: dict[str, Format] = {
     ".txt": "txt",
@@ -123,18 +124,23 @@ def _from_stdin(spool: Path) -> Located:
 
 
 def _from_dataset(argument: str, spool: Path) -> Located:
-    """``hf://NAME:SPLIT``: a dataset of the hub, or a folder that `datasets` can load."""
+    """``hf://NAME:SPLIT``: a dataset of the hub, or a folder that `datasets` saved or can load."""
     name, _, split = argument.removeprefix("hf://").rpartition(":")
     if not name:
         name, split = split, "train"
-    from datasets import Dataset, disable_progress_bars, load_dataset
+    from datasets import Dataset, disable_progress_bars, load_dataset, load_from_disk
 
     disable_progress_bars()
     try:
-        loaded = load_dataset(name, split=split)
+        saved = any((Path(name) / file).is_file() for file in ("dataset_dict.json", "state.json"))
+        loaded = load_from_disk(name) if saved else load_dataset(name, split=split)
     except Exception as error:  # datasets raises whatever its readers and its network raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise InputError(f"{argument}: cannot be loaded ({reason})") from error
+    if isinstance(loaded, dict):
+        if split not in loaded:
+            raise InputError(f"{argument}: no split '{split}'{near_hint(split, loaded)}")
+        loaded = loaded[split]
     if not isinstance(loaded, Dataset):
         raise InputError(f"{argument}: no dataset of rows")
     path = _keep(spool, f"{PurePosixPath(name).name}-{split}.parquet", loaded.to_parquet)
@@ -214,6 +220,8 @@ def _retried(what: str, call: Callable[..., T], *arguments: object) -> T:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        return str(error.reason)
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -47,13 +47,15 @@ def sample_of(path: Path, compression: Compression) -> bytes:
     return bytes(sample[:end] or sample)
 
 
-def format_of_content(sample: bytes) -> Format:
-    """The format of a file whose name says nothing."""
+def format_of_content(sample: bytes, *, columned: bool = False) -> Format:
+    """The format of a file whose name says nothing; csv rather than txt if it has columns."""
     if sample.startswith(b"PAR1"):
         return "parquet"
     if sample.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return "arrow"
-    return "jsonl" if sample.lstrip().startswith(b"{") else "txt"
+    if sample.lstrip().startswith(b"{"):
+        return "jsonl"
+    return "csv" if columned else "txt"
 
 
 def encoding_of(sample: bytes, kind: Format) -> str:

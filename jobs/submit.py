@@ -85,7 +85,7 @@ def prepare_label(
     target = Path(output).expanduser().absolute()
     for path in (*(file.path for file in located), target):
         check_inside(path, settings)
-    files = tuple(fingerprint(file, input_format) for file in located)
+    files = tuple(fingerprint(file, input_format, columned=bool(text_columns)) for file in located)
     entry = find_model(model, settings.models)
     config = entry.config()
     tasks = _chosen_tasks(config, only)

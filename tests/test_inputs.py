@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 
 from jobs.inputs import Source, assumptions, check_ids, fingerprint, open_source, read_source
 from jobs.locate import Located, list_files, locate
@@ -45,7 +45,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
-    ".zst": zstandard.compress,
+    ".zst": lambda raw: pa.Codec("zstd").compress(raw, asbytes=True),
 }
 
 
@@ -64,7 +64,7 @@ CONTENT = {
 
 
 @pytest.mark.parametrize(
-    "name", [*CONTENT, *(f"a.csv{ending}" for ending in COMPRESS), "a.jsonl.gz"]
+    "name", [*CONTENT, *(f"{name}{ending}" for name in CONTENT for ending in COMPRESS)]
 )
 def test_every_text_format_is_read_also_compressed(name: str, tmp_path: Path) -> None:
     source = opened(written(tmp_path / name, CONTENT[".".join(name.split(".")[:2])]))
@@ -198,8 +198,13 @@ def test_a_nested_field_is_named_with_a_dot(tmp_path: Path) -> None:
     assert [row["review_text"] for row in good] == ["first", "second"]
     with pytest.raises(InputError, match=r"no field 'txt' .*did you mean 'text'"):
         opened(tmp_path / "a.parquet", text=["review.txt"])
-    with pytest.raises(InputError, match=r"not text; name one of its fields: review\.text"):
+    with pytest.raises(InputError, match=r"not text; name a field: review\.text"):
         opened(tmp_path / "a.parquet", text=["review"])
+    with pytest.raises(InputError, match=r"no field 'txt' in 'review'; did you mean 'text'\?"):
+        opened(lines, text=["review.txt"])
+    for unnamed in (lines, tmp_path / "a.parquet"):
+        with pytest.raises(InputError, match=r"no text column .* can name a field: review\.text"):
+            opened(unnamed)
 
 
 def test_a_limit_counts_rows_over_all_files(tmp_path: Path) -> None:
@@ -237,11 +242,15 @@ def test_a_pattern_names_its_files_in_order(tmp_path: Path) -> None:
 def test_stdin_is_kept_and_its_format_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for content, kind in ((b"first\nsecond\n", "txt"), (b'{"text": "first"}\n', "jsonl")):
+    for content, kind, columned in (
+        (b"first\nsecond\n", "txt", False),
+        (b'{"text": "first"}\n', "jsonl", False),
+        (b"text;n\nfirst;1\n", "csv", True),
+    ):
         with io.TextIOWrapper(io.BytesIO(gzip.compress(content))) as stdin:
             monkeypatch.setattr(sys, "stdin", stdin)
             located = locate(["-"], tmp_path / "spool")
-        file = fingerprint(located[0])
+        file = fingerprint(located[0], columned=columned)
         assert (file.format, file.compression, file.name) == (kind, "gzip", "-")
         assert kind in assumptions(file)
         source = open_source([file], (), TAKEN)
@@ -281,9 +290,17 @@ def test_an_address_is_fetched_again_after_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_saved_or_loadable_dataset_is_read(tmp_path: Path) -> None:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
-    Dataset.from_dict({"text": ["first", "second"]}).save_to_disk(tmp_path / "saved")
+    made = Dataset.from_dict({"text": ["first", "second"]})
+    made.save_to_disk(tmp_path / "saved")
+    DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "splits")
+    for address in (f"hf://{tmp_path}/saved", f"hf://{tmp_path}/splits:test"):
+        (only,) = locate([address], tmp_path / "spool")
+        good, _ = rows_of(open_source([fingerprint(only)], (), TAKEN))
+        assert [row["text"] for row in good] == ["first", "second"]
+    with pytest.raises(InputError, match=r"no split 'tset'; did you mean 'test'"):
+        locate([f"hf://{tmp_path}/splits:tset"], tmp_path / "spool")
     assert [row["text"] for row in rows_of(opened(*list_files(str(tmp_path / "saved"))))[0]] == [
         "first",
         "second",
@@ -413,12 +430,27 @@ def test_parquet_without_text_is_refused_with_its_columns(tmp_path: Path) -> Non
         opened(tmp_path / "a.parquet")
 
 
-def test_a_gzip_file_cut_short_is_an_error_not_a_short_result(tmp_path: Path) -> None:
-    whole = gzip.compress("".join(f"sentence number {n}\n" for n in range(5000)).encode())
-    path = tmp_path / "a.txt.gz"
-    path.write_bytes(whole[: len(whole) // 2])
+@pytest.mark.parametrize("ending", COMPRESS)
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_a_compressed_file_cut_short_is_an_error_not_a_short_result(
+    ending: str, kept: float, tmp_path: Path
+) -> None:
+    # Random numbers, so that it is no single block.
+    numbers = np.random.default_rng(0).integers(1 << 60, size=50_000)
+    whole = COMPRESS[ending]("\n".join(map(str, numbers)).encode())
+    path = tmp_path / f"a.txt{ending}"
+    path.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(InputError, match="damaged after row"):
         rows_of(opened(path))
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_compressed_files_put_behind_one_another_are_read_to_the_end(
+    ending: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.txt{ending}"
+    path.write_bytes(COMPRESS[ending](b"one\n") + COMPRESS[ending](b"two\n"))
+    assert [row["text"] for row in rows_of(opened(path))[0]] == ["one", "two"]
 
 
 def test_a_users_column_named_like_an_output_column_is_renamed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from jobs.readers.rows import (
     Chunk,
     Reader,
     TextColumn,
+    inner_fields,
     is_text,
 )
 from jobs.readers.text import CsvReader, TxtReader
@@ -28,6 +29,7 @@ __all__ = [
     "Chunk",
     "Reader",
     "TextColumn",
+    "inner_fields",
     "is_text",
 ]
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from jobs.readers.rows import (
     DAMAGE,
+    NESTED,
     Chunk,
     RowBuffer,
     TextColumn,
@@ -19,6 +20,39 @@ from jobs.readers.rows import (
 )
 from jobs.specs import InputFile
 from mtl_core.errors import InputError
+
+
+class Inner:
+    """The fields within a column's objects, and whether each holds text."""
+
+    MOST = 1000
+    """Beyond so many they are data, not names."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, bool] = {}
+        self.plain = False
+        """Whether some value was no object."""
+
+    def add(self, value: Any) -> None:
+        """Take note of a value of the column."""
+        if isinstance(value, dict):
+            self._add(value, "")
+        elif value is not None:
+            self.plain = True
+
+    def _add(self, record: dict[str, Any], above: str) -> None:
+        for name, value in record.items():
+            if isinstance(value, dict):
+                self._add(value, f"{above}{name}.")
+            elif len(self.texts) < self.MOST:
+                known = self.texts.get(f"{above}{name}", False)
+                self.texts[f"{above}{name}"] = known or isinstance(value, str)
+
+    def noted(self) -> dict[str, str] | None:
+        """Metadata of the column's field: its inner fields by name, if it holds objects only."""
+        if self.plain or not self.texts or len(self.texts) >= self.MOST:
+            return None
+        return {NESTED: json.dumps(self.texts)}
 
 
 class JsonlReader:
@@ -34,23 +68,27 @@ class JsonlReader:
     def fields(self, file: InputFile) -> list[pa.Field]:
         """Columns by one pass over the file: a type guessed from its start would break later."""
         types: dict[str, pa.DataType] = {}
+        nested: dict[str, Inner] = {}
         try:
             for _, raw in self._lines(file):
                 record = _parse_object(raw)
                 if isinstance(record, dict):
                     for name, value in record.items():
                         types[name] = _wider(types.get(name), value)
+                        nested.setdefault(name, Inner()).add(value)
         except DAMAGE as error:
             raise InputError(f"{file.name}: cannot be read ({error})") from error
         if not types:
             raise InputError(f"{file.name}: no JSON object in any of its lines")
         return [
-            pa.field(name, pa.string() if pa.types.is_null(kind) else kind)
+            pa.field(
+                name, pa.string() if pa.types.is_null(kind) else kind, metadata=nested[name].noted()
+            )
             for name, kind in types.items()
         ]
 
     def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
-        fields = self.fields(file)
+        fields = [field.remove_metadata() for field in self.fields(file)]
         rows = RowBuffer([*fields, *text.field()], chunk_rows)
         try:
             for line, raw in self._lines(file):

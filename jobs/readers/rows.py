@@ -4,19 +4,22 @@ import bz2
 import codecs
 import gzip
 import io
+import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 import pyarrow as pa
-import zstandard
 
 from jobs.specs import InputFile
 from mtl_core.errors import InputError
 
 SAMPLE_CHARS = 1000
+NESTED = "mtl.nested"
+"""Metadata of a jsonl column that holds objects only: their fields, as JSON, true for texts."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,22 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
+def inner_fields(field: pa.Field) -> dict[str, bool]:
+    """The fields within a nested column, named with dots, and whether each can hold the text."""
+    if noted := (field.metadata or {}).get(NESTED.encode()):
+        found: dict[str, bool] = json.loads(noted)
+        return found
+    if not pa.types.is_struct(field.type):
+        return {}
+    inner: dict[str, bool] = {}
+    for own in field.type:
+        deeper = inner_fields(own)
+        inner |= {f"{own.name}.{name}": text for name, text in deeper.items()}
+        if not deeper:
+            inner[own.name] = is_text(own.type)
+    return inner
+
+
 def text_problem(text: object) -> str | None:
     """Why this value cannot be labelled, or None."""
     if text is None:
@@ -112,12 +131,17 @@ def text_problem(text: object) -> str | None:
     return None
 
 
+def _open_zstd(path: str | Path, mode: str) -> IO[bytes]:
+    # The package zstandard ends without a word where a file was cut short; Arrow says so.
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"), 1 << 16)
+
+
 OPENERS: Mapping[str, Callable[..., Any]] = {
     "none": open,
     "gzip": gzip.open,
     "bz2": bz2.open,
     "xz": lzma.open,
-    "zstd": zstandard.open,
+    "zstd": _open_zstd,
 }
 
 
@@ -164,7 +188,7 @@ def damaged(file: InputFile, row: int, error: Exception) -> InputError:
     )
 
 
-DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError)
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)
 
 
 class RowBuffer:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from jobs.output import SUCCESS, read_manifest
 from mtl_core.errors import InputError, OutputError
 from mtl_core.files import file_sha256, replace_file
+from mtl_core.near import near_hint
 
 CollectFormat = Literal["parquet", "csv", "jsonl"]
 SUFFIXES: dict[str, CollectFormat] = {
@@ -41,23 +42,34 @@ def collect(
     Parts are read one at a time, so memory stays flat.
 
     Args:
-        form: None to go by the name of ``target``, Parquet where that says nothing.
+        form: None to go by the name of ``target``, Parquet where that has no ending.
     Returns:
         rows written, and the columns left out because csv cannot hold lists.
     Raises:
         InputError: the job has not finished, or a part is missing or not what its job wrote.
-        OutputError: the target exists or cannot be written.
+        OutputError: the target exists, cannot be written, or its name ends in no known format.
     """
     paths = _checked_parts(output)
     if target.is_dir():
         raise OutputError(f"{target} is a folder; give a file by -o")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists; add --overwrite to replace it")
-    form = form or SUFFIXES.get(target.suffix.lower(), "parquet")
+    form = form or _format_of(target)
     try:
         return _write(paths, target, form)
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error.strerror or error})") from error
+
+
+def _format_of(target: Path) -> CollectFormat:
+    if not target.suffix:
+        return "parquet"
+    if target.suffix.lower() not in SUFFIXES:
+        raise OutputError(
+            f"{target}: its name ends in no known format; name it {', '.join(SUFFIXES)} "
+            "or give --format"
+        )
+    return SUFFIXES[target.suffix.lower()]
 
 
 def collect_by_label(output: Path, target: Path, task: str, *, overwrite: bool) -> int:
@@ -72,7 +84,7 @@ def collect_by_label(output: Path, target: Path, task: str, *, overwrite: bool) 
     paths = _checked_parts(output)
     tasks = list(read_manifest(output)["model"]["tasks"])
     if task not in tasks:
-        raise InputError(f"{output}: no task '{task}'; it has: {', '.join(tasks)}")
+        raise InputError(f"{output}: no task '{task}'{near_hint(task, tasks)}")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists; add --overwrite to replace it")
     temporary = target.with_name(f".{target.name}.tmp")

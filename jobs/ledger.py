@@ -24,6 +24,7 @@ split      set    shards that were split into pieces
 import json
 import time
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from importlib.resources import files
 from typing import Any, cast
@@ -128,8 +129,13 @@ class Ledger:
         """
         text = self.redis.hget(key(job, "job"), "spec")
         if text is None:
-            raise JobError(f"no job '{job}' in this Redis; `mtl jobs` lists what there is")
+            raise self._no_job(job)
         return parse_spec(cast(str, text))
+
+    def _no_job(self, job: str) -> JobError:
+        near = get_close_matches(job, self.job_ids(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return JobError(f"no job '{job}' in this Redis; {hint}`mtl jobs` lists what there is")
 
     def job_ids(self) -> list[str]:
         """All jobs, newest first."""
@@ -171,7 +177,7 @@ class Ledger:
         """
         value = self.redis.hget(key(job, "job"), "state")
         if value is None:
-            raise JobError(f"no job '{job}' in this Redis; `mtl jobs` lists what there is")
+            raise self._no_job(job)
         return JobState(cast(str, value))
 
     def reopen(self, job: str) -> None:
@@ -209,7 +215,7 @@ class Ledger:
         pipe.hvals(key(job, "holders"))
         fields, shards, done, poison, held = pipe.execute()
         if not fields:
-            raise JobError(f"no job '{job}' in this Redis; `mtl jobs` lists what there is")
+            raise self._no_job(job)
         holders = [json.loads(text) for text in held]
         progress = sum(int(holder.get("progress", 0)) for holder in holders)
         rows_done = int(fields["rows_done"]) + progress

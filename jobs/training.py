@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.settings import Settings
 from jobs.specs import TrainSpec
+from mtl_core.backbones import check_backbone
 from mtl_core.config import DEFAULT_BACKBONE, train_config
 from mtl_core.errors import DataError, UnknownScenarioError
 from mtl_core.registry import check_name
@@ -53,6 +54,7 @@ def train_spec(request: TrainRequest, scenario: str, name: str, settings: Settin
     train_config(request.preset, scenario=scenario, **request.changes)  # checks the values
     data_dir = Path(request.data).expanduser().absolute() if request.data else settings.data_dir
     check_data(data_dir, tasks)
+    check_backbone(request.backbone)
     backbone = Path(request.backbone)
     return TrainSpec(
         name=check_name(name),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ PACKAGED: dict[str, tuple[str, str, str]] = {
     ),
 }
 
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 Pooling = Literal["mean", "cls"]
 
@@ -50,6 +53,18 @@ def resolve_backbone(name: str) -> BackboneFiles:
             root = Path(next(iter(spec.submodule_search_locations)))
             return BackboneFiles(name, _checked_folder(name, root / folder), "package")
     return BackboneFiles(name, _from_hub(name), "hub")
+
+
+def check_backbone(name: str) -> None:
+    """Raise BackboneError where it is clear without asking the hub that there is no such backbone."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        _checked_folder(name, path)
+    elif not HUB_NAME.fullmatch(name):
+        raise BackboneError(
+            f"backbone '{name}': no such folder; give one, or a name of the hub such as "
+            f"{next(iter(PACKAGED))}"
+        )
 
 
 def _checked_folder(name: str, folder: Path) -> Path:

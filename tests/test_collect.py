@@ -60,6 +60,8 @@ def test_csv_leaves_lists_out_and_says_so(output: Path, tmp_path: Path) -> None:
 
 
 def test_the_format_asked_for_wins_over_the_name(output: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"a\.txt: its name ends in no known format; name it \.p"):
+        collect(output, tmp_path / "a.txt", overwrite=False)
     collect(output, tmp_path / "a.txt", "csv", overwrite=False)
     assert len(pd.read_csv(tmp_path / "a.txt")) == 4
 
@@ -75,7 +77,7 @@ def test_rows_are_found_again_by_label(output: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists; add --overwrite"):
         collect_by_label(output, target, "topic", overwrite=False)
     assert collect_by_label(output, target, "topic", overwrite=True) == 4
-    with pytest.raises(InputError, match="no task 'topics'; it has: topic"):
+    with pytest.raises(InputError, match="no task 'topics'; did you mean 'topic'"):
         collect_by_label(output, tmp_path / "other", "topics", overwrite=False)
 
 

@@ -10,7 +10,7 @@ from jobs.collect import collect as collect_parts
 
 
 @click.command()
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB|OUT")
 @click.option("-o", "--output", required=True, metavar="FILE", help="File (or folder) to write.")
 @click.option(
     "--format",
@@ -36,7 +36,7 @@ def collect(
 ) -> None:
     """Write all rows of a finished label job into one file, in the order of row_id.
 
-    JOB is a job's id or its output folder. Every part is checked against the manifest. csv holds no
+    Every part is checked against the manifest. csv holds no
     lists, and so no embedding.
 
     \b

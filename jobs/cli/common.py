@@ -1,6 +1,7 @@
 """What several commands need: a connection, embedded parts, JSON on the screen."""
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from jobs.priorities import PRIORITIES
 from jobs.settings import Settings, settings
 from jobs.specs import LabelSpec
 from mtl_core.errors import JobError, SettingsError
+
+JOB_ID = re.compile(r"(label|train)-[0-9a-z]+")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -114,6 +117,8 @@ def output_folder(job: str) -> Path:
         return path
     if path.is_dir():
         raise JobError(f"{path} holds no finished output ({MANIFEST} is missing)")
+    if len(path.parts) > 1 or not JOB_ID.fullmatch(job):
+        raise JobError(f"{path}: no such folder, and no job's id")
     with backend(worker=False) as where:
         spec = where.ledger.spec(job)
         state = where.ledger.state(job)

@@ -8,12 +8,12 @@ from jobs.cli.common import output_folder
 
 
 @click.command()
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB|OUT")
 @click.option("-o", "--output", required=True, metavar="FILE.html", help="Page to write.")
 def report(job: str, output: str) -> None:
     """Write one self-contained HTML page about a finished label job.
 
-    JOB is a job's id or its output folder. The page shows the labels' shares and scores, the rows
+    The page shows the labels' shares and scores, the rows
     to look at (least sure, longest, truncated, erroneous), a map of the embeddings, and the speed
     of each worker; all from the Parquet.
 

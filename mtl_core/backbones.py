@@ -56,7 +56,7 @@ def resolve_backbone(name: str) -> BackboneFiles:
 
 
 def check_backbone(name: str) -> None:
-    """Raise BackboneError where it is clear without asking the hub that there is no such backbone."""
+    """Raise BackboneError where it is clear, without asking the hub, that there is none such."""
     path = Path(name).expanduser()
     if path.is_dir():
         _checked_folder(name, path)

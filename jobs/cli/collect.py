@@ -4,14 +4,22 @@ from pathlib import Path
 
 import click
 
+from jobs.cli import complete
 from jobs.cli.common import json_option, output_folder, print_json
 from jobs.collect import CollectFormat, collect_by_label
 from jobs.collect import collect as collect_parts
 
 
 @click.command()
-@click.argument("job", metavar="JOB|OUT")
-@click.option("-o", "--output", required=True, metavar="FILE", help="File (or folder) to write.")
+@click.argument("job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="File (or folder) to write.",
+    shell_complete=complete.files,
+)
 @click.option(
     "--format",
     "form",
@@ -22,6 +30,7 @@ from jobs.collect import collect as collect_parts
     "--by",
     "task",
     metavar="TASK",
+    shell_complete=complete.tasks,
     help="Write a folder for each label of this task instead (TASK=LABEL/…, Parquet).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")

@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from jobs.cli import complete
 from jobs.cli.common import json_option, print_json
 from jobs.settings import settings
 from mtl_core.compare import ModelFacts, comparison, read_facts, write_comparison
@@ -13,7 +14,7 @@ from mtl_core.registry import find_model
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL…")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL…", shell_complete=complete.models)
 @click.option("-o", "--output", metavar="FILE.html", help="Also write one self-contained page.")
 @json_option
 def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:

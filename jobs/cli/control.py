@@ -3,6 +3,7 @@
 import click
 
 from jobs.cancel import cancel_job
+from jobs.cli import complete
 from jobs.cli.common import (
     backend,
     json_option,
@@ -23,7 +24,7 @@ from mtl_core.errors import JobError
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=complete.jobs)
 @json_option
 def cancel(job: str, as_json: bool) -> None:
     """Stop a job after the batch under way; what is done stays, and `mtl retry` goes on from there.
@@ -48,7 +49,7 @@ def cancel(job: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=complete.jobs)
 @click.option("--only-failed", is_flag=True, help="Of a partial job: the rows set aside.")
 @click.option("--detach", is_flag=True, help="Let it go on and return.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
@@ -106,7 +107,7 @@ def _check_may_retry(ledger: Ledger, job: str, only_failed: bool) -> None:
 
 
 @click.command()
-@click.argument("job", metavar="JOB|OUT")
+@click.argument("job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders)
 @json_option
 def verify(job: str, as_json: bool) -> None:
     """Check that a finished output holds every input row once, and every file as it was written.

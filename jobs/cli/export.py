@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from jobs.cli import complete
 from jobs.settings import settings
 from mtl_core.registry import find_model
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete.models)
 @click.option(
     "--format",
     "form",
@@ -17,7 +18,14 @@ from mtl_core.registry import find_model
     type=click.Choice(["sentence-transformers", "onnx", "openvino"]),
     help="For whom.",
 )
-@click.option("-o", "--output", required=True, metavar="DIR", help="A new folder.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="A new folder.",
+    shell_complete=complete.files,
+)
 def export(model: str, form: str, output: str) -> None:
     """Write a model in another format.
 

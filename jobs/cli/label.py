@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from jobs.cli import complete
 from jobs.cli.common import (
     backend,
     json_option,
@@ -29,8 +30,15 @@ from mtl_core.registry import DEFAULT_MODEL
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT…")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Folder for the Parquet output.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT…", shell_complete=complete.files)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="Folder for the Parquet output.",
+    shell_complete=complete.files,
+)
 @click.option(
     "--text-column",
     "text_columns",
@@ -55,8 +63,20 @@ from mtl_core.registry import DEFAULT_MODEL
     is_flag=True,
     help="Queue nothing; say how many rows, shards and tokens there are, and how long it may take.",
 )
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name, see `mtl models`.")
-@click.option("--only", metavar="TASK", multiple=True, help="Write this task's labels only.")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A name, see `mtl models`.",
+    shell_complete=complete.models,
+)
+@click.option(
+    "--only",
+    metavar="TASK",
+    multiple=True,
+    help="Write this task's labels only.",
+    shell_complete=complete.tasks,
+)
 @click.option(
     "--top",
     type=click.IntRange(0, 100),

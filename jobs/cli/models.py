@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from jobs.cli import complete
 from jobs.cli.common import json_option, print_json
 from jobs.settings import settings
 from mtl_core.registry import DEFAULT_MODEL, ModelEntry, find_model, list_models
@@ -58,7 +59,7 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete.models)
 @click.option(
     "--data",
     metavar="DIR",
@@ -131,7 +132,13 @@ def _print_evaluation(found: "Evaluation", samples: bool) -> None:
 
 @click.command()
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name, see `mtl models`.")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A name, see `mtl models`.",
+    shell_complete=complete.models,
+)
 @json_option
 def embed(texts: tuple[str, ...], model: str, as_json: bool) -> None:
     """Print the embedding of each TEXT, its labels, and the cosines between the texts.

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import click
 
+from jobs.cli import complete
 from jobs.cli.common import output_folder
 
 
 @click.command()
-@click.argument("job", metavar="JOB|OUT")
-@click.option("-o", "--output", required=True, metavar="FILE.html", help="Page to write.")
+@click.argument("job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE.html",
+    help="Page to write.",
+    shell_complete=complete.files,
+)
 def report(job: str, output: str) -> None:
     """Write one self-contained HTML page about a finished label job.
 

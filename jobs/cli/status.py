@@ -8,6 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from jobs.cli import complete
 from jobs.cli.common import backend, json_option, print_json
 from jobs.connection import reachable
 from jobs.ledger import Ledger
@@ -18,7 +19,7 @@ WATCH_S = 1.0
 
 
 @click.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=complete.jobs)
 @click.option("--watch", is_flag=True, help="Go on showing until all have ended; Ctrl-C leaves.")
 @json_option
 def status(job: str | None, watch: bool, as_json: bool) -> None:

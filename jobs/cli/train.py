@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli import complete
 from jobs.cli.common import (
     backend,
     json_option,
@@ -45,7 +46,12 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
       mtl train --scenario full --name desk --data data/ --tasks tasks.toml
     """
 )
-@click.option("--scenario", metavar="NAME", help="Which parts train; see above.")
+@click.option(
+    "--scenario",
+    metavar="NAME",
+    help="Which parts train; see above.",
+    shell_complete=complete.scenarios,
+)
 @click.option(
     "--all-scenarios",
     is_flag=True,

@@ -1,15 +1,13 @@
 """``mtl status`` and ``mtl jobs``."""
 
 import time
-from typing import Any
 
 import click
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from jobs.cli import complete
 from jobs.cli.common import backend, json_option, print_json
+from jobs.cli.dashboard import dashboard, describe_attempt, job_table
 from jobs.connection import reachable
 from jobs.ledger import Ledger
 from jobs.presence import Presence
@@ -40,7 +38,7 @@ def status(job: str | None, watch: bool, as_json: bool) -> None:
                 else:
                     print_json(found)
             elif watch and Console().is_terminal:
-                _dashboard(where.ledger, job)
+                dashboard(where.ledger, job)
                 return
             else:
                 _show(where.ledger, snapshots, job)
@@ -94,72 +92,12 @@ def _show(ledger: Ledger, snapshots: list[Snapshot], job: str | None) -> None:
     if job:
         for attempt in ledger.attempts(job):
             if attempt["outcome"] != "done":
-                click.echo(_describe_attempt(attempt))
+                click.echo(describe_attempt(attempt))
     workers = Presence(ledger.redis).workers()
     click.echo(f"workers: {', '.join(workers) if workers else 'none; start one with `mtl worker`'}")
 
 
-def _dashboard(ledger: Ledger, job: str | None) -> None:
-    """Jobs, queue, workers and what went wrong, on one screen, until all jobs have ended."""
-    from rich.live import Live
-
-    watched = [snapshot.id for snapshot in _snapshots(ledger, job)]
-    with Live(auto_refresh=False) as screen:
-        while True:
-            # A job that ends while it is watched stays in sight.
-            watched += [n for n in ([] if job else ledger.active_jobs()) if n not in watched]
-            snapshots = [ledger.snapshot(name) for name in watched]
-            screen.update(_screen(ledger, snapshots), refresh=True)
-            if all(snapshot.ended for snapshot in snapshots):
-                return
-            time.sleep(WATCH_S)
-
-
-def _screen(ledger: Ledger, snapshots: list[Snapshot]) -> Group:
-    shards = [s.shards for s in snapshots if not s.ended]
-    waiting = sum(count.total - count.done - count.failed for count in shards)
-    busy = {worker for s in snapshots for worker in s.workers}
-    workers = Presence(ledger.redis).workers()
-    lines = [
-        f"queue: {waiting:,} shards waiting or at work",
-        f"workers: {len(workers)}, {len(busy)} at work",
-        *(f"  {name}{' (at work)' if name in busy else ''}" for name in sorted(workers)),
-        *(f"{s.id}: {s.reason}" for s in snapshots if s.reason),
-    ]
-    troubles = [
-        a for s in snapshots for a in ledger.attempts(s.id) if a["outcome"] in ("failed", "lost")
-    ]
-    lines += [f"trouble: {_describe_attempt(attempt)}" for attempt in troubles[-5:]]
-    return Group(_table(snapshots), *(Text(line) for line in lines))
-
-
-def _describe_attempt(attempt: dict[str, Any]) -> str:
-    began, ended = attempt.get("started_ms", attempt["ended_ms"]) / 1000, attempt["ended_ms"] / 1000
-    return (
-        f"shard {attempt['shard']}, attempt {attempt.get('attempt', '?')} on "
-        f"{attempt.get('worker', '?')}, {time.strftime('%H:%M:%S', time.localtime(began))} for "
-        f"{ended - began:.1f} s: {attempt['outcome']} ({attempt['reason']})"
-    )
-
-
-def _table(snapshots: list[Snapshot]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("job", "state", "rows", "bad", "shards", "set aside", "since"):
-        table.add_column(name, justify="left" if name in ("job", "state", "since") else "right")
-    for s in snapshots:
-        table.add_row(
-            s.id,
-            str(s.state),
-            f"{s.rows.done:,}/{s.rows.total:,}",
-            f"{s.rows.failed:,}",
-            f"{s.shards.done:,}/{s.shards.total:,}",
-            f"{s.shards.failed:,}",
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(s.changed_s)),
-        )
-    return table
-
-
 def _print_table(snapshots: list[Snapshot]) -> None:
-    table, console = _table(snapshots), Console()
+    table, console = job_table(snapshots), Console()
     # Not on a terminal, a table must not be folded to 80 columns.
     console.print(table) if console.is_terminal else Console(width=160).print(table)

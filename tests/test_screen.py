@@ -1,0 +1,131 @@
+"""What a person sees: progress on a terminal, plain lines elsewhere; Ctrl-C once and twice."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pexpect
+import psutil
+import pytest
+from support import Mtl, Workers
+
+from jobs.ledger import Ledger
+from jobs.lifecycle import JobState
+from jobs.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture
+def sentences(tmp_path: Path) -> Path:
+    """Enough of them for a job that takes a while."""
+    path = tmp_path / "in.txt"
+    path.write_text("".join(f"The team won match {n} of the season.\n" for n in range(12_000)))
+    return path
+
+
+@contextmanager
+def terminal(folder: Path, *arguments: str, **environment: str) -> Iterator[pexpect.spawn]:
+    """``mtl`` on a real pseudo-terminal of 120 columns."""
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "jobs", *arguments],
+        env={**os.environ, "TERM": "xterm-256color", **environment},
+        cwd=folder,
+        dimensions=(30, 120),
+        encoding="utf-8",
+        timeout=60,
+    )
+    child.logfile_read = (folder / "screen").open("w")
+    try:
+        yield child
+    finally:
+        child.close(force=True)
+        child.logfile_read.close()
+
+
+def plain(folder: Path) -> str:
+    return ESCAPES.sub("", (folder / "screen").read_text())
+
+
+def test_a_terminal_shows_progress_and_ctrl_c_cancels_the_job(
+    sentences: Path, workers: Workers, tmp_path: Path
+) -> None:
+    workers.start()
+    environment = {"MTL_REDIS_URL": workers.url}
+    command = ("label", "in.txt", "-o", "out", "--shard-rows", "200", "--embedding", "none")
+    with terminal(tmp_path, *command, **environment) as child:
+        child.expect(r"[1-9][0-9,]*/12,000 rows, [0-9,]+ rows/s")
+        with terminal(tmp_path, "status", "--watch", **environment) as watching:
+            watching.expect(r"label-\w+ +running")
+            watching.expect("queue: .* shards left; messages waiting: ")
+            watching.expect("workers: 1, 1 at work")
+            watching.expect(r": label-\w+ shard 00\d+")
+            child.sendintr()
+            child.expect("cancelling label-")
+            child.expect("cancelled; [0-9,]+ of 12,000 rows are done; the same command")
+            child.expect(pexpect.EOF)
+            watching.expect("cancelled by its user")
+            watching.expect(pexpect.EOF)
+    assert child.exitstatus == 130
+    assert "Traceback" not in plain(tmp_path)
+    assert COLOURS.search((tmp_path / "screen").read_text())
+
+
+def test_a_second_ctrl_c_leaves_at_once(sentences: Path, workers: Workers, tmp_path: Path) -> None:
+    worker = workers.start(MTL_LEASE_S="30", MTL_STALL_S="60")
+    command = ("label", "in.txt", "-o", "out", "--shard-rows", "2000", "--embedding", "none")
+    settings = {"MTL_REDIS_URL": workers.url, "MTL_LEASE_S": "30"}
+    with terminal(tmp_path, *command, **settings) as child:
+        child.expect(r"[1-9][0-9,]*/12,000 rows")
+        # A worker that does not answer: without the second Ctrl-C one would wait for its lease.
+        for process in (*psutil.Process(worker.pid).children(), psutil.Process(worker.pid)):
+            process.suspend()
+        child.sendintr()
+        child.expect("Ctrl-C again leaves without waiting")
+        child.sendintr()
+        child.expect("left; label-[0-9a-f]+ stops after the batches under way")
+        child.expect(pexpect.EOF, timeout=5)
+    assert child.exitstatus == 130
+    ledger = Ledger(workers.url, Settings())
+    (job,) = ledger.job_ids()
+    assert ledger.state(job) in (JobState.CANCELLING, JobState.CANCELLED)
+    ledger.redis.close()
+
+
+def test_ctrl_c_on_the_embedded_default_stops_and_the_same_command_goes_on(
+    sentences: Path, mtl: Mtl, tmp_path: Path
+) -> None:
+    command = ("label", "in.txt", "-o", "out", "--shard-rows", "200", "--embedding", "none")
+    with terminal(tmp_path, *command, NO_COLOR="1") as child:
+        child.expect(r"[1-9][0-9,]*/12,000 rows")
+        child.sendintr()
+        child.expect("stopped; the same command goes on from here")
+        child.expect(pexpect.EOF)
+    assert child.exitstatus == 130
+    shown = (tmp_path / "screen").read_text()
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", shown), "NO_COLOR leaves no colours"
+    again = mtl(*command, "--limit", "12000")
+    assert again.code == 2  # another spec in the same folder: only the same command goes on
+    again = mtl(*command)
+    assert again.code == 0
+    assert "has been submitted before; joining it" in again.err
+    assert "\x1b" not in again.out + again.err
+    assert re.search(r"running: [0-9,]+/12,000 rows", again.err)
+
+
+def test_quiet_prints_the_result_only_and_json_nothing_else(mtl: Mtl, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("A good film.\n\nA dull film.\n")
+    quiet = mtl("label", "in.txt", "-o", "out", "--quiet")
+    assert (quiet.code, quiet.err) == (0, "")
+    assert quiet.out.startswith("2 of 3 rows labelled, 1 in errors")
+    shown = mtl("label", "in.txt", "-o", "out", "--json")
+    assert shown.err == ""
+    assert json.loads(shown.out)["rows"]["labelled"] == 2

@@ -4,19 +4,24 @@ Loads neither torch nor transformers, unless a GPU's driver is there.
 """
 
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import redis
+from packaging.requirements import Requirement
 
+from jobs.config_file import config_file
 from jobs.connection import reachable, without_password
 from jobs.local import redis_server_binary
 from jobs.presence import Presence
-from jobs.settings import Settings
+from jobs.settings import Settings, source_of, variable_of
+from mtl_core import __version__
 from mtl_core.backbones import resolve_backbone
 from mtl_core.engines import choose_engine, choose_precision, has_gpu
 from mtl_core.errors import MtlError
@@ -24,6 +29,8 @@ from mtl_core.registry import DEFAULT_MODEL, find_model
 from mtl_core.tasks import DEFAULT_TASKS
 
 LOW_DISK = 2 << 30
+ALIKE = 0.9
+"""How like a setting's variable another must be to be taken for a misspelling of it."""
 PACKAGES = ("torch", "transformers", "openvino", "celery", "kombu", "redis", "pyarrow")
 
 
@@ -42,6 +49,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     """All findings, in the order one would mend them."""
     checks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
         ("versions", _versions),
+        ("settings", _settings),
         ("redis", _redis),
         ("workers", _workers),
         ("engine", _engine),
@@ -60,20 +68,48 @@ def examine(config: Settings) -> Iterator[Finding]:
 
 
 def _versions(config: Settings) -> Finding:
-    found, missing = [], []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            missing.append(package)
-    if "openvino" in missing:
-        return Finding(
-            "versions",
-            "note",
-            ", ".join(found),
-            "pip install 'mtl-batch[openvino]' labels faster on a CPU",
-        )
-    return Finding("versions", "ok", ", ".join(found))
+    found = [f"mtl-batch {__version__}", f"Python {platform.python_version()}"]
+    found += [f"{name} {there}" for name in PACKAGES if (there := _version(name))]
+    shown = ", ".join(found)
+    if unfit := _unfit():
+        remedy = "pip install -c constraints.txt, as `make setup` does"
+        return Finding("versions", "wrong", f"{shown}; {unfit}", remedy)
+    if _version("openvino") is None:
+        remedy = "pip install 'mtl-batch[openvino]' labels faster on a CPU"
+        return Finding("versions", "note", shown, remedy)
+    return Finding("versions", "ok", shown)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _unfit() -> str:
+    """Required packages that are missing or of a version that does not fit."""
+    wrong = []
+    for text in requires("mtl-batch") or ():
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        there = _version(wanted.name)
+        if there is None or not wanted.specifier.contains(there, prereleases=True):
+            wrong.append(f"{wanted.name} {there or 'is missing'} (needs {wanted.specifier})")
+    return ", ".join(wrong)
+
+
+def _settings(config: Settings) -> Finding:
+    file = config_file()
+    given = [variable_of(n) for n in Settings.model_fields if source_of(n) == "environment"]
+    text = f"{file or 'no mtl.toml'}; in the environment: {', '.join(given) or 'nothing'}"
+    known = [variable_of(name) for name in Settings.model_fields]
+    for name in os.environ:
+        near = get_close_matches(name, known, n=1, cutoff=ALIKE)
+        if near and name not in known:
+            return Finding("settings", "note", f"{text}, and {name}", f"did you mean {near[0]}?")
+    return Finding("settings", "ok", f"{text} (see `mtl config`)")
 
 
 def _redis(config: Settings) -> Finding:
@@ -102,6 +138,9 @@ def _redis(config: Settings) -> Finding:
             f"{text}, no append-only file: a restart of Redis forgets all jobs",
             "start it with --appendonly yes",
         )
+    if 0 < info["maxmemory"] < 1.25 * info["used_memory"]:
+        remedy = "free memory or raise maxmemory: a full Redis takes no more jobs"
+        return Finding("redis", "note", f"{text} of {info['maxmemory_human']}", remedy)
     return Finding("redis", "ok", text)
 
 
@@ -109,12 +148,17 @@ def _workers(config: Settings) -> Finding:
     if config.redis_url is None:
         return Finding("workers", "ok", "every command runs one of its own")
     with reachable(config.redis_url):
-        names = Presence(
+        found = Presence(
             redis.Redis.from_url(config.redis_url, decode_responses=True, socket_timeout=5)
-        ).workers()
-    if not names:
+        ).versions()
+    if not found:
         return Finding("workers", "note", "none", "start one with `mtl worker`")
-    return Finding("workers", "ok", f"{len(names)}: {', '.join(names)}")
+    names = f"{len(found)}: {', '.join(found)}"
+    others = [f"{name} {own}" for name, own in found.items() if own != __version__]
+    if others:
+        text = f"{names}; of another version than {__version__} here: {', '.join(others)}"
+        return Finding("workers", "note", text, "install one version everywhere")
+    return Finding("workers", "ok", names)
 
 
 def _engine(config: Settings) -> Finding:
@@ -133,6 +177,9 @@ def _gpu(config: Settings) -> Finding:
 
 def _threads(config: Settings) -> Finding:
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if config.threads is not None and config.threads > (own or 1):
+        text = f"{config.threads} each child (MTL_THREADS), but {own} cores"
+        return Finding("threads", "note", text, "more threads than cores are slower: unset it")
     if config.threads is not None:
         return Finding("threads", "ok", f"{config.threads} each child (MTL_THREADS); {own} cores")
     return Finding("threads", "ok", f"{own} cores, shared out to a worker's children")

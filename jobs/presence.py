@@ -13,6 +13,8 @@ from typing import cast
 
 import redis
 
+from mtl_core import __version__
+
 WORKER = "mtl:worker:"
 BUSY = "mtl:busy:"
 BUSY_KEPT_S = 7 * 24 * 3600
@@ -35,8 +37,8 @@ class Presence:
         self.redis = client
 
     def announce(self, worker: str, seconds: float) -> None:
-        """Say that a worker lives, for the next ``seconds``."""
-        self.redis.set(WORKER + worker, "1", ex=max(1, round(seconds)))
+        """Say that a worker of this version lives, for the next ``seconds``."""
+        self.redis.set(WORKER + worker, __version__, ex=max(1, round(seconds)))
 
     def leave(self, worker: str) -> None:
         """Say that a worker has gone."""
@@ -45,6 +47,14 @@ class Presence:
     def workers(self) -> list[str]:
         """Workers that lately said they live."""
         return sorted(name.removeprefix(WORKER) for name in self.redis.scan_iter(WORKER + "*"))
+
+    def versions(self) -> dict[str, str]:
+        """The version of each of these workers."""
+        names = self.workers()
+        if not names:
+            return {}
+        found = cast(list[str | None], self.redis.mget([WORKER + name for name in names]))
+        return {name: own for name, own in zip(names, found, strict=True) if own is not None}
 
     def begin(self, worker: str, busy: Busy) -> None:
         """Say what a child begins to work on."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redis
 from click.testing import CliRunner, Result
 from support import Mtl
 
@@ -129,8 +130,6 @@ def test_an_unreachable_redis_is_named_without_its_password(
 def test_a_full_redis_is_one_line(
     sentences: Path, tmp_path: Path, redis_url: str, mtl: Mtl
 ) -> None:
-    import redis
-
     client = redis.Redis.from_url(redis_url)
     client.config_set("maxmemory", "1mb")
     try:
@@ -253,22 +252,26 @@ def test_doctor_examines_every_part_and_finds_nothing_wrong_here() -> None:
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.output
     found = {line["subject"]: line for line in json.loads(result.output)}
-    assert set(found) >= {"redis", "engine", "model", "backbone", "data", "disk", "threads"}
+    assert list(found) == [
+        *("versions", "settings", "redis", "workers", "engine", "GPU", "threads"),
+        *("model", "backbone", "data", "disk"),
+    ]
     assert found["redis"]["found"].startswith("embedded")
     assert found["data"] == found["data"] | {"state": "note"}
     assert "MTL_DATA_DIR" in found["data"]["found"]
     assert "sha256" in found["model"]["found"]
+    assert all(line["remedy"] for line in found.values() if line["state"] != "ok")
+    assert "MTL_STATE_DIR" in found["settings"]["found"]
 
 
 def test_doctor_says_what_to_do_about_what_is_wrong(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import redis
-
     from jobs.settings import settings
 
     monkeypatch.setenv("MTL_REDIS_URL", redis_url)
     monkeypatch.setenv("MTL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MTL_THREADS", "1000")
     settings.cache_clear()
     client = redis.Redis.from_url(redis_url)
     client.config_set("maxmemory-policy", "allkeys-lru")
@@ -280,9 +283,39 @@ def test_doctor_says_what_to_do_about_what_is_wrong(
     assert re.search(r"wrong +redis .*it may drop jobs", result.output)
     assert "→ redis-cli config set maxmemory-policy noeviction" in result.output
     assert re.search(r"note +workers +none", result.output)
+    assert re.search(r"note +threads .*but \d+ cores", result.output)
     assert re.search(r"wrong +data .*lacks ag_news, sst2", result.output)
     monkeypatch.setenv("MTL_REDIS_URL", "redis://127.0.0.1:1/0")
     settings.cache_clear()
     result = run("doctor")
     assert result.exit_code == 2
     assert re.search(r"wrong +redis +Redis at redis://127.0.0.1:1/0 does not answer", result.output)
+
+
+def test_doctor_sees_versions_that_do_not_fit_and_misspelt_variables(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.metadata
+
+    from jobs.presence import Presence
+    from jobs.settings import settings
+
+    monkeypatch.setenv("MTL_REDIS_URL", redis_url)
+    settings.cache_clear()
+    monkeypatch.setenv("MTL_REDIS_ULR", redis_url)
+    client = redis.Redis.from_url(redis_url)
+    with monkeypatch.context() as older:
+        older.setattr("jobs.presence.__version__", "0.0.9")
+        Presence(client).announce("host:1", 20)
+    real = importlib.metadata.version
+    monkeypatch.setattr("jobs.doctor.version", lambda n: "5.7.0" if n == "kombu" else real(n))
+    result = run("doctor")
+    client.close()
+    assert result.exit_code == 2
+    assert re.search(
+        r"note +settings .*and MTL_REDIS_ULR *\n +→ did you mean MTL_REDIS_URL\?", result.output
+    )
+    assert re.search(r"wrong +versions .*kombu 5\.7\.0 \(needs <5\.7,>=5\.6\.2\)", result.output)
+    assert re.search(
+        r"note +workers +1: host:1; of another version .*: host:1 0\.0\.9", result.output
+    )

@@ -75,11 +75,13 @@ def test_a_mistake_in_the_file_is_one_line_with_a_suggestion(
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("a,b\nx,y\n")
+    missing = mtl_in(tmp_path, "label", "in.csv", "-o", "out")
+    assert "several columns could hold the text (a, b)" in missing.stderr  # the default: to find it
     (tmp_path / "mtl.toml").write_text('[label]\ntext-column = ["c"]\n')
     missing = mtl_in(tmp_path, "label", "in.csv", "-o", "out")
     assert "no column 'c'" in missing.stderr
-    missing = mtl_in(tmp_path, "label", "in.csv", "-o", "out", MTL_LABEL_TEXT_COLUMNS="d")
+    missing = mtl_in(tmp_path, "label", "in.csv", "-o", "out", MTL_LABEL_TEXT_COLUMN="d")
     assert "no column 'd'" in missing.stderr
     missing = mtl_in(tmp_path, "label", "in.csv", "-o", "out", "--text-column", "e",
-                     MTL_LABEL_TEXT_COLUMNS="d")  # fmt: skip
+                     MTL_LABEL_TEXT_COLUMN="d")  # fmt: skip
     assert "no column 'e'" in missing.stderr

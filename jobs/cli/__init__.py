@@ -64,6 +64,14 @@ def option_defaults(name: str, command: click.Command) -> dict[str, object]:
     return found
 
 
+def name_variables(name: str, command: click.Command) -> None:
+    """Give each option the variable that its users would guess: ``MTL_LABEL_TEXT_COLUMN``."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.envvar is None:
+            longest = max(parameter.opts, key=len).lstrip("-")
+            parameter.envvar = f"MTL_{name}_{longest}".upper().replace("-", "_")
+
+
 EPILOG = """\b
 Exit codes: 0 done; 1 a defect of this program; 2 wrong input, option, model or output folder;
 3 the job failed, was cancelled or ended partial; 4 Redis does not answer; 130 stopped by Ctrl-C.
@@ -81,6 +89,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"jobs.cli.{COMMANDS[name][0]}")
         command: click.Command = getattr(module, name)
+        name_variables(name, command)
         _check_tables()
         # The file's defaults stand below the environment (MTL_LABEL_EMBEDDING) and the flags.
         ctx.default_map = {name: option_defaults(name, command)}

@@ -20,6 +20,7 @@ COMMANDS = {
     "cancel": ("control", "Stop a job; what is done stays."),
     "retry": ("control", "Let a failed, paused, cancelled or partial job go on."),
     "verify": ("control", "Check that an output holds every row once."),
+    "show": ("show", "Show the first rows of a finished output."),
     "collect": ("collect", "Write a finished job's rows into one file: Parquet, csv, jsonl."),
     "report": ("report", "Write one HTML page about a finished output."),
     "models": ("models", "List the models that can be used by name."),

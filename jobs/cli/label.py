@@ -1,5 +1,6 @@
 """``mtl label``."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,8 @@ def label(
         shard_tokens=shard_tokens,
         cache=cache,
     )
+    if len(job.spec.inputs) > 1 and not quiet:
+        click.echo(_files(job), err=True)
     for file in job.spec.inputs:
         if (guessed := assumptions(file)) and not quiet:
             click.echo(guessed, err=True)
@@ -200,6 +203,12 @@ def label(
         _print_result(job, as_json)
     if detach:
         print_json({"id": job.id}) if as_json else click.echo(job.id)
+
+
+def _files(job: LabelJob) -> str:
+    names = [Path(file.name).name for file in job.spec.inputs]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} files: {', '.join(names[:3])}{more}"
 
 
 def _print_estimate(job: LabelJob, as_json: bool) -> None:
@@ -290,11 +299,18 @@ def _print_summary(job: LabelJob, manifest: dict[str, Any]) -> None:
             f"not encoded again: {rows['duplicates']:,} duplicates within a shard, "
             f"{rows['cached']:,} texts from the cache"
         )
+    folder = shlex.quote(_near_path(job.output))
     click.echo(f"output: {job.output}")
-    pattern = f"{job.output}/*.parquet"
-    click.echo(f"read:   duckdb -c \"FROM '{pattern}' LIMIT 10\"")
+    click.echo(f"look:   mtl show {folder}, or mtl report {folder} -o report.html")
+    click.echo(f"query:  duckdb -c \"FROM '{_near_path(job.output)}/*.parquet' LIMIT 10\"")
     if rows["errors"]:
         click.echo(f"errors: {job.output}/errors ({_reasons(job.output, manifest)})")
+
+
+def _near_path(folder: Path) -> str:
+    """As one would type it here."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 
 
 def _count(number: int, noun: str) -> str:

@@ -127,6 +127,8 @@ class JobProgress:
         if snapshot.rows.failed:
             text += f", {snapshot.rows.failed:,} bad"
         text += f", {len(snapshot.workers)} worker{'s' * (len(snapshot.workers) != 1)}"
+        if snapshot.workers and not done and not snapshot.note:
+            text += " (loading the model)"
         if snapshot.note.get("steps"):
             text += (
                 f", step {snapshot.note['step']:,}/{snapshot.note['steps']:,}, "

@@ -25,10 +25,12 @@ def main(output: str) -> None:
     console = Console()
     console.print(table)
     print(agreement(output))
-    print(f"""The Parquet is in {output}/. Read it with any of:
-  .venv/bin/python -c "import pyarrow.parquet as pq; print(pq.read_table('{output}'))"
-  duckdb -c "SELECT topic, count(*) FROM '{output}/*.parquet' GROUP BY topic"
-  pandas.read_parquet("{output}")""")
+    print(f"""The Parquet is in {output}/. Go on with any of:
+  source .venv/bin/activate                        # so that mtl is found
+  mtl show {output} --label Sports                 # more rows
+  mtl report {output} -o report.html               # a page to look at in a browser
+  python -c "import pandas; print(pandas.read_parquet('{output}'))"
+README.md and docs/quickstart.md say what comes next.""")
 
 
 def agreement(output: str) -> str:

@@ -1,6 +1,7 @@
 """``mtl label``."""
 
 import shlex
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -302,9 +303,15 @@ def _print_summary(job: LabelJob, manifest: dict[str, Any]) -> None:
     folder = shlex.quote(_near_path(job.output))
     click.echo(f"output: {job.output}")
     click.echo(f"look:   mtl show {folder}, or mtl report {folder} -o report.html")
-    click.echo(f"query:  duckdb -c \"FROM '{_near_path(job.output)}/*.parquet' LIMIT 10\"")
+    click.echo(f"query:  {_query(_near_path(job.output))}")
     if rows["errors"]:
         click.echo(f"errors: {job.output}/errors ({_reasons(job.output, manifest)})")
+
+
+def _query(folder: str) -> str:
+    if shutil.which("duckdb"):
+        return f"duckdb -c \"FROM '{folder}/*.parquet' LIMIT 10\""
+    return f"python -c \"import pandas; print(pandas.read_parquet('{folder}'))\""
 
 
 def _near_path(folder: Path) -> str:

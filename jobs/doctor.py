@@ -202,7 +202,7 @@ def _data(config: Settings) -> Finding:
             "data",
             "note",
             "MTL_DATA_DIR is not set: training data comes from the hub",
-            "set it to a folder of Parquet, see README.md",
+            "for training: set it to a folder of Parquet, see docs/howto-train.md",
         )
     folders = [task.source.folder for task in DEFAULT_TASKS if task.source is not None]
     missing = [name for name in folders if not (config.data_dir / name).is_dir()]
@@ -211,7 +211,7 @@ def _data(config: Settings) -> Finding:
             "data",
             "wrong",
             f"{config.data_dir} lacks {', '.join(missing)}",
-            "see README.md for the layout",
+            "see docs/howto-train.md for the layout",
         )
     return Finding("data", "ok", f"{config.data_dir}: {', '.join(folders)}")
 

@@ -92,12 +92,12 @@ def take_folder(output: Path, job: str, spec: dict[str, Any]) -> None:
 
 
 def _difference(output: Path, spec: dict[str, Any]) -> str:
-    """What differs between the spec of an unfinished job and this one, for the message."""
+    """What differs between the spec of another job and this one, for the message."""
     try:
-        other = json.loads((output / WORK / "job.json").read_text(encoding="utf-8"))["spec"]
+        other = _spec_of(output)
     except (OSError, ValueError, KeyError):
         return ""
-    names = [name for name in spec if spec[name] != other.get(name)]
+    names = [name for name in spec if name in other and spec[name] != other[name]]
     if names == ["inputs"] and len(spec["inputs"]) == len(other["inputs"]):
         changed = [
             new["path"]
@@ -106,6 +106,20 @@ def _difference(output: Path, spec: dict[str, Any]) -> str:
         ]
         return f", begun with other content of {', '.join(changed)}"
     return f", begun with other {', '.join(names)}" if names else ""
+
+
+def _spec_of(output: Path) -> dict[str, Any]:
+    """The spec of the job whose output the folder holds; of a finished one what is left of it."""
+    unfinished = output / WORK / "job.json"
+    if unfinished.is_file():
+        return dict(json.loads(unfinished.read_text(encoding="utf-8"))["spec"])
+    manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+    return {
+        "inputs": [{**file, "version": 1} for file in manifest["inputs"]],
+        "text_columns": manifest["text_columns"],
+        "model": manifest["model"]["name"],
+        "embedding": manifest["embedding"],
+    }
 
 
 def reopen_folder(output: Path) -> None:

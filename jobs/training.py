@@ -42,6 +42,10 @@ class TrainRequest:
 
         return read_task_file(Path(self.task_file).expanduser())
 
+    def needs_hub(self) -> bool:
+        """Whether some task's data is in no local file."""
+        return any(task.source is not None and not task.source.files for task in self.tasks())
+
 
 def train_spec(request: TrainRequest, scenario: str, name: str, settings: Settings) -> TrainSpec:
     """The spec of a train job.

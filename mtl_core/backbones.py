@@ -130,7 +130,9 @@ def load_backbone(files: BackboneFiles, expected_sha256: str | None = None) -> t
     """
     import torch
     from transformers import AutoModel
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # half a second's work, and lines in every log
     actual = weights_sha256(files.folder)
     if files.source == "package":
         expected_sha256 = expected_sha256 or PACKAGED[files.name][2]

@@ -11,7 +11,7 @@ from jobs.cli.common import (
     print_json,
     require_redis_for_detach,
 )
-from jobs.cli.label import finish_label
+from jobs.cli.summary import finish_label
 from jobs.cli.watch import JobProgress, watch
 from jobs.connection import reachable
 from jobs.ledger import Ledger

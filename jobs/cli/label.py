@@ -1,10 +1,7 @@
 """``mtl label``."""
 
-import shlex
-import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,18 +13,15 @@ from jobs.cli.common import (
     priority_option,
     require_redis_for_detach,
 )
+from jobs.cli.summary import count, finish_label, print_result
 from jobs.cli.watch import JobProgress, watch
 from jobs.inputs import assumptions
-from jobs.lifecycle import JobState
 from jobs.messages import Publisher
-from jobs.output import read_manifest
 from jobs.settings import settings
-from jobs.snapshot import Snapshot
 from jobs.sniff import FORMATS
 from jobs.specs import Format
 from jobs.submit import LabelJob, open_label, plan_label, prepare_label
 from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS, Embedding, LabelPrecision
-from mtl_core.errors import JobError
 from mtl_core.registry import DEFAULT_MODEL
 
 
@@ -201,7 +195,7 @@ def label(
     else:
         if not quiet and not as_json:
             click.echo(f"{job.id} was done before; this is its output", err=True)
-        _print_result(job, as_json)
+        print_result(job, as_json)
     if detach:
         print_json({"id": job.id}) if as_json else click.echo(job.id)
 
@@ -220,7 +214,7 @@ def _print_estimate(job: LabelJob, as_json: bool) -> None:
         print_json({"id": job.id, **asdict(found)})
         return
     click.echo(
-        f"{found.rows:,} rows in {_count(found.shards, 'shard')}, {found.bad_rows:,} would go to "
+        f"{found.rows:,} rows in {count(found.shards, 'shard')}, {found.bad_rows:,} would go to "
         f"errors; about {found.tokens:,} tokens"
     )
     click.echo(
@@ -259,95 +253,7 @@ def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bo
         finish_label(job, snapshot, as_json=as_json)
 
 
-def finish_label(job: LabelJob, snapshot: Snapshot, *, as_json: bool) -> None:
-    """Print what a job that came to rest has made.
-
-    Raises:
-        JobError: it did not end ``done``.
-    """
-    if snapshot.state not in (JobState.DONE, JobState.PARTIAL):
-        raise JobError(f"{job.id} {snapshot.state}: {snapshot.reason or 'no reason given'}")
-    _print_result(job, as_json)
-
-
 def _renamed(job: LabelJob) -> list[tuple[str, str]]:
     source = job.source
     written = {field.name for field in source.fields}
     return [(n, source.written_name(n)) for n in sorted(source.taken) if f"input_{n}" in written]
-
-
-def _print_result(job: LabelJob, as_json: bool) -> None:
-    manifest = read_manifest(job.output)
-    if as_json:
-        print_json(_summary(job, manifest))
-    else:
-        _print_summary(job, manifest)
-    if manifest["state"] == JobState.PARTIAL:
-        raise JobError(
-            f"{job.id} ended partial; its rows that failed can be tried again: mtl retry {job.id}"
-        )
-
-
-def _print_summary(job: LabelJob, manifest: dict[str, Any]) -> None:
-    rows = manifest["rows"]
-    click.echo(
-        f"{rows['labelled']:,} of {rows['total']:,} rows labelled, {rows['errors']:,} in errors, "
-        f"{rows['truncated']:,} truncated; {_count(len(manifest['parts']), 'part')}, "
-        f"{manifest['seconds']:,.1f} s"
-    )
-    if rows["duplicates"] or rows["cached"]:
-        click.echo(
-            f"not encoded again: {rows['duplicates']:,} duplicates within a shard, "
-            f"{rows['cached']:,} texts from the cache"
-        )
-    folder = shlex.quote(_near_path(job.output))
-    click.echo(f"output: {job.output}")
-    click.echo(f"look:   mtl show {folder}, or mtl report {folder} -o report.html")
-    click.echo(f"query:  {_query(_near_path(job.output))}")
-    if rows["errors"]:
-        click.echo(f"errors: {job.output}/errors ({_reasons(job.output, manifest)})")
-
-
-def _query(folder: str) -> str:
-    if shutil.which("duckdb"):
-        return f"duckdb -c \"FROM '{folder}/*.parquet' LIMIT 10\""
-    return f"python -c \"import pandas; print(pandas.read_parquet('{folder}'))\""
-
-
-def _near_path(folder: Path) -> str:
-    """As one would type it here."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _reasons(output: Path, manifest: dict[str, Any]) -> str:
-    """The three most frequent reasons, with where the first of each is."""
-    import pyarrow.parquet as pq
-
-    counts: dict[str, int] = {}
-    where: dict[str, str] = {}
-    for entry in manifest["errors"]:
-        table = pq.read_table(output / entry["file"], columns=["file", "row", "reason"])
-        for file, row, reason in zip(
-            *(column.to_pylist() for column in table.columns), strict=True
-        ):
-            counts[reason] = counts.get(reason, 0) + 1
-            where.setdefault(reason, f"{Path(file).name}:{row}" if file else "")
-    top = sorted(counts, key=lambda reason: -counts[reason])[:3]
-    more = f"; {len(counts) - 3} more reasons" if len(counts) > 3 else ""
-    return "; ".join(f"{counts[r]:,} × {r}, first {where[r]}" for r in top) + more
-
-
-def _summary(job: LabelJob, manifest: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "state": manifest["state"],
-        "output": str(job.output),
-        "rows": manifest["rows"],
-        "parts": len(manifest["parts"]),
-        "seconds": manifest["seconds"],
-    }

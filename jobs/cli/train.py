@@ -113,6 +113,8 @@ def train(
     else:
         names = scenario_help(request.tasks())
         specs = [train_spec(request, each, f"{name}-{each}", settings()) for each in names]
+    if specs[0].data_dir is None and not (quiet or as_json) and request.needs_hub():
+        click.echo("data sets come from the hub; --data DIR takes those of a folder", err=True)
     _run(specs, priority, detach=detach, quiet=quiet or as_json)
     if detach:
         ids = [job_id(spec) for spec in specs]

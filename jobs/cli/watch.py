@@ -121,20 +121,18 @@ class JobProgress:
             self._seen.popleft()
         elapsed = now - self._seen[0][0]
         rate = (done - self._seen[0][1]) / elapsed if elapsed > 0 else 0.0
-        text = f"{done:,}/{snapshot.rows.total:,} rows"
+        parts = [f"{done:,}/{snapshot.rows.total:,} rows"] if snapshot.rows.total else []
         if rate > 0:
-            text += f", {rate:,.0f} rows/s"
+            parts.append(f"{rate:,.0f} rows/s")
         if snapshot.rows.failed:
-            text += f", {snapshot.rows.failed:,} bad"
-        text += f", {len(snapshot.workers)} worker{'s' * (len(snapshot.workers) != 1)}"
+            parts.append(f"{snapshot.rows.failed:,} bad")
+        parts.append(f"{len(snapshot.workers)} worker{'s' * (len(snapshot.workers) != 1)}")
         if snapshot.workers and not done and not snapshot.note:
-            text += " (loading the model)"
+            parts[-1] += " (loading the model)"
         if snapshot.note.get("steps"):
-            text += (
-                f", step {snapshot.note['step']:,}/{snapshot.note['steps']:,}, "
-                f"loss {snapshot.note['loss']:.3f}"
-            )
-        return text
+            parts.append(f"step {snapshot.note['step']:,}/{snapshot.note['steps']:,}")
+            parts.append(f"loss {snapshot.note['loss']:.3f}")
+        return ", ".join(parts)
 
 
 def watch(

@@ -1,6 +1,7 @@
 """``mtl status`` and ``mtl jobs``."""
 
 import time
+from typing import Any
 
 import click
 from rich.console import Console
@@ -13,7 +14,7 @@ from jobs.ledger import Ledger
 from jobs.presence import Presence
 from jobs.snapshot import Snapshot
 
-WATCH_S = 1.0
+WATCH_S = 5.0
 
 
 @click.command()
@@ -29,22 +30,27 @@ def status(job: str | None, watch: bool, as_json: bool) -> None:
       mtl status label-3f2a9c0d1b7e --json
     """
     with backend(worker=False) as where, reachable(where.ledger.url):
+        if watch and not as_json and Console().is_terminal:
+            dashboard(where.ledger, job)
+            return
+        shown: list[dict[str, Any]] = []
         while True:
             snapshots = _snapshots(where.ledger, job)
-            if as_json:
-                found = [snapshot.as_json() for snapshot in snapshots]
-                if job:
-                    print_json(found[0] | {"attempts": where.ledger.attempts(job)})
-                else:
-                    print_json(found)
-            elif watch and Console().is_terminal:
-                dashboard(where.ledger, job)
-                return
-            else:
-                _show(where.ledger, snapshots, job)
+            found = [snapshot.as_json() for snapshot in snapshots]
+            if found != shown or not found:  # a log needs no line that says the same
+                shown = found
+                _print(where.ledger, snapshots, job, as_json)
             if not watch or all(snapshot.ended for snapshot in snapshots):
                 return
             time.sleep(WATCH_S)
+
+
+def _print(ledger: Ledger, snapshots: list[Snapshot], job: str | None, as_json: bool) -> None:
+    if not as_json:
+        _show(ledger, snapshots, job)
+        return
+    found = [snapshot.as_json() for snapshot in snapshots]
+    print_json(found[0] | {"attempts": ledger.attempts(job)} if job else found)
 
 
 @click.command()

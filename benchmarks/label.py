@@ -163,7 +163,7 @@ def made_texts(rows: int, tokens: int) -> list[str]:
     return [" ".join(draw.choice(words, length)) for length in lengths]
 
 
-def product_limit(seconds: float = 2.0) -> float:
+def product_limit(seconds: float = 0.5) -> float:
     """This machine's bf16 matrix products, in FLOP/s, as large as the model's largest."""
     left = torch.randn(2048, 384, dtype=torch.bfloat16)
     right = torch.randn(384, 1536, dtype=torch.bfloat16)
@@ -177,26 +177,42 @@ def product_limit(seconds: float = 2.0) -> float:
 
 
 def measure(
-    source: Path, made: dict[str, Way], rows: int, runs: int
-) -> dict[str, dict[str, float]]:
-    """Rows a second and ratio to the baseline of every way, in turn, medians over the runs."""
+    source: Path, made: dict[str, Way], rows: int, tokens: float, runs: int
+) -> tuple[dict[str, dict[str, float]], float]:
+    """All ways in turn: medians over the runs.
+
+    Args:
+        tokens: of a text, on average.
+    Returns:
+        of every way rows a second, ratio to the baseline and share of the products' rate, each run
+        compared with itself; and the products' rate, FLOP/s.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in made}
+    limits: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for run in range(runs + 1):
+            limit = product_limit()
             for name, way in made.items():
                 started = time.perf_counter()
                 way(source, Path(folder) / "out.parquet")
                 if run:  # the first round warms up
                     seconds[name].append(time.perf_counter() - started)
-    return {
+            if run:
+                limits.append(limit)
+    flop = FLOP_A_TOKEN * tokens * rows
+    figures = {
         name: {
             "rows_per_s": rows / statistics.median(taken),
             "ratio": statistics.median(
                 base / own for base, own in zip(seconds[BASELINE], taken, strict=True)
             ),
+            "of_bf16_products": statistics.median(
+                flop / own / limit for own, limit in zip(taken, limits, strict=True)
+            ),
         }
         for name, taken in seconds.items()
     }
+    return figures, statistics.median(limits)
 
 
 TEXTS = {
@@ -215,7 +231,6 @@ def main() -> None:
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    limit = product_limit()
     report: dict[str, object] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {
@@ -223,7 +238,6 @@ def main() -> None:
             for name in ("torch", "transformers", "sentence-transformers", "openvino")
         },
         "data": "the data sets" if options.data else "made texts",
-        "rows": options.rows,
         "runs": options.runs,
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -239,17 +253,17 @@ def main() -> None:
                 texts = [whole[row] for row in drawn]
             source = Path(folder) / "in.parquet"
             pq.write_table(pa.table({"text": texts}), source)
-            flop = FLOP_A_TOKEN * float(np.mean([len(ids) for ids in tokenizer(texts)]))
-            report[name] = figures = measure(source, made, rows, options.runs)
+            tokens = float(np.mean([len(ids) for ids in tokenizer(texts)]))
+            figures, limit = measure(source, made, rows, tokens, options.runs)
+            report[name] = {
+                "rows": rows, "tokens_a_row": tokens, "bf16_products_gflops": limit / 1e9,
+                "ways": figures,
+            }  # fmt: skip
             print(f"\n| {name} | rows/s | times {BASELINE} | of bf16 products |")
             print("|---|---|---|---|")
             for way, found in figures.items():
-                found["of_bf16_products"] = share = found["rows_per_s"] * flop / limit
-                print(
-                    f"| {way} | {found['rows_per_s']:,.0f} | {found['ratio']:.2f} | {share:.0%} |"
-                )
-    # Before and after: on a shared machine the limit itself moves.
-    report["bf16_product_gflops"] = [round(limit / 1e9), round(product_limit() / 1e9)]
+                rate, ratio, share = found.values()
+                print(f"| {way} | {rate:,.0f} | {ratio:.2f} | {share:.0%} |")
     text = json.dumps(report, indent=2)
     print(text)
     if options.json:

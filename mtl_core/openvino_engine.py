@@ -33,8 +33,7 @@ MAX_STREAMS = 8
 # What one padded token may need at most while a batch runs. Measured: 26 KB at 212 tokens a text in
 # float32 with MiniLM (hidden 384, intermediate 1536); larger backbones need more in proportion.
 BYTES_PER_TOKEN_AND_UNIT = 128
-# What int8 leaves in floats (norms, softmax, pooling) is computed in float32.
-PRECISION_HINTS = {"bfloat16": "bf16", "float32": "f32", "int8": "f32"}
+PRECISION_HINTS = {"bfloat16": "bf16", "float32": "f32"}
 
 
 class OpenVinoEngine(Engine):
@@ -66,8 +65,10 @@ class OpenVinoEngine(Engine):
             self.identity = f"{self.identity} {exported.name}"  # which holds the calibration
         cores = threads or available_cores()
         streams = min(cores, MAX_STREAMS)
+        # What int8 leaves in floats (norms, softmax, pooling) is computed as it is without int8.
+        floats = choose_precision("openvino", "auto") if precision == "int8" else precision
         options = {
-            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[floats],
             "INFERENCE_NUM_THREADS": cores,
             "NUM_STREAMS": streams,
         }

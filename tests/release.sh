@@ -8,13 +8,13 @@ cd "$(dirname "$0")/.."
 ROOT=$PWD
 PYTHON=$ROOT/.venv/bin/python
 WORK=$(mktemp -d)
-trap 'rm -rf "$WORK"' EXIT
+trap '[ $? = 0 ] || tail -20 "$WORK/log"; rm -rf "$WORK"' EXIT
 started=$SECONDS
 say() { printf 'ok   %4d s  %s\n' $((SECONDS - started)) "$1"; }
 
 git clone --quiet --no-local "$ROOT" "$WORK/tagged"
 git -C "$WORK/tagged" -c user.name=x -c user.email=x@localhost tag -a v98.7.6 -m test
-"$PYTHON" -m build --outdir "$WORK/dist" "$WORK/tagged" >"$WORK/log" 2>&1 || { tail -20 "$WORK/log"; exit 1; }
+"$PYTHON" -m build --outdir "$WORK/dist" "$WORK/tagged" >"$WORK/log" 2>&1
 wheel=$WORK/dist/mtl_batch-98.7.6-py3-none-any.whl
 [ -f "$wheel" ] && [ -f "$WORK/dist/mtl_batch-98.7.6.tar.gz" ]
 say "tag v98.7.6: $(cd "$WORK/dist" && du -h -- * | sed 's/\t/ /' | paste -sd,)"
@@ -25,7 +25,7 @@ git -C "$WORK/tagged" archive HEAD | tar -xf - -C "$WORK/archive"
 "$PYTHON" -m pip --quiet wheel --no-deps --wheel-dir "$WORK/archive-dist" "$WORK/archive" 2>"$WORK/log"
 [ -f "$WORK/archive-dist/mtl_batch-98.7.6-py3-none-any.whl" ]
 # Nor does the folder of a checkout that was copied without git.
-rm "$WORK/archive/.git_archival.txt"
+rm -r "$WORK/archive"/{.git_archival.txt,build,*.egg-info}
 "$PYTHON" -m pip --quiet wheel --no-deps --wheel-dir "$WORK/plain-dist" "$WORK/archive" 2>"$WORK/log"
 [ "$(ls "$WORK/plain-dist")" = mtl_batch-0.1.0-py3-none-any.whl ]
 say "archive without git: 98.7.6; without a tag's name: the fallback"

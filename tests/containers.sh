@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # As many as keep three workers busy while the faults happen: more on a faster machine.
-ROWS=${ROWS:-16000}
+ROWS=${ROWS:-24000}
 SHARD_ROWS=200
 BAD_EVERY=400
 RECIPE=${MTL_CONTAINER_RECIPE:-../shared/containers/recipe.sh}

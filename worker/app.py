@@ -16,19 +16,21 @@ from typing import Any
 
 import psutil
 import redis
+from billiard import current_process
 from celery import Celery, signals
 
 from jobs.connection import reachable
 from jobs.finalise import finalise
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url, queue_names
+from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url
 from jobs.presence import Busy, Presence
 from jobs.settings import settings
 from jobs.snapshot import Claim
 from jobs.specs import LabelSpec, TrainSpec
 from mtl_core.errors import LedgerUnreachableError, ModelError, MtlError, SettingsError
 from worker import metrics
+from worker.cards import choose_card
 from worker.heartbeat import Heartbeat, StopWork, leaving
 from worker.logs import about, json_formatter
 from worker.reconcile import Reconciler
@@ -252,12 +254,8 @@ def stop_reconciler(**_: Any) -> None:
 def prepare_child(**_: Any) -> None:
     """In a fresh child: own connections, and the signal to leave."""
     ledger.cache_clear()
+    choose_card(current_process().index)
     signal.signal(signal.SIGUSR2, lambda *_: leaving.set())
-
-
-def queues() -> str:
-    """All queues a worker serves unless told otherwise."""
-    return ",".join(queue_names())
 
 
 def check_ledger() -> None:

@@ -139,12 +139,12 @@ def _threads(config: Settings) -> Finding:
 
 
 def _model(config: Settings) -> Finding:
-    entry = find_model(DEFAULT_MODEL, config.models)
-    return Finding("model", "ok", f"{entry.name}, sha256 {entry.sha256()[:12]}…, {entry.folder}")
+    entry = find_model(DEFAULT_MODEL, config.models, config.model_copies)
+    return Finding("model", "ok", f"{entry.name}, sha256 {entry.sha256()[:12]}…, {entry.home}")
 
 
 def _backbone(config: Settings) -> Finding:
-    name = find_model(DEFAULT_MODEL, config.models).config()["backbone"]
+    name = find_model(DEFAULT_MODEL, config.models, config.model_copies).config()["backbone"]
     files = resolve_backbone(name)
     return Finding("backbone", "ok", f"{name}, {files.folder}")
 

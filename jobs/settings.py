@@ -18,6 +18,7 @@ from pydantic_settings import (
 from jobs.config_file import config_file, file_settings
 from mtl_core.config import LabelPrecision
 from mtl_core.errors import SettingsError
+from mtl_core.place import Place, place_of
 
 
 class Settings(BaseSettings):
@@ -43,8 +44,9 @@ class Settings(BaseSettings):
     """The Redis that submitters and workers share; unset: the embedded default."""
     state_dir: Path = Field(default_factory=lambda: user_state_path("mtl-batch"))
     """Where the embedded Redis, trained models and checkpoints are kept."""
-    models_dir: Path | None = None
-    """Where trained models are kept; ``<state_dir>/models`` when unset."""
+    models_dir: str | None = None
+    """Where trained models are kept, a folder or an ``s3://`` address (checkpoints are there, too,
+    then); ``<state_dir>/models`` when unset."""
     engine_dir: Path | None = None
     """Where models compiled for an engine are kept; ``<state_dir>/engines`` when unset."""
     data_dir: Path | None = None
@@ -59,10 +61,13 @@ class Settings(BaseSettings):
     """Failed attempts after which a shard is split, and a single row set aside."""
     stall_s: float = Field(300.0, gt=0)
     """A worker's child without any progress for this long is killed; its attempt has failed."""
+    store_patience_s: float = Field(120.0, ge=0)
+    """How long a worker waits for an object store that does not answer; the job is paused then."""
     retention_s: float = Field(30 * 24 * 3600.0, gt=0)
     """How long the record of an ended job is kept in Redis."""
     roots: str | None = None
-    """Folders, separated as in PATH, below which alone jobs may read and write; unset: anywhere."""
+    """Folders and addresses, separated as in PATH, below which alone jobs may read and write;
+    unset: anywhere."""
     threads: int | None = Field(None, ge=1)
     """Threads of each child of a worker; unset: the cores, shared out to its children."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
@@ -78,9 +83,14 @@ class Settings(BaseSettings):
     """A worker's log: lines of text, or JSON objects with the ids of job and shard."""
 
     @property
-    def models(self) -> Path:
-        """The models folder."""
-        return self.models_dir or self.state_dir / "models"
+    def models(self) -> Place:
+        """Where models are kept."""
+        return place_of(self.models_dir or self.state_dir / "models")
+
+    @property
+    def model_copies(self) -> Path:
+        """The folder that models of an object store are copied to."""
+        return self.state_dir / "model-copies"
 
     @property
     def engines(self) -> Path:

@@ -17,6 +17,7 @@ from jobs.output import ERRORS, MANIFEST, SUCCESS
 from jobs.report import MAP_ROWS, SHOWN_ROWS, gather, write_report
 from mtl_core.config import Embedding
 from mtl_core.parquet import ERROR_SCHEMA, dictionary_column, embedding_columns
+from mtl_core.place import Folder
 
 TASKS = {"topic": ["World", "Sports"], "sentiment": ["Negative", "Positive"]}
 
@@ -96,7 +97,7 @@ class Reader(HTMLParser):
 
 
 def test_the_facts_are_those_of_all_parts(tmp_path: Path) -> None:
-    facts = gather(made_output(tmp_path / "out"))
+    facts = gather(Folder(made_output(tmp_path / "out")))
     topic, sentiment = facts.tasks
     assert topic.counts == {"World": 75, "Sports": 25}
     assert sentiment.counts["(none)"] == 34

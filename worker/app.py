@@ -11,6 +11,7 @@ import os
 import signal
 import time
 import uuid
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -23,11 +24,19 @@ from jobs.finalise import finalise
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
 from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url, queue_names
+from jobs.output import ERRORS
 from jobs.presence import Busy, Presence
+from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.snapshot import Claim
 from jobs.specs import LabelSpec, TrainSpec
-from mtl_core.errors import LedgerUnreachableError, ModelError, MtlError, SettingsError
+from mtl_core.errors import (
+    JobError,
+    LedgerUnreachableError,
+    ModelError,
+    MtlError,
+    SettingsError,
+)
 from worker import metrics
 from worker.heartbeat import Heartbeat, StopWork, leaving
 from worker.logs import about, json_formatter
@@ -62,8 +71,11 @@ app.conf.update(
 CHILD_PATIENCE = 300
 # How long a starting worker waits for Redis.
 START_PATIENCE_S = 10
-# Errors of the output's disk that no other attempt mends, but somebody can.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# Errors of the output's disk or store that no other attempt mends, but somebody can.
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
+    errno.EHOSTUNREACH,  # an object store that has not answered for long
+)
 
 
 def redis_url() -> str:
@@ -121,7 +133,9 @@ def _attempt(job: str, shard: str, token: str, attempt: int, definition: dict[st
         with Heartbeat(ledger(), job, shard, token) as heartbeat:
             result = _work(job, shard, attempt, definition, heartbeat)
         answer = ledger().complete(job, shard, token, result)
-        if answer not in ("STALE", "CLOSED"):
+        if answer in ("STALE", "CLOSED"):
+            _take_back(job, result)
+        else:
             metrics.count_result(ledger().spec(job).kind, result)
         return answer
     except StopWork as stop:
@@ -142,6 +156,16 @@ def _attempt(job: str, shard: str, token: str, attempt: int, definition: dict[st
         return "PAUSED"
     except Exception as error:  # whatever it was, it is one failed attempt with its reason
         return _failed(job, shard, token, error)
+
+
+def _take_back(job: str, result: dict[str, Any]) -> None:
+    """Remove what a refused attempt wrote: its job may have ended, and nobody else would."""
+    with suppress(JobError):  # forgotten meanwhile, and with it where its output is
+        spec = ledger().spec(job)
+        if isinstance(spec, LabelSpec):
+            output = place_inside(spec.output, settings())
+            errors = [f"{ERRORS}/{result['errors']}"] if result["errors"] else []
+            output.delete(result["part"], *errors)
 
 
 def _failed(job: str, shard: str, token: str, error: Exception) -> str:
@@ -168,7 +192,11 @@ def _work(
     if isinstance(spec, LabelSpec):
         from worker.label import label_shard
 
-        return label_shard(job, spec, shard, attempt, definition, worker_name(), heartbeat.progress)
+        return label_shard(
+            *(job, spec, shard, attempt, definition, worker_name()),
+            heartbeat.progress,
+            heartbeat.confirm,
+        )
     assert isinstance(spec, TrainSpec)
     from worker.train import train_model
 

@@ -1,12 +1,11 @@
 """``mtl collect``."""
 
-from pathlib import Path
-
 import click
 
 from jobs.cli.common import json_option, output_folder, print_json
 from jobs.collect import CollectFormat, collect_by_label
 from jobs.collect import collect as collect_parts
+from mtl_core.place import local_path
 
 
 @click.command()
@@ -45,7 +44,7 @@ def collect(
       mtl collect out/ -o labelled.csv
       mtl collect out/ -o by-topic/ --by topic
     """
-    target = Path(output).expanduser()
+    target = local_path(output)
     folder = output_folder(job)
     left_out: list[str] = []
     if task is not None:

@@ -25,6 +25,7 @@ from jobs.specs import Format
 from jobs.submit import LabelJob, open_label, plan_label, prepare_label
 from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS, Embedding, LabelPrecision
 from mtl_core.errors import JobError
+from mtl_core.place import Place
 from mtl_core.registry import DEFAULT_MODEL
 
 
@@ -281,14 +282,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _reasons(output: Path, manifest: dict[str, Any]) -> str:
+def _reasons(output: Place, manifest: dict[str, Any]) -> str:
     """The three most frequent reasons, with where the first of each is."""
     import pyarrow.parquet as pq
 
     counts: dict[str, int] = {}
     where: dict[str, str] = {}
     for entry in manifest["errors"]:
-        table = pq.read_table(output / entry["file"], columns=["file", "row", "reason"])
+        with output.reading(entry["file"]) as path:
+            table = pq.read_table(path, columns=["file", "row", "reason"])
         for file, row, reason in zip(
             *(column.to_pylist() for column in table.columns), strict=True
         ):

@@ -1,10 +1,9 @@
 """``mtl report``."""
 
-from pathlib import Path
-
 import click
 
 from jobs.cli.common import output_folder
+from mtl_core.place import local_path
 
 
 @click.command()
@@ -23,7 +22,7 @@ def report(job: str, output: str) -> None:
     """
     from jobs.report import write_report
 
-    target = Path(output).expanduser()
+    target = local_path(output)
     facts = write_report(output_folder(job), target)
     rows = facts.manifest["rows"]["labelled"]
     click.echo(f"{target}: {rows:,} rows, {target.stat().st_size:,} bytes")

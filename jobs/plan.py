@@ -18,7 +18,7 @@ from jobs.specs import LabelSpec
 from jobs.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from mtl_core.errors import InputError
 from mtl_core.parquet import ERROR_SCHEMA, ROW_ID
-from mtl_core.place import Place
+from mtl_core.place import Place, place_of
 
 # English text has about 4 characters a token (AG News: 236 characters, 54 tokens); two more for
 # the special tokens. Only the size of shards depends on it.
@@ -31,7 +31,6 @@ def plan(
     publisher: Publisher,
     job: str,
     spec: LabelSpec,
-    output: Place,
     source: Source,
     keep_alive: Callable[[], None],
 ) -> None:
@@ -40,11 +39,11 @@ def plan(
     Planning again after an interruption makes the same shards; those in the ledger stand.
 
     Args:
-        output: the place that the spec names.
         keep_alive: called for every chunk of rows read.
     Raises:
         InputError: the input holds no row at all, or a file is damaged.
     """
+    output = place_of(spec.output)
     rows_total = rows_bad = 0
     cutter = ShardCutter(spec, source)
     priority = ledger.snapshot(job).priority

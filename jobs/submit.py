@@ -203,7 +203,7 @@ def plan_label(
             return False
         ledger.transition(job.id, JobState.PLANNING)
         try:
-            plan(ledger, publisher, job.id, job.spec, job.output, job.source, planned)
+            plan(ledger, publisher, job.id, job.spec, job.source, planned)
         except InputError as error:
             ledger.transition(job.id, JobState.FAILED, str(error))
             release_folder(job.output)

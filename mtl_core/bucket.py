@@ -158,7 +158,7 @@ class Bucket(Place):
             try:
                 return call()
             except FileNotFoundError as error:
-                if CODE.findall(str(error)) == ["NoSuchBucket"]:
+                if "<Code>NoSuchBucket</Code>" in str(error):
                     raise StoreError(errno.ENOENT, self._reason(error), self.at(name)) from None
                 raise FileNotFoundError(errno.ENOENT, "no such object", self.at(name)) from None
             except GenericError as error:

@@ -5,9 +5,10 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qs, urlencode
 
 from platformdirs import user_state_path
-from pydantic import Field, ValidationError
+from pydantic import Field, FilePath, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -40,8 +41,12 @@ class Settings(BaseSettings):
         env_prefix="MTL_", frozen=True, extra="ignore", use_attribute_docstrings=True
     )
 
+    redis_ca: FilePath | None = None
+    """Certificates (PEM) of the authority that vouches for the Redis of a ``rediss://`` URL;
+    unset: those the system trusts."""
     redis_url: str | None = None
-    """The Redis that submitters and workers share; unset: the embedded default."""
+    """The Redis that submitters and workers share, ``redis://`` or, by TLS, ``rediss://``; unset:
+    the embedded default."""
     state_dir: Path = Field(default_factory=lambda: user_state_path("mtl-batch"))
     """Where the embedded Redis, trained models and checkpoints are kept."""
     models_dir: str | None = None
@@ -81,6 +86,17 @@ class Settings(BaseSettings):
     """Port on which a worker serves Prometheus metrics (``/metrics``); unset: none."""
     log_format: Literal["text", "json"] = "text"
     """A worker's log: lines of text, or JSON objects with the ids of job and shard."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _demand_certificate(cls, url: str | None, known: ValidationInfo) -> str | None:
+        """A ``rediss://`` URL that says so: left to itself, kombu asks for no certificate."""
+        if url is None or not url.startswith("rediss://"):
+            return url
+        given = parse_qs(url.partition("?")[2])
+        wanted = {"ssl_cert_reqs": "required", "ssl_ca_certs": known.data.get("redis_ca")}
+        added = urlencode({k: v for k, v in wanted.items() if v and k not in given})
+        return f"{url}{'&' if given else '?'}{added}" if added else url
 
     @property
     def models(self) -> Place:

@@ -16,10 +16,9 @@ from functools import cache
 from typing import Any
 
 import psutil
-import redis
 from celery import Celery, signals
 
-from jobs.connection import reachable
+from jobs.connection import reachable, refused
 from jobs.finalise import finalise
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
@@ -292,7 +291,7 @@ def check_ledger() -> None:
     """Wait until Redis answers, since workers and Redis often start together.
 
     Raises:
-        LedgerUnreachableError: it refuses the password, or did not answer in time.
+        LedgerUnreachableError: it refuses the password, is not trusted, or did not answer in time.
     """
     deadline = time.monotonic() + START_PATIENCE_S
     said = False
@@ -302,8 +301,7 @@ def check_ledger() -> None:
                 Ledger(redis_url(), settings(), patience=0).ping()
             return
         except LedgerUnreachableError as error:
-            refused = isinstance(error.__cause__, (redis.AuthenticationError, ValueError))
-            if refused or time.monotonic() > deadline:
+            if refused(error.__cause__) or time.monotonic() > deadline:
                 raise
             if not said:
                 log.warning("Redis does not answer; waiting up to %d s", START_PATIENCE_S)

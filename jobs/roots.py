@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jobs.settings import Settings
 from mtl_core.errors import SettingsError
+from mtl_core.model_copy import local_copy
 from mtl_core.place import PATIENCE_S, Folder, Place, is_address, place_of
 from mtl_core.registry import SHIPPED_MODELS
 
@@ -61,6 +62,24 @@ def place_inside(where: str, settings: Settings, patience_s: float = PATIENCE_S)
         check_address(str(place), settings)
         return place
     return Folder(check_inside(where, settings))
+
+
+def model_folder(
+    where: str, sha256: str, settings: Settings, patience_s: float = PATIENCE_S
+) -> Path:
+    """A model directory on this machine, if it lies below a root; one of a store is copied first.
+
+    Args:
+        sha256: of the weights wanted.
+    Raises:
+        SettingsError: it lies below none of the configured roots.
+        ModelError: it is damaged or not there.
+        StoreError: its store refuses or does not answer.
+    """
+    place = place_inside(where, settings, patience_s)
+    if isinstance(place, Folder):
+        return place.path
+    return local_copy(place, settings.model_copies, sha256)
 
 
 def _outside(where: str | Path, settings: Settings) -> SettingsError:

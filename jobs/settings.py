@@ -87,6 +87,13 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """A worker's log: lines of text, or JSON objects with the ids of job and shard."""
 
+    @field_validator("state_dir", "engine_dir", "data_dir", mode="before")
+    @classmethod
+    def _demand_folder(cls, value: object) -> object:
+        if "://" in str(value):
+            raise ValueError("must be a folder of this machine; models may be at an address")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _demand_certificate(cls, url: str | None, known: ValidationInfo) -> str | None:

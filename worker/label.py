@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.output import ERRORS, error_name, part_name
-from jobs.roots import check_inside, place_inside
+from jobs.roots import model_folder, place_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
 from jobs.staging import error_rows, read_first_shard, read_shard, text_column_of
@@ -21,7 +21,6 @@ from mtl_core.engines import load_engine
 from mtl_core.errors import ModelError
 from mtl_core.label_cache import LabelCache
 from mtl_core.label_once import label_once
-from mtl_core.model_copy import local_copy
 from mtl_core.parquet import (
     ROW_ID,
     TRUNCATED,
@@ -31,7 +30,7 @@ from mtl_core.parquet import (
     put_table,
     top_column,
 )
-from mtl_core.place import Place, is_address
+from mtl_core.place import Place
 from mtl_core.quantise import CALIBRATION_TEXTS
 from worker.threads import threads_of_child
 
@@ -62,23 +61,14 @@ def engine_for(
 def engine_of(spec: LabelSpec, output: Place) -> Engine:
     """The engine a job wants."""
     precision = spec.precision if spec.precision != "auto" else settings().precision
-    folder = model_folder(spec.model_dir, spec.model_sha256)
+    folder = _model_folder(spec.model_dir, spec.model_sha256)
     return engine_for(folder, precision, output if precision == "int8" else None)
 
 
 @lru_cache(maxsize=8)
-def model_folder(where: str, sha256: str) -> str:
-    """A model directory's path on this machine; one of an object store is copied first.
-
-    Raises:
-        SettingsError: it lies outside the configured roots.
-        ModelError: it is damaged or not there.
-    """
-    config = settings()
-    if not is_address(where):
-        return str(check_inside(where, config))
-    home = place_inside(where, config, config.store_patience_s)
-    return str(local_copy(home, config.model_copies, sha256))
+def _model_folder(where: str, sha256: str) -> str:
+    # Kept between shards: to see whether a copy is there takes a look into the store.
+    return str(model_folder(where, sha256, settings(), settings().store_patience_s))
 
 
 def calibration_texts(output: Place) -> list[str]:

@@ -35,8 +35,8 @@ def collect(
 ) -> None:
     """Write all rows of a finished label job into one file, in the order of row_id.
 
-    JOB is a job's id or its output folder. Every part is checked against the manifest. csv holds no
-    lists, and so no embedding.
+    JOB is a job's id or its output, a folder or an s3:// address. Every part is checked against the
+    manifest. csv holds no lists, and so no embedding.
 
     \b
     Examples:

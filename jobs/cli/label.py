@@ -31,7 +31,13 @@ from mtl_core.registry import DEFAULT_MODEL
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT…")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Folder for the Parquet output.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="Folder or s3:// address for the Parquet output.",
+)
 @click.option(
     "--text-column",
     "text_columns",
@@ -56,7 +62,12 @@ from mtl_core.registry import DEFAULT_MODEL
     is_flag=True,
     help="Queue nothing; say how many rows, shards and tokens there are, and how long it may take.",
 )
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name, see `mtl models`.")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A name (see `mtl models`), folder or s3:// address.",
+)
 @click.option("--only", metavar="TASK", multiple=True, help="Write this task's labels only.")
 @click.option(
     "--top",
@@ -146,6 +157,7 @@ def label(
       mtl label reviews.csv -o out/
       mtl label 'day*.jsonl.gz' --text-column title --text-column review.body -o out/
       zcat reviews.txt.gz | mtl label - -o out/
+      mtl label s3://bucket/in/ -o s3://bucket/out --model s3://bucket/models/mine
     """
     if detach:
         require_redis_for_detach()

@@ -12,9 +12,9 @@ from mtl_core.place import local_path
 def report(job: str, output: str) -> None:
     """Write one self-contained HTML page about a finished label job.
 
-    JOB is a job's id or its output folder. The page shows the labels' shares and scores, the rows
-    to look at (least sure, longest, truncated, erroneous), a map of the embeddings, and the speed
-    of each worker; all from the Parquet.
+    JOB is a job's id or its output, a folder or an s3:// address. The page shows the labels' shares
+    and scores, the rows to look at (least sure, longest, truncated, erroneous), a map of the
+    embeddings, and the speed of each worker; all from the Parquet.
 
     \b
     Example:

@@ -8,6 +8,7 @@ nowhere else. A store that does not answer is asked again after pauses that grow
 import errno
 import logging
 import os
+import random
 import re
 import tempfile
 import time
@@ -171,7 +172,7 @@ class Bucket(Place):
                 log.warning("%s: %s; asking again", self.at(name), self._reason(error))
             except BaseError as error:
                 raise StoreError(errno.EACCES, self._reason(error), self.at(name)) from None
-            time.sleep(pause)
+            time.sleep(random.uniform(0.5, 1) * pause)
             pause = min(2 * pause, MAX_PAUSE_S)
 
     def _reason(self, error: Exception) -> str:

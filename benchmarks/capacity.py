@@ -38,6 +38,7 @@ from jobs.settings import Settings
 
 SHARD_ROWS = 250
 LARGE_ROWS = 500_000
+IDLE_S = 6.0
 TOKENS_PER_S = 5000
 
 
@@ -158,25 +159,31 @@ def redis_busy(url: str) -> float:
 def measure(url: str, rows: int) -> dict[str, float]:
     """The costs of a shard of :data:`SHARD_ROWS` short sentences: one worker without a wait."""
     shards = rows // SHARD_ROWS
+    alone = idle_redis(url)
     with waiting_workers(url, 1, 0) as workers:
         cpu, busy = cpu_of(workers[0]), redis_busy(url)
         seconds, manifest = run_job(url, workers, rows)
         cpu, busy = cpu_of(workers[0]) - cpu, redis_busy(url) - busy
-        time.sleep(0.1)
-        idle_from, started = redis_busy(url), time.perf_counter()
-        time.sleep(6)
-        idle = (redis_busy(url) - idle_from) / (time.perf_counter() - started)
+        idle = idle_redis(url)
     return {
         "rows_per_shard": SHARD_ROWS,
         "tokens_per_row": manifest["tokens"] / rows,
         "cpu_s": cpu / shards,
         "wall_s": seconds / shards,
         "redis_s": busy / shards,
-        "redis_s_of_an_idle_worker_per_s": idle,
+        "redis_s_per_s_of_an_idle_worker": idle - alone,
         "plan_s": planning_s(url, rows, SHARD_ROWS) / shards,
         "planned_rows_per_s": LARGE_ROWS / planning_s(url, LARGE_ROWS, 65_536),
+        "manifest_bytes_per_part": len(json.dumps(manifest["parts"], indent=2)) / shards,
         "tokeniser_tokens_per_s_of_a_core": tokenising_rate(),
     }
+
+
+def idle_redis(url: str) -> float:
+    """CPU seconds a second that Redis uses while no job runs."""
+    before, started = redis_busy(url), time.perf_counter()
+    time.sleep(IDLE_S)
+    return (redis_busy(url) - before) / (time.perf_counter() - started)
 
 
 def planning_s(url: str, rows: int, shard_rows: int) -> float:

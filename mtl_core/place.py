@@ -5,6 +5,7 @@ Readers get a path of this machine; what lies in a store is copied for as long a
 memory does not grow with a file.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -150,8 +151,8 @@ class Folder(Place):
     @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
         path = self.path / name
-        if not path.is_file():
-            raise FileNotFoundError(2, "no such file", str(path))
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
         yield path
 
     @contextmanager

@@ -19,7 +19,7 @@ from jobs.priorities import PRIORITIES
 from jobs.settings import Settings, settings
 from jobs.specs import LabelSpec
 from mtl_core.errors import JobError, SettingsError
-from mtl_core.place import Place, is_address, place_of
+from mtl_core.place import Folder, Place, place_of
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -113,7 +113,7 @@ def output_folder(job: str) -> Place:
     place = place_of(job)
     if place.has(MANIFEST):
         return place
-    if is_address(job) or not place.is_empty():
+    if not isinstance(place, Folder) or place.path.is_dir():
         raise JobError(f"{place} holds no finished output ({MANIFEST} is missing)")
     with backend(worker=False) as where:
         spec = where.ledger.spec(job)

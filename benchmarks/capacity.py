@@ -55,7 +55,7 @@ class Costs:
     engine_s: float
     """Of its worker, in the engine."""
     store_s: float = 0.0
-    """Waiting for the store's answers, a read and a write."""
+    """Waiting for disk, store and network: a read and a write."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,11 @@ def check(url: str, rows: int, measured: dict[str, float]) -> list[dict[str, flo
     for rate in (TOKENS_PER_S, 0):
         tokens = SHARD_ROWS * measured["tokens_per_row"]
         costs = Costs(
-            measured["plan_s"], measured["redis_s"], measured["cpu_s"], tokens / rate if rate else 0
+            measured["plan_s"],
+            measured["redis_s"],
+            measured["cpu_s"],
+            tokens / rate if rate else 0,
+            max(0.0, measured["wall_s"] - measured["cpu_s"] - measured["redis_s"]),
         )
         for count in (1, 2, 4, 8):
             with waiting_workers(url, count, rate) as workers:

@@ -15,6 +15,7 @@ as one dataset in any of them.
 
 import json
 import os
+import time
 from typing import Any
 
 from mtl_core.errors import InputError, OutputError, StoreError
@@ -26,6 +27,8 @@ SUCCESS = "_SUCCESS"
 WORK = "_work"
 ERRORS = "errors"
 INPUT_ERRORS = "_rows-input.parquet"
+# How long another submit may take between making a folder and writing whose it is.
+TAKING_S, TAKING_LOOKS = 2.0, 20
 
 
 def part_name(shard: str, attempt: int) -> str:
@@ -79,7 +82,7 @@ def take_folder(output: Place, job: str, spec: dict[str, Any]) -> None:
     """
     if output.is_file():
         raise OutputError(f"{output} is a file; give a folder by -o")
-    holder = owner(output)
+    holder = _owner_soon(output)
     if holder is not None and holder != job:
         raise OutputError(
             f"{output} holds the output of another job ({holder}{_difference(output, spec)}); "
@@ -95,6 +98,16 @@ def take_folder(output: Place, job: str, spec: dict[str, Any]) -> None:
         raise OutputError(f"{output} cannot be written ({error.strerror})") from error
     if isinstance(output, Folder) and not os.access(output.path, os.W_OK):
         raise OutputError(f"{output} cannot be written (no permission)")
+
+
+def _owner_soon(output: Place) -> str | None:
+    """The folder's owner; where it has just been begun, as soon as that is written."""
+    for _ in range(TAKING_LOOKS):
+        holder = owner(output)
+        if holder is not None or output.names() or output.folders() != [WORK]:
+            return holder
+        time.sleep(TAKING_S / TAKING_LOOKS)
+    return None
 
 
 def _difference(output: Place, spec: dict[str, Any]) -> str:

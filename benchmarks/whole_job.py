@@ -46,7 +46,6 @@ import sys, time
 import numpy as np
 import pyarrow.parquet as pq
 from mtl_core.place import place_of
-from mtl_core.batches import token_batches
 from worker.label import engine_of
 from jobs.specs import LabelSpec
 spec = LabelSpec.model_validate_json(sys.stdin.read())
@@ -54,10 +53,9 @@ engine = engine_of(spec, place_of(spec.output))
 texts = pq.read_table(sys.argv[1])["text"].to_pylist()
 engine.label(texts[:200], lambda done: None)
 ids = engine.tokenizer(texts)
-lengths = np.array([len(row) for row in ids])
+cut = np.zeros(len(ids), dtype=bool)
 started = time.perf_counter()
-for rows in token_batches(lengths, engine.batch_tokens):
-    engine.forward([ids[row] for row in rows])
+engine.label_ids(ids, cut, lambda done: None)
 print(time.perf_counter() - started)
 """
 

@@ -18,6 +18,7 @@ from jobs.local import redis_server_binary
 from jobs.presence import Presence
 from jobs.settings import Settings
 from mtl_core.backbones import resolve_backbone
+from mtl_core.cores import available_cores
 from mtl_core.engines import choose_engine, choose_precision, has_gpu
 from mtl_core.errors import MtlError
 from mtl_core.place import Folder
@@ -134,7 +135,7 @@ def _gpu(config: Settings) -> Finding:
 
 
 def _threads(config: Settings) -> Finding:
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    own = available_cores()
     if config.threads is not None:
         return Finding("threads", "ok", f"{config.threads} each child (MTL_THREADS); {own} cores")
     return Finding("threads", "ok", f"{own} cores, shared out to a worker's children")

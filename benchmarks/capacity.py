@@ -38,6 +38,7 @@ from jobs.settings import Settings
 
 SHARD_ROWS = 250
 LARGE_ROWS = 500_000
+WAITED_ROWS = 6_000
 IDLE_S = 6.0
 TOKENS_PER_S = 5000
 
@@ -161,6 +162,7 @@ def measure(url: str, rows: int) -> dict[str, float]:
     shards = rows // SHARD_ROWS
     alone = idle_redis(url)
     with waiting_workers(url, 1, 0) as workers:
+        run_job(url, workers, rows // 4)  # the first one finds nothing warm
         cpu, busy = cpu_of(workers[0]), redis_busy(url)
         seconds, manifest = run_job(url, workers, rows)
         cpu, busy = cpu_of(workers[0]) - cpu, redis_busy(url) - busy
@@ -222,7 +224,7 @@ def tokenising_rate() -> float:
 def check(url: str, rows: int, measured: dict[str, float]) -> list[dict[str, float]]:
     """Real and simulated seconds of 1 to 8 workers on this machine."""
     found = []
-    for rate in (TOKENS_PER_S, 0):
+    for rate, rows in ((TOKENS_PER_S, WAITED_ROWS), (0, rows)):
         tokens = SHARD_ROWS * measured["tokens_per_row"]
         costs = Costs(
             measured["plan_s"],
@@ -293,7 +295,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("measure", "check"):
-        commands.add_parser(name).add_argument("--rows", type=int, default=16_000)
+        commands.add_parser(name).add_argument("--rows", type=int, default=32_000)
     known = commands.add_parser("project")
     known.add_argument("--rows", type=float, default=1e9)
     known.add_argument("--rows-per-s", type=float, required=True, help="of one machine, whole jobs")

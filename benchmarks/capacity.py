@@ -224,7 +224,7 @@ def tokenising_rate() -> float:
 def check(url: str, rows: int, measured: dict[str, float]) -> list[dict[str, float]]:
     """Real and simulated seconds of 1 to 8 workers on this machine."""
     found = []
-    for rate, rows in ((TOKENS_PER_S, WAITED_ROWS), (0, rows)):
+    for rate, many in ((TOKENS_PER_S, WAITED_ROWS), (0, rows)):
         tokens = SHARD_ROWS * measured["tokens_per_row"]
         costs = Costs(
             measured["plan_s"],
@@ -235,9 +235,9 @@ def check(url: str, rows: int, measured: dict[str, float]) -> list[dict[str, flo
         )
         for count in (1, 2, 4, 8):
             with waiting_workers(url, count, rate) as workers:
-                real, _ = run_job(url, workers, rows)
+                real, _ = run_job(url, workers, many)
             cores = os.cpu_count() or 1
-            told = simulate(costs, rows // SHARD_ROWS, count, machines=1, cores=cores)
+            told = simulate(costs, many // SHARD_ROWS, count, machines=1, cores=cores)
             found.append(
                 {
                     "tokens_per_s": rate,
@@ -302,11 +302,11 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--machines", type=int, nargs="+", default=[10, 100, 1000])
     known.add_argument("--shard-rows", type=int, default=65_536)
     known.add_argument("--planners", type=int, default=1, help="jobs the rows are split into")
-    known.add_argument("--plan-rows-per-s", type=float, default=100_000)
-    known.add_argument("--redis-ms", type=float, default=0.5, help="of Redis, a shard")
+    known.add_argument("--plan-rows-per-s", type=float, default=600_000)
+    known.add_argument("--redis-ms", type=float, default=1.0, help="of Redis, a shard")
     known.add_argument("--idle-redis-ms", type=float, default=0.1, help="a worker and second")
     known.add_argument("--store-ms", type=float, default=150, help="one read and one write")
-    known.add_argument("--bytes-per-row", type=float, default=1100)
+    known.add_argument("--bytes-per-row", type=float, default=1070)
     known.add_argument("--price-hour", type=float, default=0.09)
     known.add_argument("--price-put", type=float, default=0.005, help="of 1,000")
     known.add_argument("--price-get", type=float, default=0.0004, help="of 1,000")

@@ -43,13 +43,13 @@ TEXTS = {
 
 READY_TOKENS = """
 import sys, time
-from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
+from mtl_core.place import place_of
 from worker.label import engine_of
 from jobs.specs import LabelSpec
 spec = LabelSpec.model_validate_json(sys.stdin.read())
-engine = engine_of(spec, Path(spec.output))
+engine = engine_of(spec, place_of(spec.output))
 texts = pq.read_table(sys.argv[1])["text"].to_pylist()
 engine.label(texts[:200], lambda done: None)
 ids = engine.tokenizer(texts)

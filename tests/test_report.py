@@ -17,6 +17,7 @@ from jobs.output import ERRORS, MANIFEST, SUCCESS
 from jobs.report import MAP_ROWS, SHOWN_ROWS, gather, write_report
 from mtl_core.config import Embedding
 from mtl_core.parquet import ERROR_SCHEMA, dictionary_column, embedding_columns
+from mtl_core.place import Folder
 
 TASKS = {"topic": ["World", "Sports"], "sentiment": ["Negative", "Positive"]}
 
@@ -96,7 +97,7 @@ class Reader(HTMLParser):
 
 
 def test_the_facts_are_those_of_all_parts(tmp_path: Path) -> None:
-    facts = gather(made_output(tmp_path / "out"))
+    facts = gather(Folder(made_output(tmp_path / "out")))
     topic, sentiment = facts.tasks
     assert topic.counts == {"World": 75, "Sports": 25}
     assert sentiment.counts["(none)"] == 34
@@ -111,7 +112,7 @@ def test_the_facts_are_those_of_all_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("embedding", ["float32", "float16", "int8", "binary", "none"])
 def test_every_form_of_embedding_gives_a_page(embedding: Embedding, tmp_path: Path) -> None:
     output = made_output(tmp_path / "out", embedding=embedding)
-    write_report(output, tmp_path / "report.html")
+    write_report(Folder(output), tmp_path / "report.html")
     page = Reader((tmp_path / "report.html").read_text())
     assert page.elements.get("circle", 0) == (0 if embedding == "none" else 100)
     assert "<b>text</b> 5" in page.text
@@ -122,14 +123,14 @@ def test_every_form_of_embedding_gives_a_page(embedding: Embedding, tmp_path: Pa
 
 def test_a_page_stays_small_however_many_rows(tmp_path: Path) -> None:
     output = made_output(tmp_path / "out", rows=200_000)
-    facts = write_report(output, tmp_path / "report.html")
+    facts = write_report(Folder(output), tmp_path / "report.html")
     assert len(facts.sample) == MAP_ROWS
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
 
 
 def test_an_output_whose_rows_all_failed_gives_a_page(tmp_path: Path) -> None:
     output = made_output(tmp_path / "out", rows=0, parts=0)
-    write_report(output, tmp_path / "report.html")
+    write_report(Folder(output), tmp_path / "report.html")
     assert "0 of 1 rows labelled" in (tmp_path / "report.html").read_text()
 
 
@@ -146,7 +147,7 @@ def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_browser_shows_the_page_and_the_text_pointed_at(tmp_path: Path) -> None:
     output = made_output(tmp_path / "out")
     page = tmp_path / "report.html"
-    write_report(output, page)
+    write_report(Folder(output), page)
     probe = (
         "<script>const c=document.querySelector('circle');"
         "c.dispatchEvent(new PointerEvent('pointerover',{bubbles:true}));</script></body>"

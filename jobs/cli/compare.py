@@ -1,7 +1,5 @@
 """``mtl compare``."""
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +7,7 @@ from rich.table import Table
 from jobs.cli.common import json_option, print_json
 from jobs.settings import settings
 from mtl_core.compare import ModelFacts, comparison, read_facts, write_comparison
+from mtl_core.place import local_path
 from mtl_core.registry import find_model
 
 
@@ -23,7 +22,9 @@ def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:
     Example:
       mtl compare default mine -o compare.html
     """
-    facts = [read_facts(find_model(name, settings().models)) for name in models]
+    facts = [
+        read_facts(find_model(name, settings().models, settings().model_copies)) for name in models
+    ]
     if as_json:
         columns = comparison(facts)
         print_json(
@@ -35,7 +36,7 @@ def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:
     else:
         print_comparison(facts)
     if output:
-        path = Path(output).expanduser()
+        path = local_path(output)
         write_comparison(facts, path)
         if not as_json:
             click.echo(f"page: {path}")

@@ -25,12 +25,19 @@ from jobs.specs import Format
 from jobs.submit import LabelJob, open_label, plan_label, prepare_label
 from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS, Embedding, LabelPrecision
 from mtl_core.errors import JobError
+from mtl_core.place import Place
 from mtl_core.registry import DEFAULT_MODEL
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT…")
-@click.option("-o", "--output", required=True, metavar="OUT", help="Folder for the Parquet output.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="Folder or s3:// address for the Parquet output.",
+)
 @click.option(
     "--text-column",
     "text_columns",
@@ -55,7 +62,12 @@ from mtl_core.registry import DEFAULT_MODEL
     is_flag=True,
     help="Queue nothing; say how many rows, shards and tokens there are, and how long it may take.",
 )
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name, see `mtl models`.")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A name (see `mtl models`), folder or s3:// address.",
+)
 @click.option("--only", metavar="TASK", multiple=True, help="Write this task's labels only.")
 @click.option(
     "--top",
@@ -145,6 +157,7 @@ def label(
       mtl label reviews.csv -o out/
       mtl label 'day*.jsonl.gz' --text-column title --text-column review.body -o out/
       zcat reviews.txt.gz | mtl label - -o out/
+      mtl label s3://bucket/in/ -o s3://bucket/out --model s3://bucket/models/mine
     """
     if detach:
         require_redis_for_detach()
@@ -281,14 +294,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _reasons(output: Path, manifest: dict[str, Any]) -> str:
+def _reasons(output: Place, manifest: dict[str, Any]) -> str:
     """The three most frequent reasons, with where the first of each is."""
     import pyarrow.parquet as pq
 
     counts: dict[str, int] = {}
     where: dict[str, str] = {}
     for entry in manifest["errors"]:
-        table = pq.read_table(output / entry["file"], columns=["file", "row", "reason"])
+        with output.reading(entry["file"]) as path:
+            table = pq.read_table(path, columns=["file", "row", "reason"])
         for file, row, reason in zip(
             *(column.to_pylist() for column in table.columns), strict=True
         ):

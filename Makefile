@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup setup-dev demo test test-faults test-fast check format clean
+.PHONY: setup setup-dev bench-peers demo test test-faults test-fast check format clean
 
 setup: $(VENV)/.setup
 
@@ -36,6 +36,10 @@ check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-peers:  ## an environment with the other ways of benchmarks/label.py (--peers .venv-peers/bin/python)
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 
 format: setup-dev
 	$(BIN)/ruff check --fix .

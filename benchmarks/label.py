@@ -1,18 +1,22 @@
 """Labelling against other ways to the same vectors, interleaved in one run.
 
-``python benchmarks/label.py --data DIR [--rows 1500] [--runs 5]``
+``python benchmarks/label.py [--data DIR] [--rows 1500] [--runs 5] [--peers PYTHON] [--json FILE]``
 
 Every way reads the same Parquet file, and writes a Parquet file with its vectors; models are loaded
-and warmed before. Ours also labels both tasks. Prints JSON and a Markdown table for AG News' test
-texts and SST-2's training phrases: rows a second (median) and, run by run, the median ratio to the
-default of sentence-transformers.
+and warmed before. Ours also labels both tasks. Prints a Markdown table and JSON for AG News' test
+texts and SST-2's training phrases (made texts of the same lengths without --data): rows a second
+(median), run by run the median ratio to the default of sentence-transformers, and the share of the
+machine's own bf16 matrix-product rate. ``--peers``: the Python of an environment with ``peers.txt``
+(``make bench-peers``), for the ways whose dependencies are not ours.
 """
 
 import argparse
+import atexit
 import json
 import os
 import platform
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,17 +34,18 @@ from mtl_core.checkpoint import load_model
 from mtl_core.config import DEFAULT_BACKBONE
 from mtl_core.engine import Engine
 from mtl_core.engines import load_engine
-from mtl_core.parquet import (
-    dictionary_column,
-    embedding_column,
-    write_table,
-)
+from mtl_core.parquet import dictionary_column, embedding_columns, write_table
 from mtl_core.registry import SHIPPED_MODELS
+from mtl_core.tokenizer import load_tokenizer
 from mtl_core.torch_engine import TorchEngine
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 Way = Callable[[Path, Path], None]
 BASELINE = "sentence-transformers, default"
+PEERS = ("sentence-transformers, openvino", "infinity_emb, bf16")
+# Floating-point operations of one token in MiniLM's matrix products outside attention: 6 layers of
+# 4 × 384² + 2 × 384 × 1536 weights, a multiplication and an addition each.
+FLOP_A_TOKEN = 6 * (4 * 384**2 + 2 * 384 * 1536) * 2
 
 
 def vectors_only(embed: Embed) -> Way:
@@ -48,7 +53,7 @@ def vectors_only(embed: Embed) -> Way:
 
     def run(source: Path, target: Path) -> None:
         texts = pq.read_table(source)["text"].to_pylist()
-        write_table(target, pa.table({"embedding": embedding_column(embed(texts), "float32")}))
+        write_table(target, pa.table(embedding_columns(embed(texts), "float32")))
 
     return run
 
@@ -59,7 +64,7 @@ def labelling(engine: Engine) -> Way:
     def run(source: Path, target: Path) -> None:
         texts = pq.read_table(source)["text"].to_pylist()
         found = engine.label(texts, lambda done: None)
-        columns = {"embedding": embedding_column(found.embeddings, "float32")}
+        columns = embedding_columns(found.embeddings, "float32")
         for answer in found.labels:
             name = answer.task.name
             columns[name] = dictionary_column(answer.classes, answer.task.labels)
@@ -102,7 +107,7 @@ def library(**options: object) -> Way:
     return vectors_only(lambda texts: model.encode(list(texts)).astype(np.float32))
 
 
-def ways(cache: Path) -> dict[str, Way]:
+def ways(cache: Path, peers: Path | None) -> dict[str, Way]:
     """All ways, loaded."""
     default = SHIPPED_MODELS / "default"
     made: dict[str, Way] = {
@@ -117,14 +122,48 @@ def ways(cache: Path) -> dict[str, Way]:
             load_engine(default, "openvino", "bfloat16", cache=cache)
         ),
     }
-    try:
-        made["sentence-transformers, openvino"] = library(backend="openvino")
-    except Exception as error:  # it needs optimum-intel, which may not be there
-        print(f"left out: sentence-transformers, openvino ({type(error).__name__})")
+    sample = made_texts(300, 54)
+    made["mtl-batch, openvino int8"] = labelling(
+        load_engine(default, "openvino", "int8", cache=cache, calibration=sample)
+    )
+    if peers is not None:
+        for name in PEERS:
+            made[name] = peer(peers, name)
     return made
 
 
-def product_limit(seconds: float = 2.0) -> float:
+def peer(python: Path, name: str) -> Way:
+    """A way in a process and an environment of its own."""
+    folder = str(resolve_backbone(DEFAULT_BACKBONE).folder)
+    process = subprocess.Popen(
+        [python, Path(__file__).with_name("peer.py"), name, folder],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    atexit.register(process.kill)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asking, answers = process.stdin, process.stdout
+    if not (said := answers.readline()):
+        raise SystemExit(f"{name} does not start: {python} peer.py '{name}' {folder}")
+    print(f"{name}: {said.strip()}")
+
+    def run(source: Path, target: Path) -> None:
+        print(source, target, sep="\t", file=asking, flush=True)
+        if answers.readline() != "done\n":
+            raise SystemExit(f"{name} failed")
+
+    return run
+
+
+def made_texts(rows: int, tokens: int) -> list[str]:
+    """Texts of about so many tokens, of words that the backbone's vocabulary holds whole."""
+    words = ["bank", "film", "match", "robot", "war", "goal", "price", "storm", "music", "river"]
+    draw = np.random.default_rng(rows)
+    lengths = draw.gamma(8, tokens / 8, rows).astype(int) + 1
+    return [" ".join(draw.choice(words, length)) for length in lengths]
+
+
+def product_limit(seconds: float = 0.5) -> float:
     """This machine's bf16 matrix products, in FLOP/s, as large as the model's largest."""
     left = torch.randn(2048, 384, dtype=torch.bfloat16)
     right = torch.randn(384, 1536, dtype=torch.bfloat16)
@@ -138,34 +177,59 @@ def product_limit(seconds: float = 2.0) -> float:
 
 
 def measure(
-    source: Path, made: dict[str, Way], rows: int, runs: int
-) -> dict[str, dict[str, float]]:
-    """Rows a second and ratio to the baseline of every way, in turn, medians over the runs."""
+    source: Path, made: dict[str, Way], rows: int, tokens: float, runs: int
+) -> tuple[dict[str, dict[str, float]], float]:
+    """All ways in turn: medians over the runs.
+
+    Args:
+        tokens: of a text, on average.
+    Returns:
+        of every way rows a second, ratio to the baseline and share of the products' rate, each run
+        compared with itself; and the products' rate, FLOP/s.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in made}
+    limits: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for run in range(runs + 1):
+            limit = product_limit()
             for name, way in made.items():
                 started = time.perf_counter()
                 way(source, Path(folder) / "out.parquet")
                 if run:  # the first round warms up
                     seconds[name].append(time.perf_counter() - started)
-    return {
+            if run:
+                limits.append(limit)
+    flop = FLOP_A_TOKEN * tokens * rows
+    figures = {
         name: {
             "rows_per_s": rows / statistics.median(taken),
             "ratio": statistics.median(
                 base / own for base, own in zip(seconds[BASELINE], taken, strict=True)
             ),
+            "of_bf16_products": statistics.median(
+                flop / own / limit for own, limit in zip(taken, limits, strict=True)
+            ),
         }
         for name, taken in seconds.items()
     }
+    return figures, statistics.median(limits)
+
+
+TEXTS = {
+    "AG News": ("ag_news/test.parquet", "text", 54),
+    "SST-2": ("sst2/train.parquet", "sentence", 13),
+}
+"""File and column of the data folder, and tokens of a text on average."""
 
 
 def main() -> None:
-    """Measure, print JSON and a table."""
+    """Measure, print a table and JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--peers", type=Path)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     report: dict[str, object] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -173,25 +237,37 @@ def main() -> None:
             name: version(name)
             for name in ("torch", "transformers", "sentence-transformers", "openvino")
         },
-        "bf16_product_limit_gflops": product_limit() / 1e9,
-        "rows": options.rows,
+        "data": "the data sets" if options.data else "made texts",
         "runs": options.runs,
     }
     with tempfile.TemporaryDirectory() as folder:
-        made = ways(Path(folder) / "engines")
-        for name, file, column in (
-            ("AG News", "ag_news/test.parquet", "text"),
-            ("SST-2", "sst2/train.parquet", "sentence"),
-        ):
-            texts = pq.read_table(options.data / file)[column].to_pylist()
-            drawn = np.random.default_rng(0).choice(len(texts), options.rows, replace=False)
+        made = ways(Path(folder) / "engines", options.peers)
+        tokenizer = load_tokenizer(resolve_backbone(DEFAULT_BACKBONE), 256)
+        for name, (file, column, length) in TEXTS.items():
+            rows = options.rows * TEXTS["AG News"][2] // length  # about as many tokens of each
+            if options.data is None:
+                texts = made_texts(rows, length)
+            else:
+                whole = pq.read_table(options.data / file)[column].to_pylist()
+                drawn = np.random.default_rng(0).choice(len(whole), rows, replace=False)
+                texts = [whole[row] for row in drawn]
             source = Path(folder) / "in.parquet"
-            pq.write_table(pa.table({"text": [texts[row] for row in drawn]}), source)
-            report[name] = figures = measure(source, made, options.rows, options.runs)
-            print(f"\n| {name} | rows/s | times {BASELINE} |\n|---|---|---|")
+            pq.write_table(pa.table({"text": texts}), source)
+            tokens = float(np.mean([len(ids) for ids in tokenizer(texts)]))
+            figures, limit = measure(source, made, rows, tokens, options.runs)
+            report[name] = {
+                "rows": rows, "tokens_a_row": tokens, "bf16_products_gflops": limit / 1e9,
+                "ways": figures,
+            }  # fmt: skip
+            print(f"\n| {name} | rows/s | times {BASELINE} | of bf16 products |")
+            print("|---|---|---|---|")
             for way, found in figures.items():
-                print(f"| {way} | {found['rows_per_s']:,.0f} | {found['ratio']:.2f} |")
-    print(json.dumps(report, indent=2))
+                rate, ratio, share = found.values()
+                print(f"| {way} | {rate:,.0f} | {ratio:.2f} | {share:.0%} |")
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from jobs.plan import ShardCutter
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec
 from jobs.staging import stage_shard
+from mtl_core.place import Folder
 
 JOB = "train-benchmark"
 
@@ -118,12 +119,12 @@ def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float
 IN_PROCESS = """
 import json, sys, time
 from jobs.specs import LabelSpec
-from pathlib import Path
+from mtl_core.place import place_of
 from worker.label import engine_of, label_shard
 
 spec = LabelSpec.model_validate_json(sys.stdin.read())
 shards = json.loads(sys.argv[1])
-engine = engine_of(spec, Path(spec.output))
+engine = engine_of(spec, place_of(spec.output))
 engine.label(["warm up"] * 100, lambda done: None)
 started = time.perf_counter()
 for name, definition in shards.items():
@@ -148,7 +149,7 @@ def stage(spec: LabelSpec, output: Path) -> dict[str, dict[str, str | int]]:
     opened = open_source(spec.inputs, (), set())
     cutter = ShardCutter(spec, opened)
     tables = [table for chunk in read_source(opened) for table in cutter.add(chunk)]
-    return dict(stage_shard(output, cutter.number(), t) for t in [*tables, *cutter.rest()])
+    return dict(stage_shard(Folder(output), cutter.number(), t) for t in [*tables, *cutter.rest()])
 
 
 def queue_cost(url: str, rows: int, runs: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtl_core.backbones import resolve_backbone
-from mtl_core.engine import Engine, Forward
+from mtl_core.engine import Engine, Pending
 from mtl_core.files import file_sha256
 from mtl_core.model_config import read_model_config
 from mtl_core.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ class WaitingEngine(Engine):
         self._rows = np.random.default_rng(0).normal(size=(2048, config.embedding_size))
         self._rows = (self._rows / np.linalg.norm(self._rows, axis=1, keepdims=True)).astype("f4")
 
-    def forward(self, ids: list[list[int]]) -> Forward:
+    def start(self, ids: list[list[int]]) -> Pending:
         """Wait for as long as the batch's tokens take."""
         if RATE:
             time.sleep(sum(map(len, ids)) / RATE)
@@ -42,7 +42,7 @@ class WaitingEngine(Engine):
             task.name: np.tile(np.eye(len(task.labels), dtype="f4")[0], (len(ids), 1))
             for task in self.config.tasks
         }
-        return self._rows[: len(ids)], answers
+        return lambda: (self._rows[: len(ids)], answers)
 
 
 def main() -> None:

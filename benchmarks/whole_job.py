@@ -43,21 +43,19 @@ TEXTS = {
 
 READY_TOKENS = """
 import sys, time
-from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
-from mtl_core.batches import token_batches
+from mtl_core.place import place_of
 from worker.label import engine_of
 from jobs.specs import LabelSpec
 spec = LabelSpec.model_validate_json(sys.stdin.read())
-engine = engine_of(spec, Path(spec.output))
+engine = engine_of(spec, place_of(spec.output))
 texts = pq.read_table(sys.argv[1])["text"].to_pylist()
 engine.label(texts[:200], lambda done: None)
 ids = engine.tokenizer(texts)
-lengths = np.array([len(row) for row in ids])
+cut = np.zeros(len(ids), dtype=bool)
 started = time.perf_counter()
-for rows in token_batches(lengths, engine.batch_tokens):
-    engine.forward([ids[row] for row in rows])
+engine.label_ids(ids, cut, lambda done: None)
 print(time.perf_counter() - started)
 """
 

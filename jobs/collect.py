@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,9 +14,10 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from jobs.output import SUCCESS, read_manifest
-from mtl_core.errors import InputError, OutputError
+from mtl_core.errors import InputError, OutputError, StoreError
 from mtl_core.files import file_sha256, replace_file
 from mtl_core.near import near_hint
+from mtl_core.place import Place
 
 CollectFormat = Literal["parquet", "csv", "jsonl"]
 SUFFIXES: dict[str, CollectFormat] = {
@@ -35,7 +37,7 @@ class Sink(Protocol):
 
 
 def collect(
-    output: Path, target: Path, form: CollectFormat | None = None, *, overwrite: bool
+    output: Place, target: Path, form: CollectFormat | None = None, *, overwrite: bool
 ) -> tuple[int, list[str]]:
     """Write all rows of a finished output folder into one file, in the order of ``row_id``.
 
@@ -49,14 +51,16 @@ def collect(
         InputError: the job has not finished, or a part is missing or not what its job wrote.
         OutputError: the target exists, cannot be written, or its name ends in no known format.
     """
-    paths = _checked_parts(output)
+    _require_finished(output)
     if target.is_dir():
         raise OutputError(f"{target} is a folder; give a file by -o")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists; add --overwrite to replace it")
     form = form or _format_of(target)
     try:
-        return _write(paths, target, form)
+        return _write(output, target, form)
+    except StoreError:
+        raise
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error.strerror or error})") from error
 
@@ -72,7 +76,7 @@ def _format_of(target: Path) -> CollectFormat:
     return SUFFIXES[target.suffix.lower()]
 
 
-def collect_by_label(output: Path, target: Path, task: str, *, overwrite: bool) -> int:
+def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool) -> int:
     """Write all rows into a folder for each label of a task, as ``TARGET/topic=Sports/…parquet``.
 
     Returns:
@@ -81,7 +85,7 @@ def collect_by_label(output: Path, target: Path, task: str, *, overwrite: bool) 
         InputError: as :func:`collect`; or no such task.
         OutputError: the target exists or cannot be written.
     """
-    paths = _checked_parts(output)
+    _require_finished(output)
     tasks = list(read_manifest(output)["model"]["tasks"])
     if task not in tasks:
         raise InputError(f"{output}: no task '{task}'{near_hint(task, tasks)}")
@@ -89,20 +93,27 @@ def collect_by_label(output: Path, target: Path, task: str, *, overwrite: bool) 
         raise OutputError(f"{target} exists; add --overwrite to replace it")
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    schema = _plain(pq.read_schema(paths[0]))
-    parts = pa.dataset.partitioning(pa.schema([schema.field(task)]), flavor="hive")
-    rows: int = sum(pq.read_metadata(path).num_rows for path in paths)
+    parts = _checked_parts(output)
+    first = next(parts)
+    schema = _plain(first.schema)
+    by_label = pa.dataset.partitioning(pa.schema([schema.field(task)]), flavor="hive")
+    rows = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal rows
+        for table in chain([first], parts):
+            rows += len(table)
+            yield from table.cast(schema).to_batches()
+
     try:
         pa.dataset.write_dataset(
-            (batch for path in paths for batch in pq.read_table(path).cast(schema).to_batches()),
-            temporary,
-            schema=schema,
-            format="parquet",
-            partitioning=parts,
+            batches(), temporary, schema=schema, format="parquet", partitioning=by_label
         )
         if target.is_dir():
             shutil.rmtree(target)
         temporary.rename(target)
+    except StoreError:
+        raise
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error.strerror or error})") from error
     finally:
@@ -110,21 +121,38 @@ def collect_by_label(output: Path, target: Path, task: str, *, overwrite: bool) 
     return rows
 
 
-def _checked_parts(output: Path) -> list[Path]:
-    if not (output / SUCCESS).is_file():
+def _require_finished(output: Place) -> None:
+    if not output.has(SUCCESS):
         raise InputError(f"{output} holds no finished output; see `mtl status`")
+
+
+def _checked_parts(output: Place) -> Iterator[pa.Table]:
+    """The tables of all parts, one after another, each checked against the manifest."""
     parts = read_manifest(output)["parts"]
-    paths = [output / part["part"] for part in parts] or sorted(output.glob("part-*.parquet"))
-    for path, part in zip(paths, parts, strict=False):
-        if not path.is_file():
-            raise InputError(f"{path} is missing; label again into a new folder")
-        if file_sha256(path) != part["sha256"]:
-            raise InputError(f"{path} has changed since its job wrote it (checksum differs)")
-    return paths
+    for part in parts:
+        try:
+            with output.reading(part["part"]) as path:
+                if file_sha256(path) != part["sha256"]:
+                    raise InputError(
+                        f"{output.at(part['part'])} has changed since its job wrote it "
+                        "(checksum differs)"
+                    )
+                table = pq.read_table(path, partitioning=None)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{output.at(part['part'])} is missing; label again into a new folder"
+            ) from error
+        yield table
+    for name in [] if parts else output.matching("part-*.parquet"):
+        with output.reading(name) as path:
+            table = pq.read_table(path, partitioning=None)
+        yield table
 
 
-def _write(paths: list[Path], target: Path, form: CollectFormat) -> tuple[int, list[str]]:
-    schema: pa.Schema = pq.read_schema(paths[0])
+def _write(output: Place, target: Path, form: CollectFormat) -> tuple[int, list[str]]:
+    parts = _checked_parts(output)
+    first = next(parts)
+    schema: pa.Schema = first.schema
     left_out = [f.name for f in schema if form == "csv" and pa.types.is_nested(f.type)]
     for name in left_out:
         schema = schema.remove(schema.get_field_index(name))
@@ -133,10 +161,9 @@ def _write(paths: list[Path], target: Path, form: CollectFormat) -> tuple[int, l
     rows = 0
     try:
         with WRITERS[form](temporary, schema) as sink:
-            for path in paths:
-                table = pq.read_table(path, schema=schema)
-                sink.write_table(table)
-                rows += len(table)
+            for part in chain([first], parts):
+                sink.write_table(part.select(schema.names))
+                rows += len(part)
         replace_file(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

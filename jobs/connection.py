@@ -7,6 +7,10 @@ import redis
 
 from mtl_core.errors import LedgerUnreachableError
 
+# What OpenSSL says of a certificate or of a server without TLS.
+CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
+NO_TLS = "WRONG_VERSION_NUMBER"
+
 
 @contextmanager
 def reachable(url: str) -> Iterator[None]:
@@ -20,6 +24,15 @@ def reachable(url: str) -> Iterator[None]:
     except redis.OutOfMemoryError as error:
         raise LedgerUnreachableError(full_line(url)) from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        if CERTIFICATE in str(error):
+            raise LedgerUnreachableError(
+                f"Redis at {without_password(url)} shows a certificate that is not trusted; "
+                "check MTL_REDIS_CA and the host's name in MTL_REDIS_URL"
+            ) from error
+        if NO_TLS in str(error):
+            raise LedgerUnreachableError(
+                f"Redis at {without_password(url)} does not speak TLS; use redis:// or another port"
+            ) from error
         raise LedgerUnreachableError(
             f"Redis at {without_password(url)} does not answer; start it, or check MTL_REDIS_URL"
         ) from error
@@ -41,4 +54,12 @@ def full_line(url: str) -> str:
 def without_password(url: str) -> str:
     """A Redis URL fit to be shown."""
     scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    shown, question, options = rest.rpartition("@")[2].partition("?")
+    kept = "&".join(o for o in options.split("&") if not o.startswith(("password=", "username=")))
+    return f"{scheme}{separator}{shown}{question if kept else ''}{kept}"
+
+
+def refused(error: BaseException | None) -> bool:
+    """Whether waiting cannot help: a wrong password, certificate or URL."""
+    wrong = isinstance(error, (redis.AuthenticationError, ValueError))
+    return wrong or CERTIFICATE in str(error) or NO_TLS in str(error)

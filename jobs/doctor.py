@@ -23,8 +23,10 @@ from jobs.presence import Presence
 from jobs.settings import Settings, source_of, variable_of
 from mtl_core import __version__
 from mtl_core.backbones import resolve_backbone
+from mtl_core.cores import available_cores
 from mtl_core.engines import choose_engine, choose_precision, has_gpu
 from mtl_core.errors import MtlError
+from mtl_core.place import Folder
 from mtl_core.registry import DEFAULT_MODEL, find_model
 from mtl_core.tasks import DEFAULT_TASKS
 
@@ -56,6 +58,7 @@ def examine(config: Settings) -> Iterator[Finding]:
         ("GPU", _gpu),
         ("threads", _threads),
         ("model", _model),
+        ("store", _store),
         ("backbone", _backbone),
         ("data", _data),
         ("disk", _disk),
@@ -176,8 +179,8 @@ def _gpu(config: Settings) -> Finding:
 
 
 def _threads(config: Settings) -> Finding:
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if config.threads is not None and config.threads > (own or 1):
+    own = available_cores()
+    if config.threads is not None and config.threads > own:
         text = f"{config.threads} each child (MTL_THREADS), but {own} cores"
         return Finding("threads", "note", text, "more threads than cores are slower: unset it")
     if config.threads is not None:
@@ -186,12 +189,19 @@ def _threads(config: Settings) -> Finding:
 
 
 def _model(config: Settings) -> Finding:
-    entry = find_model(DEFAULT_MODEL, config.models)
-    return Finding("model", "ok", f"{entry.name}, sha256 {entry.sha256()[:12]}…, {entry.folder}")
+    entry = find_model(DEFAULT_MODEL, config.models, config.model_copies)
+    return Finding("model", "ok", f"{entry.name}, sha256 {entry.sha256()[:12]}…, {entry.home}")
+
+
+def _store(config: Settings) -> Finding:
+    if isinstance(config.models, Folder):
+        return Finding("store", "ok", "models are in a folder of this machine")
+    count = len(config.models.folders())
+    return Finding("store", "ok", f"{config.models} answers: {count} folders")
 
 
 def _backbone(config: Settings) -> Finding:
-    name = find_model(DEFAULT_MODEL, config.models).config()["backbone"]
+    name = find_model(DEFAULT_MODEL, config.models, config.model_copies).config()["backbone"]
     files = resolve_backbone(name)
     return Finding("backbone", "ok", f"{name}, {files.folder}")
 

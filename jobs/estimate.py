@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 
 from jobs.inputs import read_source
 from jobs.plan import ShardCutter
+from jobs.roots import model_folder
 from jobs.settings import settings
 from jobs.submit import LabelJob
 from mtl_core.engines import load_engine
@@ -59,9 +59,13 @@ def estimate(job: LabelJob) -> Estimate:
         raise InputError(f"{job.spec.inputs[0].name}: no row that could be labelled")
     config = settings()
     engine = load_engine(
-        Path(job.spec.model_dir), config.engine, job.spec.precision, cache=config.engines,
-        threads=config.threads, calibration=sample.texts[:300],
-    )  # fmt: skip
+        model_folder(job.spec.model_dir, job.spec.model_sha256, config),
+        config.engine,
+        job.spec.precision,
+        cache=config.engines,
+        threads=config.threads,
+        calibration=sample.texts[:300],
+    )
     engine.label(sample.texts[:64], lambda done: None)  # compiled and warm
     started = time.monotonic()
     labelled = engine.label(sample.texts, lambda done: None)

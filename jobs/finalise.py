@@ -1,11 +1,10 @@
 """Finalising: a label job whose shards are all settled gets its manifest and ``_SUCCESS``.
 
 Idempotent: whoever does it, and however often, the folder ends the same. The manifest's own
-rename is the commit.
+rename (or put) is the commit.
 """
 
 import platform
-import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -18,12 +17,13 @@ from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
 from jobs.output import ERRORS, INPUT_ERRORS, MANIFEST, README, SUCCESS, WORK, error_name
 from jobs.presence import Lock
-from jobs.roots import check_inside
+from jobs.roots import place_inside
 from jobs.specs import LabelSpec
 from jobs.staging import describe_schema, error_rows, read_shard
 from mtl_core.errors import JobError
-from mtl_core.files import file_sha256, write_json, write_text
-from mtl_core.parquet import ROW_ID, label_fields, write_table
+from mtl_core.files import file_sha256
+from mtl_core.parquet import ROW_ID, label_fields, put_table
+from mtl_core.place import Place
 from mtl_core.tasks import Task
 
 
@@ -56,48 +56,46 @@ def finalise(ledger: Ledger, job: str) -> bool:
 
 
 def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
-    output = check_inside(spec.output, ledger.settings)
+    output = place_inside(spec.output, ledger.settings, ledger.settings.store_patience_s)
     results = ledger.results(job)
-    missing = sorted(r["part"] for r in results.values() if not (output / r["part"]).is_file())
+    missing = sorted({r["part"] for r in results.values()} - set(output.matching("part-*.parquet")))
     if missing:
-        raise JobError(f"{output / missing[0]} has gone ({len(missing)} of {len(results)} parts)")
+        raise JobError(f"{output.at(missing[0])} has gone ({len(missing)} of {len(results)} parts)")
     set_aside = _write_set_aside(ledger, job, output)
     _remove_all_but(output, results, set_aside)
     if not results:
         _write_empty_part(output, spec)
-    manifest = _manifest(ledger, job, spec, results)
-    write_text(output / README, readme(manifest))
-    write_json(output / MANIFEST, manifest)
-    write_text(output / SUCCESS, "")
+    manifest = _manifest(ledger, job, spec, output, results)
+    output.write_text(README, readme(manifest))
+    output.write_json(MANIFEST, manifest)
+    output.write_text(SUCCESS, "")
     if not set_aside:
-        shutil.rmtree(output / WORK, ignore_errors=True)  # else `mtl retry` still needs it
+        output.delete_folder(WORK)  # else `mtl retry` still needs it
 
 
-def _remove_all_but(output: Path, results: dict[str, dict[str, Any]], set_aside: set[str]) -> None:
+def _remove_all_but(output: Place, results: dict[str, dict[str, Any]], set_aside: set[str]) -> None:
     """Parts and errors of attempts that did not win, and what killed writers left."""
     winners = {result["part"] for result in results.values()} | set_aside | {INPUT_ERRORS}
     winners |= {result["errors"] for result in results.values() if result.get("errors")}
-    errors = output / ERRORS
-    for path in (
-        *(*output.glob("part-*.parquet"), *output.glob(".*.tmp")),
-        *(*errors.glob("*.parquet"), *errors.glob(".*.tmp")),
-    ):
-        if path.name not in winners:
-            path.unlink(missing_ok=True)
+    there = [
+        *(*output.matching("part-*.parquet"), *output.matching(".*.tmp")),
+        *(*output.matching("*.parquet", ERRORS), *output.matching(".*.tmp", ERRORS)),
+    ]
+    output.delete(*(name for name in there if name.rpartition("/")[2] not in winners))
 
 
-def _write_set_aside(ledger: Ledger, job: str, output: Path) -> set[str]:
+def _write_set_aside(ledger: Ledger, job: str, output: Place) -> set[str]:
     """Rows of shards that were set aside go to ``errors/``; returns the names of those files."""
     shards, written = ledger.shards(job), set()
     for shard, reason in ledger.poisoned(job).items():
         name = error_name(shard, "all")
         rows = read_shard(output, shards[shard])
-        write_table(output / ERRORS / name, error_rows(rows, [reason] * len(rows)))
+        put_table(output, f"{ERRORS}/{name}", error_rows(rows, [reason] * len(rows)))
         written.add(name)
     return written
 
 
-def _write_empty_part(output: Path, spec: LabelSpec) -> None:
+def _write_empty_part(output: Place, spec: LabelSpec) -> None:
     """Every row was bad: a part without rows still tells readers the schema."""
     tasks = [Task(name, labels) for name, labels in spec.tasks]
     fields = label_fields(
@@ -108,16 +106,20 @@ def _write_empty_part(output: Path, spec: LabelSpec) -> None:
         top=spec.top,
     )
     schema = pa.schema([pa.field(ROW_ID, pa.int64(), nullable=False), *fields])
-    write_table(output / "part-empty.parquet", schema.empty_table())
+    put_table(output, "part-empty.parquet", schema.empty_table())
 
 
 def _manifest(
-    ledger: Ledger, job: str, spec: LabelSpec, results: dict[str, dict[str, Any]]
+    ledger: Ledger,
+    job: str,
+    spec: LabelSpec,
+    output: Place,
+    results: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    output = Path(spec.output)
     snapshot = ledger.snapshot(job)
     parts = [{"shard": shard, **results[shard]} for shard in sorted(results, key=shard_order)]
-    first = next(iter(sorted(output.glob("part-*.parquet"))))
+    with output.reading(output.matching("part-*.parquet")[0]) as path:
+        schema = pq.read_schema(path)
     engines = sorted({(p["engine"], p["precision"]) for p in parts})
     return {
         "format": 1,
@@ -144,16 +146,9 @@ def _manifest(
         "embedding": spec.embedding,
         "thresholds": dict(spec.thresholds),
         "engines": [{"engine": engine, "precision": precision} for engine, precision in engines],
-        "schema": describe_schema(pq.read_schema(first)),
+        "schema": describe_schema(schema),
         "parts": parts,
-        "errors": [
-            {
-                "file": f"{ERRORS}/{path.name}",
-                "rows": pq.read_metadata(path).num_rows,
-                "sha256": file_sha256(path),
-            }
-            for path in sorted((output / ERRORS).glob("*.parquet"))
-        ],
+        "errors": [_error_entry(output, name) for name in output.matching("*.parquet", ERRORS)],
         "attempts": {
             outcome: sum(1 for a in ledger.attempts(job) if a["outcome"] == outcome)
             for outcome in ("done", "failed", "lost", "released")
@@ -166,6 +161,12 @@ def _manifest(
             **{name: version(name) for name in ("mtl-batch", "pyarrow", "torch", "transformers")},
         },
     }
+
+
+def _error_entry(output: Place, name: str) -> dict[str, Any]:
+    with output.reading(name) as path:
+        rows = pq.read_metadata(path).num_rows
+        return {"file": name, "rows": rows, "sha256": file_sha256(path)}
 
 
 def readme(manifest: dict[str, Any]) -> str:

@@ -19,9 +19,11 @@ from typing import IO, Any, TypeVar
 
 from jobs.sniff import FORMATS
 from jobs.specs import Format
+from mtl_core.bucket import Bucket
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256
 from mtl_core.near import near_hint
+from mtl_core.place import place_of
 
 SUFFIXES: dict[str, Format] = {
     ".txt": "txt",
@@ -163,42 +165,29 @@ def _download(url: str, to: IO[bytes]) -> None:
 
 
 def _from_store(argument: str, spool: Path) -> Iterator[Located]:
-    """Objects of ``s3://``, ``gs://`` and what else pyarrow opens: one, a folder, or a pattern."""
-    from pyarrow import fs
-
-    scheme, _, rest = argument.partition("://")
-    pattern = rest if has_magic(rest) else ""
-    base = rest[: min(rest.find(c) for c in "*?[" if c in rest)] if pattern else rest
-    base = base.rpartition("/")[0] if pattern else base
-    try:
-        store, path = fs.FileSystem.from_uri(f"{scheme}://{base}")
-        info = _retried(argument, lambda: store.get_file_info(path))
-        if info.type == fs.FileType.File:
-            keys = [path]
-        else:
-            inside = _retried(
-                argument, lambda: store.get_file_info(fs.FileSelector(path, recursive=True))
-            )
-            keys = sorted(i.path for i in inside if i.type == fs.FileType.File)
-            if pattern:
-                keys = [key for key in keys if fnmatch.fnmatch(key, pattern)]
-            else:
-                keys = [key for key in keys if format_of(PurePosixPath(key)) is not None]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{argument}: cannot be listed ({_first_line(error)})") from error
-    if not keys:
+    """Objects of ``s3://`` and its like: one, those of a folder, or those a pattern matches."""
+    magic = [argument.find(character) for character in "*?[" if character in argument]
+    base = argument[: min(magic)].rpartition("/")[0] if magic else argument
+    place = place_of(base)
+    assert isinstance(place, Bucket)
+    if magic:
+        pattern = argument.removeprefix(f"{base}/")
+        names = [name for name in place.all_names() if fnmatch.fnmatchcase(name, pattern)]
+    elif place.is_file():
+        names = [""]
+    else:
+        names = [n for n in place.all_names() if format_of(PurePosixPath(n)) is not None]
+    if not names:
         raise InputError(f"{argument}: no {'/'.join(FORMATS)} file there")
+    for name in names:
+        origin = place.at(name)
+        with place.reading(name) as path:
+            kept = _keep(spool, PurePosixPath(origin).name, partial(_copy_file, path))
+        yield Located(kept, origin)
 
-    for key in keys:
-        origin = f"{scheme}://{key}"
-        copy = partial(_retried, origin, partial(_copy_object, store, key))
-        yield Located(_keep(spool, PurePosixPath(key).name, copy), origin)
 
-
-def _copy_object(store: Any, key: str, to: IO[bytes]) -> None:
-    to.seek(0)
-    to.truncate()
-    with store.open_input_stream(key) as stream:
+def _copy_file(path: Path, to: IO[bytes]) -> None:
+    with path.open("rb") as stream:
         shutil.copyfileobj(stream, to)
 
 

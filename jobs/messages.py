@@ -9,10 +9,11 @@ from kombu.exceptions import OperationalError
 
 from jobs.connection import full_line, without_password
 from jobs.priorities import PRIORITIES
-from mtl_core.errors import LedgerUnreachableError
+from mtl_core.errors import LedgerUnreachableError, SettingsError
 
 RUN_SHARD = "mtl.run_shard"
 FINALISE = "mtl.finalise"
+KINDS = ("label", "train")
 
 
 def queue_name(kind: str, priority: str) -> str:
@@ -20,9 +21,24 @@ def queue_name(kind: str, priority: str) -> str:
     return kind if priority == "normal" else f"{kind}.{priority}"
 
 
-def queue_names(kinds: Iterable[str] = ("label", "train")) -> list[str]:
+def queue_names(kinds: Iterable[str] = KINDS) -> list[str]:
     """All queues of these kinds, in the order in which a worker looks at them."""
     return [queue_name(kind, priority) for priority in PRIORITIES for kind in kinds]
+
+
+def queues_of(wanted: str | None) -> list[str]:
+    """The queues of ``mtl worker --queues``: a kind of job stands for all of its queues.
+
+    Raises:
+        SettingsError: there is no such queue.
+    """
+    found: list[str] = []
+    for name in (wanted or ",".join(KINDS)).split(","):
+        if name not in queue_names():
+            known = " ".join(queue_names())
+            raise SettingsError(f"--queues {wanted}: no queue '{name}'; there are {known}")
+        found += queue_names((name,)) if name in KINDS else [name]
+    return found
 
 
 def broker_url(redis_url: str) -> str:

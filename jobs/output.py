@@ -1,4 +1,4 @@
-"""The output folder of a label job: its layout, whose it is, and what is in the manifest.
+"""The output of a label job, in a folder or in an object store: layout, owner, manifest.
 
 ::
 
@@ -15,12 +15,11 @@ as one dataset in any of them.
 
 import json
 import os
-import shutil
-from pathlib import Path
+import time
 from typing import Any
 
-from mtl_core.errors import InputError, OutputError
-from mtl_core.files import write_json
+from mtl_core.errors import InputError, OutputError, StoreError
+from mtl_core.place import Folder, Place
 
 MANIFEST = "_manifest.json"
 README = "_README.md"
@@ -28,6 +27,8 @@ SUCCESS = "_SUCCESS"
 WORK = "_work"
 ERRORS = "errors"
 INPUT_ERRORS = "_rows-input.parquet"
+# How long another submit may take between making a folder and writing whose it is.
+TAKING_S, TAKING_LOOKS = 2.0, 20
 
 
 def part_name(shard: str, attempt: int) -> str:
@@ -40,58 +41,76 @@ def error_name(shard: str, attempt: int | str) -> str:
     return f"_rows-{shard}-a{attempt}.parquet"
 
 
-def staged_path(output: Path, file: str) -> Path:
-    """Where the input of a shard is staged."""
-    return output / WORK / "shards" / file
+def staged_name(file: str) -> str:
+    """Name of the staged input of a shard."""
+    return f"{WORK}/shards/{file}"
 
 
-def owner(output: Path) -> str | None:
+OWNER = f"{WORK}/job.json"
+
+
+def owner(output: Place) -> str | None:
     """The job whose output the folder holds, or None when it holds none.
 
     Raises:
         OutputError: its manifest cannot be read.
     """
-    for path in (output / MANIFEST, output / WORK / "job.json"):
-        if path.is_file():
-            try:
-                return str(json.loads(path.read_text(encoding="utf-8"))["job"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise OutputError(
-                    f"{path} cannot be read ({error}); give another folder"
-                ) from error
+    for name in (MANIFEST, OWNER):
+        try:
+            return str(json.loads(output.read_text(name))["job"])
+        except FileNotFoundError:
+            continue
+        except StoreError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{output.at(name)} cannot be read ({error}); give another folder"
+            ) from error
     return None
 
 
-def finished(output: Path, job: str) -> bool:
+def finished(output: Place, job: str) -> bool:
     """Whether the folder holds the whole output of this job."""
-    return (output / SUCCESS).is_file() and owner(output) == job
+    return output.has(SUCCESS) and owner(output) == job
 
 
-def take_folder(output: Path, job: str, spec: dict[str, Any]) -> None:
+def take_folder(output: Place, job: str, spec: dict[str, Any]) -> None:
     """Make the output folder and mark it as this job's, with its spec.
 
     Raises:
         OutputError: it is a file, holds something else, or cannot be written.
     """
-    if output.exists() and not output.is_dir():
+    if output.is_file():
         raise OutputError(f"{output} is a file; give a folder by -o")
-    holder = owner(output)
+    holder = _owner_soon(output)
     if holder is not None and holder != job:
         raise OutputError(
             f"{output} holds the output of another job ({holder}{_difference(output, spec)}); "
             "give another folder by -o, or delete that one"
         )
     try:
-        if holder is None and output.is_dir() and any(output.iterdir()):
+        if holder is None and not output.is_empty():
             raise OutputError(f"{output} holds other files; give a new or empty folder by -o")
-        write_json(output / WORK / "job.json", {"job": job, "spec": spec})
+        output.write_json(OWNER, {"job": job, "spec": spec})
+    except StoreError:
+        raise
     except OSError as error:
         raise OutputError(f"{output} cannot be written ({error.strerror})") from error
-    if not os.access(output, os.W_OK):
+    if isinstance(output, Folder) and not os.access(output.path, os.W_OK):
         raise OutputError(f"{output} cannot be written (no permission)")
 
 
-def _difference(output: Path, spec: dict[str, Any]) -> str:
+def _owner_soon(output: Place) -> str | None:
+    """The folder's owner; where it has just been begun, as soon as that is written."""
+    for _ in range(TAKING_LOOKS):
+        holder = owner(output)
+        if holder is not None or output.names() or output.folders() != [WORK]:
+            return holder
+        time.sleep(TAKING_S / TAKING_LOOKS)
+    return None
+
+
+def _difference(output: Place, spec: dict[str, Any]) -> str:
     """What differs between the spec of another job and this one, for the message."""
     try:
         other = _spec_of(output)
@@ -108,12 +127,11 @@ def _difference(output: Path, spec: dict[str, Any]) -> str:
     return f", begun with other {', '.join(names)}" if names else ""
 
 
-def _spec_of(output: Path) -> dict[str, Any]:
+def _spec_of(output: Place) -> dict[str, Any]:
     """The spec of the job whose output the folder holds; of a finished one what is left of it."""
-    unfinished = output / WORK / "job.json"
-    if unfinished.is_file():
-        return dict(json.loads(unfinished.read_text(encoding="utf-8"))["spec"])
-    manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+    if output.has(OWNER):
+        return dict(json.loads(output.read_text(OWNER))["spec"])
+    manifest = json.loads(output.read_text(MANIFEST))
     return {
         "inputs": [{**file, "version": 1} for file in manifest["inputs"]],
         "text_columns": manifest["text_columns"],
@@ -122,28 +140,31 @@ def _spec_of(output: Path) -> dict[str, Any]:
     }
 
 
-def reopen_folder(output: Path) -> None:
+def reopen_folder(output: Place) -> None:
     """Take back the word that the output is whole; for a retry."""
-    (output / SUCCESS).unlink(missing_ok=True)
-    (output / MANIFEST).unlink(missing_ok=True)
+    output.delete(SUCCESS)
+    output.delete(MANIFEST)
 
 
-def release_folder(output: Path) -> None:
+def release_folder(output: Place) -> None:
     """Undo :func:`take_folder` after a submit that failed; parts, if any, stay."""
-    shutil.rmtree(output / WORK, ignore_errors=True)
-    if output.is_dir() and not any(output.iterdir()):
-        output.rmdir()
+    output.delete_folder(WORK)
+    if isinstance(output, Folder) and output.path.is_dir() and output.is_empty():
+        output.path.rmdir()
 
 
-def read_manifest(output: Path) -> dict[str, Any]:
+def read_manifest(output: Place) -> dict[str, Any]:
     """The manifest of a finished output folder.
 
     Raises:
         InputError: none there, or not readable.
+        StoreError: its store refuses or does not answer.
     """
     try:
-        return dict(json.loads((output / MANIFEST).read_text(encoding="utf-8")))
+        return dict(json.loads(output.read_text(MANIFEST)))
     except FileNotFoundError as error:
         raise InputError(f"{output} holds no {MANIFEST}; its job has not finished") from error
+    except StoreError:
+        raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{output / MANIFEST} cannot be read: {error}") from error
+        raise InputError(f"{output.at(MANIFEST)} cannot be read: {error}") from error

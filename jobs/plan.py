@@ -1,7 +1,9 @@
 """Planning a label job: the input as a stream, cut into shards; bad rows set aside; memory flat."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +17,8 @@ from jobs.output import ERRORS, INPUT_ERRORS
 from jobs.specs import LabelSpec
 from jobs.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from mtl_core.errors import InputError
-from mtl_core.files import replace_file
 from mtl_core.parquet import ERROR_SCHEMA, ROW_ID
+from mtl_core.place import Place, place_of
 
 # English text has about 4 characters a token (AG News: 236 characters, 54 tokens); two more for
 # the special tokens. Only the size of shards depends on it.
@@ -41,18 +43,22 @@ def plan(
     Raises:
         InputError: the input holds no row at all, or a file is damaged.
     """
-    output = Path(spec.output)
+    output = place_of(spec.output)
     rows_total = rows_bad = 0
-    errors = ErrorFile(output / ERRORS / INPUT_ERRORS)
     cutter = ShardCutter(spec, source)
     priority = ledger.snapshot(job).priority
 
     def send(tables: Iterator[pa.Table]) -> None:
-        shards = dict(stage_shard(output, cutter.number(), table) for table in tables)
+        named = [(cutter.number(), table) for table in tables]
+        # A store takes a while to answer, so several shards go at a time.
+        shards = dict(pool.map(lambda shard: stage_shard(output, *shard), named))
         added = ledger.add_shards(job, shards)
         publisher.shards("label", priority, job, added)
 
-    try:
+    with (
+        ThreadPoolExecutor(output.transfers) as pool,
+        ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}") as errors,
+    ):
         for numbered in read_source(source):
             keep_alive()
             errors.write(_error_table(numbered))
@@ -64,10 +70,6 @@ def plan(
             names = ", ".join(file.name for file in source.files)
             raise InputError(f"{names}: no rows")
         send(cutter.rest())
-    except BaseException:
-        errors.discard()
-        raise
-    errors.close()
     ledger.update(job, planned=1)
 
 
@@ -145,11 +147,14 @@ def _error_table(numbered: NumberedChunk) -> pa.Table:
 
 
 class ErrorFile:
-    """A Parquet file of bad rows, written as they come; there only if there were any."""
+    """A Parquet file of bad rows, written as they come; use as a context.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._temporary = path.with_name(f".{path.name}.tmp")
+    It is there only if there were any, and only if the context ends without an exception.
+    """
+
+    def __init__(self, place: Place, name: str) -> None:
+        self.place, self.name = place, name
+        self._file = ExitStack()
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, table: pa.Table) -> None:
@@ -157,18 +162,19 @@ class ErrorFile:
         if not len(table):
             return
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._temporary, ERROR_SCHEMA, compression="zstd")
+            path = self._file.enter_context(self.place.writing(self.name))
+            self._writer = pq.ParquetWriter(path, ERROR_SCHEMA, compression="zstd")
         self._writer.write_table(table)
 
-    def close(self) -> None:
-        """Finish the file under its final name."""
-        if self._writer is not None:
-            self._writer.close()
-            replace_file(self._temporary, self.path)
+    def __enter__(self) -> "ErrorFile":
+        return self
 
-    def discard(self) -> None:
-        """Drop what was written; planning did not get to its end."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         if self._writer is not None:
             self._writer.close()
-            self._temporary.unlink(missing_ok=True)
+        self._file.__exit__(kind, error, tb)

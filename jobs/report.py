@@ -7,6 +7,7 @@ embeddings, so memory does not grow with the output.
 import heapq
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from jobs.output import SUCCESS, read_manifest
 from mtl_core.errors import InputError, OutputError
 from mtl_core.files import write_text
 from mtl_core.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, TRUNCATED
+from mtl_core.place import Place
 
 BATCH_ROWS = 8192
 SHOWN_ROWS = 15
@@ -75,13 +77,13 @@ class ReportFacts:
     """The sample's embeddings on their two principal components, float64 [M, 2]."""
 
 
-def gather(output: Path) -> ReportFacts:
+def gather(output: Place) -> ReportFacts:
     """Read a finished output folder.
 
     Raises:
         InputError: it holds no finished output, or a part has gone.
     """
-    if not (output / SUCCESS).is_file():
+    if not output.has(SUCCESS):
         raise InputError(f"{output} holds no finished output; see `mtl status`")
     manifest = read_manifest(output)
     facts = ReportFacts(
@@ -107,18 +109,24 @@ def gather(output: Path) -> ReportFacts:
     return facts
 
 
-def _batches(output: Path, manifest: dict[str, Any]) -> Iterator[pa.Table]:
+def _batches(output: Place, manifest: dict[str, Any]) -> Iterator[pa.Table]:
     for part in manifest["parts"]:
-        path = output / part["part"]
-        if not path.is_file():
-            raise InputError(f"{path} is missing; label again into a new folder")
-        with pq.ParquetFile(path) as file:
+        with _opened(output, part["part"]) as file:
             tasks = manifest["model"]["tasks"]
             wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest["text_column"]}
             wanted |= {name for task in tasks for name in (task, f"{task}_score")}
             columns = [name for name in file.schema_arrow.names if name in wanted]
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def _opened(output: Place, name: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with output.reading(name) as path, pq.ParquetFile(path) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise InputError(f"{output.at(name)} is missing; label again into a new folder") from error
 
 
 def _labels(batch: pa.Table, task: str) -> list[str]:
@@ -180,10 +188,10 @@ def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     return points
 
 
-def _read_errors(facts: ReportFacts, output: Path) -> None:
+def _read_errors(facts: ReportFacts, output: Place) -> None:
     reasons: Counter[str] = Counter()
     for entry in facts.manifest["errors"]:
-        with pq.ParquetFile(output / entry["file"]) as file:
+        with _opened(output, entry["file"]) as file:
             for batch in file.iter_batches(BATCH_ROWS):
                 reasons.update(batch.column("reason").to_pylist())
                 facts.errors += batch.slice(0, SHOWN_ROWS - len(facts.errors)).to_pylist()
@@ -216,7 +224,7 @@ def rate_by_worker(manifest: dict[str, Any]) -> tuple[float, dict[str, NDArray[n
     return float(end - begin), rates
 
 
-def write_report(output: Path, target: Path) -> ReportFacts:
+def write_report(output: Place, target: Path) -> ReportFacts:
     """Gather an output folder's facts and write the page.
 
     Raises:

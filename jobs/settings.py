@@ -5,9 +5,10 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qs, urlencode
 
 from platformdirs import user_state_path
-from pydantic import Field, ValidationError
+from pydantic import Field, FilePath, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -18,6 +19,7 @@ from pydantic_settings import (
 from jobs.config_file import config_file, file_settings
 from mtl_core.config import LabelPrecision
 from mtl_core.errors import SettingsError
+from mtl_core.place import Place, place_of
 
 
 class Settings(BaseSettings):
@@ -39,12 +41,17 @@ class Settings(BaseSettings):
         env_prefix="MTL_", frozen=True, extra="ignore", use_attribute_docstrings=True
     )
 
+    redis_ca: FilePath | None = None
+    """Certificates (PEM) of the authority that vouches for the Redis of a ``rediss://`` URL;
+    unset: those the system trusts."""
     redis_url: str | None = None
-    """The Redis that submitters and workers share; unset: the embedded default."""
+    """The Redis that submitters and workers share, ``redis://`` or, by TLS, ``rediss://``; unset:
+    the embedded default."""
     state_dir: Path = Field(default_factory=lambda: user_state_path("mtl-batch"))
     """Where the embedded Redis, trained models and checkpoints are kept."""
-    models_dir: Path | None = None
-    """Where trained models are kept; ``<state_dir>/models`` when unset."""
+    models_dir: str | None = None
+    """Where trained models are kept, a folder or an ``s3://`` address (checkpoints are there, too,
+    then); ``<state_dir>/models`` when unset."""
     engine_dir: Path | None = None
     """Where models compiled for an engine are kept; ``<state_dir>/engines`` when unset."""
     data_dir: Path | None = None
@@ -59,10 +66,13 @@ class Settings(BaseSettings):
     """Failed attempts after which a shard is split, and a single row set aside."""
     stall_s: float = Field(300.0, gt=0)
     """A worker's child without any progress for this long is killed; its attempt has failed."""
+    store_patience_s: float = Field(120.0, ge=0)
+    """How long a worker waits for an object store that does not answer; the job is paused then."""
     retention_s: float = Field(30 * 24 * 3600.0, gt=0)
     """How long the record of an ended job is kept in Redis."""
     roots: str | None = None
-    """Folders, separated as in PATH, below which alone jobs may read and write; unset: anywhere."""
+    """Folders and addresses, separated as in PATH, below which alone jobs may read and write;
+    unset: anywhere."""
     threads: int | None = Field(None, ge=1)
     """Threads of each child of a worker; unset: the cores, shared out to its children."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
@@ -77,10 +87,33 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """A worker's log: lines of text, or JSON objects with the ids of job and shard."""
 
+    @field_validator("state_dir", "engine_dir", "data_dir", mode="before")
+    @classmethod
+    def _demand_folder(cls, value: object) -> object:
+        if "://" in str(value):
+            raise ValueError("must be a folder of this machine; models may be at an address")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _demand_certificate(cls, url: str | None, known: ValidationInfo) -> str | None:
+        """A ``rediss://`` URL that says so: left to itself, kombu asks for no certificate."""
+        if url is None or not url.startswith("rediss://"):
+            return url
+        given = parse_qs(url.partition("?")[2])
+        wanted = {"ssl_cert_reqs": "required", "ssl_ca_certs": known.data.get("redis_ca")}
+        added = urlencode({k: v for k, v in wanted.items() if v and k not in given})
+        return f"{url}{'&' if given else '?'}{added}" if added else url
+
     @property
-    def models(self) -> Path:
-        """The models folder."""
-        return self.models_dir or self.state_dir / "models"
+    def models(self) -> Place:
+        """Where models are kept."""
+        return place_of(self.models_dir or self.state_dir / "models")
+
+    @property
+    def model_copies(self) -> Path:
+        """The folder that models of an object store are copied to."""
+        return self.state_dir / "model-copies"
 
     @property
     def engines(self) -> Path:

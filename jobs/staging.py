@@ -1,37 +1,41 @@
 """Staged shards: the rows of each shard as a small Parquet file; and rows that go to errors."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.output import staged_path
+from jobs.output import staged_name
 from jobs.readers import SAMPLE_CHARS
-from mtl_core.parquet import ERROR_SCHEMA, ROW_ID, write_table
+from mtl_core.parquet import ERROR_SCHEMA, ROW_ID, put_table
+from mtl_core.place import Place
 
 FIRST_SHARD = "00000"
 TEXT_COLUMN_KEY = b"mtl.text_column"
 
 
-def stage_shard(output: Path, name: str, table: pa.Table) -> tuple[str, dict[str, str | int]]:
+def stage_shard(output: Place, name: str, table: pa.Table) -> tuple[str, dict[str, str | int]]:
     """Write a shard's rows; returns its name and definition for the ledger."""
     file = f"shard-{name}.parquet"
-    write_table(staged_path(output, file), table)
+    put_table(output, staged_name(file), table)
     return name, {"file": file, "rows": len(table)}
 
 
-def read_shard(output: Path, definition: Mapping[str, Any]) -> pa.Table:
+def read_shard(output: Place, definition: Mapping[str, Any]) -> pa.Table:
     """Read a shard's rows; of a piece of a split shard, only its own."""
-    with staged_path(output, definition["file"]).open("rb") as stream:
-        table = pq.read_table(stream)
+    table = _read(output, definition["file"])
     return table.slice(definition.get("offset", 0), definition["rows"])
 
 
-def read_first_shard(output: Path) -> pa.Table:
+def read_first_shard(output: Place) -> pa.Table:
     """Read the shard that was planned first; it is staged before any other."""
-    with staged_path(output, f"shard-{FIRST_SHARD}.parquet").open("rb") as stream:
+    return _read(output, f"shard-{FIRST_SHARD}.parquet")
+
+
+def _read(output: Place, file: str) -> pa.Table:
+    # A stream and not a path, whose folders' names would be taken for columns (a=b).
+    with output.reading(staged_name(file)) as path, path.open("rb") as stream:
         return pq.read_table(stream)
 
 

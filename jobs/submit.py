@@ -14,13 +14,21 @@ from jobs.messages import Publisher
 from jobs.output import finished, release_folder, reopen_folder, take_folder
 from jobs.plan import plan
 from jobs.presence import Lock
-from jobs.roots import check_inside
+from jobs.roots import check_address, check_inside, place_inside
 from jobs.settings import Settings
 from jobs.specs import Format, LabelSpec, TrainSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
-from mtl_core.errors import InputError, JobError, ModelError, OutputError, UnknownTaskError
+from mtl_core.errors import (
+    InputError,
+    JobError,
+    ModelError,
+    OutputError,
+    StoreError,
+    UnknownTaskError,
+)
 from mtl_core.files import file_sha256
 from mtl_core.parquet import output_columns
+from mtl_core.place import Folder, Place, is_address, local_path, place_of
 from mtl_core.registry import find_model
 from mtl_core.tasks import Task
 
@@ -37,9 +45,9 @@ class LabelJob:
     source: Source
 
     @property
-    def output(self) -> Path:
-        """Its output folder."""
-        return Path(self.spec.output)
+    def output(self) -> Place:
+        """Where its output goes."""
+        return place_of(self.spec.output)
 
     @property
     def finished(self) -> bool:
@@ -81,12 +89,17 @@ def prepare_label(
         InputError: a file or column cannot be used.
         ModelError: no such model, or it knows no threshold for the precision wanted.
     """
+    target = str(place_of(output)) if is_address(output) else str(local_path(output).absolute())
+    for address in filter(is_address, inputs):
+        check_address(address, settings)
     located = locate(inputs, settings.spool)
-    target = Path(output).expanduser().absolute()
-    for path in (*(file.path for file in located), target):
-        check_inside(path, settings)
+    for file in located:
+        check_inside(file.path, settings)
+    place_inside(target, settings)
     files = tuple(fingerprint(file, input_format, columned=bool(text_columns)) for file in located)
-    entry = find_model(model, settings.models)
+    entry = find_model(model, settings.models, settings.model_copies)
+    if not isinstance(entry.home, Folder):
+        place_inside(str(entry.home), settings)
     config = entry.config()
     tasks = _chosen_tasks(config, only)
     taken = output_columns([Task(name, labels) for name, labels in tasks])
@@ -99,9 +112,9 @@ def prepare_label(
         text_column=source.text_column,
         id_column=id_column,
         limit=limit,
-        output=str(target),
+        output=target,
         model=entry.name,
-        model_dir=str(entry.folder),
+        model_dir=str(entry.home),
         model_sha256=entry.sha256(),
         backbone_sha256=config["backbone_sha256"],
         tasks=tasks,
@@ -198,6 +211,8 @@ def plan_label(
         except OSError as error:
             reason = f"planning could not write {job.output} ({error.strerror or error})"
             ledger.transition(job.id, JobState.PAUSED, reason)
+            if isinstance(error, StoreError):
+                raise
             raise OutputError(f"{reason}; mend that and repeat the command") from error
         ledger.transition(job.id, JobState.RUNNING)
     if ledger.snapshot(job.id).settled:
@@ -243,7 +258,8 @@ def _open_again(ledger: Ledger, job: LabelJob) -> None:
 
 
 def _parts_are_there(ledger: Ledger, job: LabelJob) -> bool:
-    return all((job.output / r["part"]).is_file() for r in ledger.results(job.id).values())
+    there = set(job.output.matching("part-*.parquet"))
+    return all(r["part"] in there for r in ledger.results(job.id).values())
 
 
 def submit_train(
@@ -260,7 +276,7 @@ def submit_train(
     new = ledger.create(job, spec, priority)
     if not new:
         state = ledger.state(job)
-        there = Path(spec.output).exists()
+        there = not place_of(spec.output).is_empty()
         if state is JobState.DONE and not there:
             ledger.delete(job)
             new = ledger.create(job, spec, priority)
@@ -268,7 +284,7 @@ def submit_train(
             ledger.reopen(job)
         elif state is JobState.DONE:
             return job, False
-    if new and Path(spec.output).exists():
+    if new and not place_of(spec.output).is_empty():
         ledger.delete(job)
         raise JobError(f"there is a model '{spec.name}' already; choose another --name")
     ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})

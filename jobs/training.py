@@ -11,6 +11,7 @@ from jobs.specs import TrainSpec
 from mtl_core.backbones import check_backbone
 from mtl_core.config import DEFAULT_BACKBONE, train_config
 from mtl_core.errors import DataError, UnknownScenarioError
+from mtl_core.place import Folder, Place, local_path
 from mtl_core.registry import check_name
 from mtl_core.scenario_names import scenario_help
 from mtl_core.tasks import DEFAULT_TASKS, Task, task_as_json
@@ -56,13 +57,13 @@ def train_spec(request: TrainRequest, scenario: str, name: str, settings: Settin
     tasks = request.tasks()
     check_scenario(scenario, tasks)
     train_config(request.preset, scenario=scenario, **request.changes)  # checks the values
-    data_dir = Path(request.data).expanduser().absolute() if request.data else settings.data_dir
+    data_dir = local_path(request.data).absolute() if request.data else settings.data_dir
     check_data(data_dir, tasks)
     check_backbone(request.backbone)
     backbone = Path(request.backbone)
     return TrainSpec(
         name=check_name(name),
-        output=str((settings.models / name).absolute()),
+        output=_absolute(settings.models.below(name)),
         data_dir=str(data_dir) if data_dir else None,
         preset=request.preset,
         scenario=scenario,
@@ -71,6 +72,10 @@ def train_spec(request: TrainRequest, scenario: str, name: str, settings: Settin
         tasks=tuple(task_as_json(task) for task in tasks),
         command=command_of(request, scenario, name, local=data_dir is not None),
     )
+
+
+def _absolute(place: Place) -> str:
+    return str(place.path.absolute()) if isinstance(place, Folder) else str(place)
 
 
 def check_scenario(scenario: str, tasks: Sequence[Task]) -> None:

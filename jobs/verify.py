@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from jobs.output import ERRORS, SUCCESS, read_manifest
 from mtl_core.files import file_sha256
 from mtl_core.parquet import ROW_ID
+from mtl_core.place import Place
 
 
-def verify(output: Path) -> tuple[dict[str, int], list[str]]:
+def verify(output: Place) -> tuple[dict[str, int], list[str]]:
     """Check parts, errors, checksums and ``row_id`` of a finished output folder.
 
     Memory: one byte for each input row.
@@ -25,7 +26,7 @@ def verify(output: Path) -> tuple[dict[str, int], list[str]]:
     """
     manifest = read_manifest(output)
     rows, problems = manifest["rows"], []
-    if not (output / SUCCESS).is_file():
+    if not output.has(SUCCESS):
         problems.append(f"{SUCCESS} is missing")
     if rows["labelled"] + rows["errors"] != rows["total"]:
         problems.append(
@@ -35,22 +36,24 @@ def verify(output: Path) -> tuple[dict[str, int], list[str]]:
     listed = [(part["part"], part) for part in manifest["parts"]]
     listed += [(entry["file"], entry) for entry in manifest["errors"]]
     for name, entry in listed:
-        problems += _check_file(output / name, name, entry, seen)
+        problems += _check_file(output, name, entry, seen)
     known = {name for name, _ in listed} | {"part-empty.parquet"}
-    there = [*output.glob("*.parquet"), *(output / ERRORS).glob("*.parquet")]
-    problems += [
-        f"{path.relative_to(output)} is not in the manifest"
-        for path in sorted(there)
-        if str(path.relative_to(output)) not in known
-    ]
+    there = sorted([*output.matching("*.parquet"), *output.matching("*.parquet", ERRORS)])
+    problems += [f"{name} is not in the manifest" for name in there if name not in known]
     problems += _count_rows(seen)
     counts = {key: rows[key] for key in ("total", "labelled", "errors")}
     return counts | {"parts": len(manifest["parts"])}, problems
 
 
-def _check_file(path: Path, name: str, entry: dict[str, Any], seen: np.ndarray) -> list[str]:
-    if not path.is_file():
+def _check_file(output: Place, name: str, entry: dict[str, Any], seen: np.ndarray) -> list[str]:
+    try:
+        with output.reading(name) as path:
+            return _check_content(path, name, entry, seen)
+    except FileNotFoundError:
         return [f"{name} is missing"]
+
+
+def _check_content(path: Path, name: str, entry: dict[str, Any], seen: np.ndarray) -> list[str]:
     if file_sha256(path) != entry["sha256"]:
         return [f"{name} has changed (checksum differs)"]
     try:

@@ -34,8 +34,8 @@ def read_facts(entry: ModelEntry) -> ModelFacts:
         ModelError: it has no metrics or history, or they cannot be read.
     """
     try:
-        metrics = json.loads((entry.folder / "metrics.json").read_text(encoding="utf-8"))
-        history = json.loads((entry.folder / "history.json").read_text(encoding="utf-8"))
+        metrics = json.loads(entry.home.read_text("metrics.json"))
+        history = json.loads(entry.home.read_text("history.json"))
     except (OSError, ValueError) as error:
         raise ModelError(f"model '{entry.name}' keeps no readable metrics: {error}") from error
     return ModelFacts(entry.name, entry.config(), metrics, history)

@@ -8,6 +8,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,11 +76,16 @@ class Labelled:
 Forward = tuple[NDArray[np.float32], Mapping[str, NDArray[np.float32]]]
 """A batch's answer: embeddings [B, E], and of each task probabilities [B, C]."""
 
+Pending = Callable[[], Forward]
+"""A batch under way: called once, waits for its answer."""
+
 
 class Engine(ABC):
-    """What labels texts; built once and kept. Subclasses run one batch in :meth:`forward`."""
+    """What labels texts; built once and kept. Subclasses start one batch in :meth:`start`."""
 
     name: str
+    in_flight: int = 1
+    """Batches under way at once: while they are computed, the next is padded."""
 
     def __init__(
         self,
@@ -97,11 +103,12 @@ class Engine(ABC):
         """Padded tokens in one batch; halves when memory does not suffice."""
 
     @abstractmethod
-    def forward(self, ids: list[list[int]]) -> Forward:
-        """Label one batch of token ids.
+    def start(self, ids: list[list[int]]) -> Pending:
+        """Begin to label one batch of token ids; at most ``in_flight`` batches at a time.
 
         Raises:
-            MemoryError, RuntimeError: as :func:`is_out_of_memory` knows, when memory is short.
+            MemoryError, RuntimeError: as :func:`is_out_of_memory` knows, when memory is short; the
+                answer may raise them, too.
         """
 
     def release_memory(self) -> None:  # noqa: B027
@@ -122,7 +129,20 @@ class Engine(ABC):
         truncated = lengths > limit
         for row in np.flatnonzero(truncated):
             ids[row] = [*ids[row][: limit - 1], ids[row][-1]]  # keeps the closing special token
-        lengths = np.minimum(lengths, limit)
+        return self.label_ids(ids, truncated, progress)
+
+    def label_ids(
+        self,
+        ids: list[list[int]],
+        truncated: NDArray[np.bool_],
+        progress: Callable[[int], None],
+    ) -> Labelled:
+        """:meth:`label` from token ids, at most as many a text as the model reads.
+
+        Args:
+            truncated: whether a text had more, bool [N].
+        """
+        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
         embeddings = np.empty((len(ids), self.config.embedding_size), dtype=np.float32)
         probabilities = {
             task.name: np.zeros((len(ids), len(task.labels)), dtype=np.float32)
@@ -131,38 +151,55 @@ class Engine(ABC):
         too_large: list[int] = []
         done = 0
         waiting = deque(token_batches(lengths, self.batch_tokens))
-        while waiting:
-            rows = waiting.popleft()
-            try:
-                batch_embeddings, answers = self.forward([ids[row] for row in rows])
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(rows) == 1:
+        under_way: deque[tuple[NDArray[np.int64], Pending]] = deque()
+        try:
+            while waiting or under_way:
+                begin = bool(waiting) and len(under_way) < self.in_flight
+                rows = waiting.popleft() if begin else under_way[0][0]
+                try:
+                    if begin:
+                        under_way.append((rows, self.start([ids[row] for row in rows])))
+                        continue
+                    batch_embeddings, answers = under_way.popleft()[1]()
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if self.in_flight > 1 or len(rows) > 1:
+                        waiting = self._with_less_memory(rows, waiting, lengths)
+                        continue
                     too_large.append(int(rows[0]))
                 else:
-                    waiting = self._smaller_batches(rows, waiting, lengths)
-                    continue
-            else:
-                embeddings[rows] = batch_embeddings
-                for task, values in answers.items():
-                    probabilities[task][rows] = values
-            done += len(rows)
-            progress(done)
+                    embeddings[rows] = batch_embeddings
+                    for task, values in answers.items():
+                        probabilities[task][rows] = values
+                done += len(rows)
+                progress(done)
+        finally:  # after an exception nothing may be left running that the next call would meet
+            for _, answer in under_way:
+                with suppress(Exception):
+                    answer()
         labels = tuple(TaskLabels(task, probabilities[task.name]) for task in self.config.tasks)
         return Labelled(labels, embeddings, truncated, lengths, tuple(too_large))
 
-    def _smaller_batches(
+    def _with_less_memory(
         self,
         rows: NDArray[np.int64],
         waiting: deque[NDArray[np.int64]],
         lengths: NDArray[np.int64],
     ) -> deque[NDArray[np.int64]]:
-        """After running out of memory: half the budget, for these rows and all that follow."""
+        """After running out of memory: one batch at a time from now on; if that was so, half of it.
+
+        Returns:
+            what waits now: these rows and all that followed.
+        """
+        self.release_memory()
+        if self.in_flight > 1:
+            self.in_flight = 1
+            log.warning("out of memory: one batch at a time from now on")
+            return deque([rows, *waiting])
         padded = len(rows) * int(lengths[rows].max())
         self.batch_tokens = max(1, min(self.batch_tokens, padded) // 2)
         log.warning("out of memory: batches of %d tokens from now on", self.batch_tokens)
-        self.release_memory()
         remaining = np.concatenate([rows, *waiting])
         return deque(
             remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens)

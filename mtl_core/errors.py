@@ -11,6 +11,8 @@
     │   └── BackboneError         a backbone is missing or is not the expected one
     ├── DataError                 training or evaluation data is missing or malformed
     ├── OutputError               the output folder cannot be used
+    ├── StoreError                an object store refuses
+    │   └── StoreUnreachableError it does not answer
     ├── JobError                  a job is unknown, or cannot do what was asked
     ├── SettingsError             a setting has a value that cannot be used
     └── LedgerUnreachableError    Redis does not answer
@@ -83,6 +85,27 @@ class OutputError(MtlError):
 
     code = "MTL-401"
     remedy = "give another folder by -o, or make room and mend permissions"
+
+
+class StoreError(MtlError, OSError):
+    """An object store refuses what was asked of it.
+
+    An OSError too, with ``errno`` and ``strerror``: to what writes files it is as a disk's refusal.
+    """
+
+    code = "MTL-402"
+    remedy = "see that the bucket is there and AWS_* lets you read and write it"
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
+class StoreUnreachableError(StoreError):
+    """An object store does not answer."""
+
+    code = "MTL-403"
+    remedy = "see that it runs and that AWS_ENDPOINT_URL is right; the same command goes on then"
+    exit_code = 4
 
 
 class JobError(MtlError):

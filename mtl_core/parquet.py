@@ -1,7 +1,7 @@
 """Parquet as this project writes it: explicit schemas, atomic files, no Python list of floats."""
 
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtl_core.config import Embedding
-from mtl_core.files import replace_file
+from mtl_core.files import file_sha256
+from mtl_core.place import Folder, Place
 from mtl_core.tasks import Task
 
 ROW_ID = "row_id"
@@ -124,26 +125,34 @@ def embedding_columns(vectors: np.ndarray, embedding: Embedding) -> dict[str, pa
     return columns
 
 
+@dataclass(frozen=True)
+class Written:
+    """A file as it was written."""
+
+    bytes: int
+    sha256: str
+
+
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> int:
+    """Write one Parquet file of this machine atomically, zstd-compressed; returns its bytes."""
+    return put_table(Folder(path.parent), path.name, table, metadata).bytes
+
+
+def put_table(
+    place: Place, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None
+) -> Written:
     """Write one Parquet file atomically, zstd-compressed.
 
     Args:
         metadata: added to the schema's own.
-    Returns:
-        the file's size in bytes.
     """
     if metadata:
         existing = table.schema.metadata or {}
         table = table.replace_schema_metadata({**existing, **metadata})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # Vectors are noise to a dictionary and to byte-stream statistics: skip both for them.
-        names = [n for n in table.schema.names if n != EMBEDDING]
+    # Vectors are noise to a dictionary and to byte-stream statistics: skip both for them.
+    names = [n for n in table.schema.names if n != EMBEDDING]
+    with place.writing(name) as path:
         pq.write_table(
-            table, temporary, compression="zstd", use_dictionary=names, write_statistics=names
+            table, path, compression="zstd", use_dictionary=names, write_statistics=names
         )
-        replace_file(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path.stat().st_size
+        return Written(path.stat().st_size, file_sha256(path))

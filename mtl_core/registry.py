@@ -1,14 +1,17 @@
-"""Models by name: the user's own in the models folder, and ``default``, which is shipped."""
+"""Models by name: the user's own in the models folder or an object store, and those shipped."""
 
 import json
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mtl_core.errors import ModelError, UnknownModelError
+from mtl_core.errors import ModelError, StoreError, UnknownModelError
 from mtl_core.files import file_sha256
+from mtl_core.model_copy import local_copy
+from mtl_core.place import Folder, Place, is_address, place_of
 
 SHIPPED_MODELS = Path(__file__).parent / "models"
 DEFAULT_MODEL = "default"
@@ -20,12 +23,28 @@ class ModelEntry:
     """A model that can be used by name."""
 
     name: str
-    folder: Path
+    home: Place
+    """Where it is kept."""
     shipped: bool
+    copies: Path | None = None
+    """Where one of an object store is copied to."""
+
+    @cached_property
+    def folder(self) -> Path:
+        """Its folder on this machine; one of an object store is copied first.
+
+        Raises:
+            ModelError: it is damaged, or there is nowhere to copy it to.
+        """
+        if isinstance(self.home, Folder):
+            return self.home.path
+        if self.copies is None:
+            raise ModelError(f"{self.home} must be copied to this machine first")
+        return local_copy(self.home, self.copies)
 
     def config(self) -> dict[str, Any]:
         """Its ``config.json`` as plain JSON; loads no weights."""
-        return _read_json(self.folder / "config.json")
+        return self.read_json("config.json")
 
     def sha256(self) -> str:
         """SHA-256 of its ``model.safetensors``; names the model in specs and manifests."""
@@ -36,15 +55,22 @@ class ModelEntry:
 
     def metrics(self) -> dict[str, Any]:
         """Official metrics by task as its training recorded them; empty when it recorded none."""
-        path = self.folder / "metrics.json"
-        return dict(_read_json(path).get("official", {})) if path.is_file() else {}
+        if not self.home.has("metrics.json"):
+            return {}
+        return dict(self.read_json("metrics.json").get("official", {}))
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """One of its JSON files.
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+        Raises:
+            ModelError: it is missing or cannot be read.
+        """
+        try:
+            return dict(json.loads(self.home.read_text(name)))
+        except StoreError:
+            raise
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{self.home.at(name)} cannot be read: {error}") from error
 
 
 def check_name(name: str) -> str:
@@ -62,32 +88,44 @@ def check_name(name: str) -> str:
     return name
 
 
-def list_models(models_dir: Path) -> list[ModelEntry]:
-    """All models, the user's first, by name."""
+def list_models(models: Place | Path, copies: Path | None = None) -> list[ModelEntry]:
+    """All models, the user's first, by name.
+
+    Args:
+        models: where the user's are kept.
+        copies: where those of an object store are copied to when they are used.
+    """
     entries = []
-    for root, shipped in ((models_dir, False), (SHIPPED_MODELS, True)):
-        if root.is_dir():
-            entries += [
-                ModelEntry(folder.name, folder, shipped)
-                for folder in sorted(root.iterdir())
-                if (folder / "config.json").is_file()
-            ]
+    home = Folder(models) if isinstance(models, Path) else models
+    for root, shipped in ((home, False), (Folder(SHIPPED_MODELS), True)):
+        entries += [
+            ModelEntry(name, root.below(name), shipped, copies)
+            for name in root.folders()
+            if root.has(f"{name}/config.json")
+        ]
     return entries
 
 
-def find_model(name: str, models_dir: Path) -> ModelEntry:
-    """Find a model by name, or by the path of its directory.
+def find_model(name: str, models: Place | Path, copies: Path | None = None) -> ModelEntry:
+    """Find a model by name, or by the path or address of its directory.
 
+    Args:
+        models, copies: as for :func:`list_models`.
     Raises:
         UnknownModelError: neither; the message lists what there is.
+        StoreError: an object store refuses or does not answer.
     """
-    for entry in list_models(models_dir):
+    if name == DEFAULT_MODEL:  # needs no look into a store
+        return ModelEntry(name, Folder(SHIPPED_MODELS / name), shipped=True)
+    entries = [] if is_address(name) else list_models(models, copies)
+    for entry in entries:
         if entry.name == name:
             return entry
-    folder = Path(name).expanduser()
-    if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
-        return ModelEntry(name, folder.resolve(), shipped=False)
-    known = [entry.name for entry in list_models(models_dir)]
+    home = place_of(name)
+    if home.has("config.json") and home.has("model.safetensors"):
+        home = Folder(home.path.resolve()) if isinstance(home, Folder) else home
+        return ModelEntry(name, home, shipped=False, copies=copies)
+    known = [entry.name for entry in entries or list_models(models, copies)]
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     raise UnknownModelError(

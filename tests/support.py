@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,11 +50,15 @@ class Workers:
     environment: dict[str, str]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start one worker in a session of its own."""
+    def start(self, prefix: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
+        """Start one worker in a session of its own.
+
+        Args:
+            prefix: what its command line begins with.
+        """
         with (self.folder / f"worker-{len(self.running)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                [*prefix, sys.executable, "-m", "worker"],
                 env={**os.environ, **self.environment, "MTL_REDIS_URL": self.url, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -68,6 +72,10 @@ class Workers:
         """SIGKILL a worker with all its children."""
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    def log(self, process: subprocess.Popen[bytes]) -> str:
+        """What one worker printed."""
+        return (self.folder / f"worker-{self.running.index(process)}.log").read_text()
 
     def logs(self) -> str:
         """What all workers printed."""
@@ -103,21 +111,22 @@ class RedisServer:
             return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
         return f"unix://{self.folder}/r.sock?db=0"
 
-    def start(self) -> None:
-        """Start it, or start it again on the same data."""
+    def command(self) -> list[str]:
+        """What starts it."""
         where = ["--bind", "127.0.0.1", "--requirepass", self.password]
         if not self.port:
             where = ["--unixsocket", f"{self.folder}/r.sock"]
+        return [
+            *(redis_server_binary(), "--port", str(self.port), *where),
+            *("--dir", str(self.folder), "--save", "", "--maxmemory-policy", "noeviction"),
+            *("--appendonly", "yes", "--appendfsync", "everysec"),
+        ]
+
+    def start(self) -> None:
+        """Start it, or start it again on the same data."""
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    *(redis_server_binary(), "--port", str(self.port), *where),
-                    *("--dir", str(self.folder), "--save", "", "--maxmemory-policy", "noeviction"),
-                    *("--appendonly", "yes", "--appendfsync", "everysec"),
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                self.command(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         wait_until(self._answers, 10, "redis-server answers")
 

@@ -82,8 +82,9 @@ def test_an_output_folder_with_another_jobs_output_is_refused(
 ) -> None:
     from jobs.output import take_folder
     from jobs.settings import settings
+    from mtl_core.place import Folder
 
-    take_folder(tmp_path / "out", "label-another", {"model": "other"})
+    take_folder(Folder(tmp_path / "out"), "label-another", {"model": "other"})
     monkeypatch.setenv("MTL_REDIS_URL", redis_url)
     settings.cache_clear()
     result = run("label", sentences, "-o", tmp_path / "out", "--detach")

@@ -10,6 +10,7 @@ from support import Mtl
 from mtl_core.compare import comparison, comparison_page, read_facts
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.errors import ModelError
+from mtl_core.place import Folder
 from mtl_core.registry import ModelEntry
 from mtl_core.train_run import run_training
 
@@ -25,7 +26,7 @@ def models(
             config, ModelConfig(backbone=str(tiny_backbone)), made_data, folder / scenario,
             name=scenario, command=f"mtl train --scenario {scenario}",
         )  # fmt: skip
-    return [ModelEntry(name, folder / name, shipped=False) for name in ("frozen", "full")]
+    return [ModelEntry(name, Folder(folder / name), shipped=False) for name in ("frozen", "full")]
 
 
 def test_the_table_holds_each_tasks_figures_and_marks_the_best(models: list[ModelEntry]) -> None:
@@ -57,7 +58,7 @@ def test_a_text_cannot_inject_markup(models: list[ModelEntry]) -> None:
 
 def test_a_model_without_metrics_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="model 'x' keeps no readable metrics"):
-        read_facts(ModelEntry("x", tmp_path, shipped=False))
+        read_facts(ModelEntry("x", Folder(tmp_path), shipped=False))
 
 
 def test_compare_prints_a_table_json_and_a_page(

@@ -1,5 +1,6 @@
 """The engine with the real backbone: order, batches, precision, Parquet columns."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from mtl_core.batches import token_batches
 from mtl_core.checkpoint import load_model
+from mtl_core.engines import load_engine
 from mtl_core.errors import UnknownModelError
 from mtl_core.registry import SHIPPED_MODELS, find_model, list_models
 from mtl_core.torch_engine import TorchEngine
@@ -76,6 +78,27 @@ def test_bfloat16_stays_close_to_float32(engine: TorchEngine) -> None:
     assert cosines.min() > 0.995
     for one, other in zip(exact.labels, near.labels, strict=True):
         assert one.classes[:4].tolist() == other.classes[:4].tolist()
+
+
+@pytest.mark.slow
+def test_batches_under_way_at_once_give_the_answers_of_one_alone() -> None:
+    engine = load_engine(
+        SHIPPED_MODELS / "default", "openvino", "float32", cache=Path(os.environ["MTL_ENGINE_DIR"])
+    )
+    texts = [f"{text[:200]} {number}" for number in range(20) for text in TEXTS]
+    whole = engine.label(texts, lambda done: None)
+    engine.batch_tokens = 100
+    assert engine.in_flight > 1
+    parts = engine.label(texts, lambda done: None)
+    np.testing.assert_allclose(parts.embeddings, whole.embeddings, atol=1e-5)
+
+    def stop(done: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        engine.label(texts, stop)
+    again = engine.label(texts, lambda done: None)
+    np.testing.assert_array_equal(again.embeddings, parts.embeddings)
 
 
 def test_batches_keep_to_the_token_budget_and_hold_every_row_once() -> None:

@@ -13,6 +13,7 @@ from jobs.output import read_manifest
 from mtl_core.engine import Engine, Labelled
 from mtl_core.engines import EngineName, load_engine
 from mtl_core.errors import ModelError
+from mtl_core.place import Folder
 from mtl_core.registry import SHIPPED_MODELS
 
 DEFAULT = SHIPPED_MODELS / "default"
@@ -97,7 +98,7 @@ def test_a_job_in_int8_says_so_in_its_manifest(mtl: Mtl, workers: Workers, tmp_p
     arguments = ("label", EXAMPLES, "-o", tmp_path / "out", "--precision", "int8")
     done = mtl(*arguments, MTL_REDIS_URL=workers.url)
     assert done.code == 0, done.err
-    manifest = read_manifest(tmp_path / "out")
+    manifest = read_manifest(Folder(tmp_path / "out"))
     assert manifest["engines"] == [{"engine": "openvino", "precision": "int8"}]
     assert manifest["rows"]["labelled"] == len(examples()[0])
 

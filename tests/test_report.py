@@ -22,6 +22,7 @@ from jobs.output import ERRORS, MANIFEST, SUCCESS
 from jobs.report import MAP_ROWS, SHOWN_ROWS, gather, write_report
 from mtl_core.config import Embedding
 from mtl_core.parquet import ERROR_SCHEMA, dictionary_column, embedding_columns
+from mtl_core.place import Folder
 
 TASKS = {"topic": ["World", "Sports"], "sentiment": ["Negative", "Positive"]}
 
@@ -101,7 +102,7 @@ class Reader(HTMLParser):
 
 
 def test_the_facts_are_those_of_all_parts(tmp_path: Path) -> None:
-    facts = gather(made_output(tmp_path / "out"))
+    facts = gather(Folder(made_output(tmp_path / "out")))
     topic, sentiment = facts.tasks
     assert topic.counts == {"World": 75, "Sports": 25}
     assert sentiment.counts["(none)"] == 34
@@ -116,7 +117,7 @@ def test_the_facts_are_those_of_all_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("embedding", ["float32", "float16", "int8", "binary", "none"])
 def test_every_form_of_embedding_gives_a_page(embedding: Embedding, tmp_path: Path) -> None:
     output = made_output(tmp_path / "out", embedding=embedding)
-    write_report(output, tmp_path / "report.html")
+    write_report(Folder(output), tmp_path / "report.html")
     page = Reader((tmp_path / "report.html").read_text())
     assert page.elements.get("circle", 0) == (0 if embedding == "none" else 100)
     assert "<b>text</b> 5" in page.text
@@ -127,14 +128,14 @@ def test_every_form_of_embedding_gives_a_page(embedding: Embedding, tmp_path: Pa
 
 def test_a_page_stays_small_however_many_rows(tmp_path: Path) -> None:
     output = made_output(tmp_path / "out", rows=200_000)
-    facts = write_report(output, tmp_path / "report.html")
+    facts = write_report(Folder(output), tmp_path / "report.html")
     assert len(facts.sample) == MAP_ROWS
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
 
 
 def test_an_output_whose_rows_all_failed_gives_a_page(tmp_path: Path) -> None:
     output = made_output(tmp_path / "out", rows=0, parts=0)
-    write_report(output, tmp_path / "report.html")
+    write_report(Folder(output), tmp_path / "report.html")
     assert "0 of 1 rows labelled" in (tmp_path / "report.html").read_text()
 
 
@@ -172,7 +173,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    write_report(made_output(folder / "out"), folder / "report.html")
+    write_report(Folder(made_output(folder / "out")), folder / "report.html")
     return folder / "report.html"
 
 

@@ -10,6 +10,7 @@ import time
 import click
 
 from jobs.local import EmbeddedRedis, stop_if_unused
+from jobs.messages import queues_of
 from jobs.settings import settings
 from mtl_core.errors import MtlError
 from worker.heartbeat import leaving
@@ -34,6 +35,7 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
     """Run a worker until it is told to leave."""
     os.environ[CHILDREN] = str(concurrency)
     try:
+        served = queues_of(queues)
         if settings().metrics_port is not None:
             prepare_metrics()
         from worker import app as worker_app
@@ -51,7 +53,7 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
         f"--hostname=mtl-{os.getpid()}@%h",
         f"--concurrency={concurrency}",
         "--pool=prefork",
-        f"--queues={queues or worker_app.queues()}",
+        f"--queues={','.join(served)}",
         f"--loglevel={loglevel}",
         *("--without-gossip", "--without-mingle"),
         # Without any heartbeat Celery makes no dispatcher of events, and Flower can ask for none.

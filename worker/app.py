@@ -11,24 +11,34 @@ import os
 import signal
 import time
 import uuid
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import psutil
-import redis
+from billiard import current_process
 from celery import Celery, signals
 
-from jobs.connection import reachable
+from jobs.connection import reachable, refused
 from jobs.finalise import finalise
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url, queue_names
+from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url
+from jobs.output import ERRORS
 from jobs.presence import Busy, Presence
+from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.snapshot import Claim
 from jobs.specs import LabelSpec, TrainSpec
-from mtl_core.errors import LedgerUnreachableError, ModelError, MtlError, SettingsError
+from mtl_core.errors import (
+    JobError,
+    LedgerUnreachableError,
+    ModelError,
+    MtlError,
+    SettingsError,
+)
 from worker import metrics
+from worker.cards import choose_card
 from worker.heartbeat import Heartbeat, StopWork, leaving
 from worker.logs import about, json_formatter
 from worker.reconcile import Reconciler
@@ -62,8 +72,11 @@ app.conf.update(
 CHILD_PATIENCE = 300
 # How long a starting worker waits for Redis.
 START_PATIENCE_S = 10
-# Errors of the output's disk that no other attempt mends, but somebody can.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# Errors of the output's disk or store that no other attempt mends, but somebody can.
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
+    errno.EHOSTUNREACH,  # an object store that has not answered for long
+)
 
 
 def redis_url() -> str:
@@ -121,7 +134,9 @@ def _attempt(job: str, shard: str, token: str, attempt: int, definition: dict[st
         with Heartbeat(ledger(), job, shard, token) as heartbeat:
             result = _work(job, shard, attempt, definition, heartbeat)
         answer = ledger().complete(job, shard, token, result)
-        if answer not in ("STALE", "CLOSED"):
+        if answer in ("STALE", "CLOSED"):
+            _take_back(job, result)
+        else:
             metrics.count_result(ledger().spec(job).kind, result)
         return answer
     except StopWork as stop:
@@ -142,6 +157,16 @@ def _attempt(job: str, shard: str, token: str, attempt: int, definition: dict[st
         return "PAUSED"
     except Exception as error:  # whatever it was, it is one failed attempt with its reason
         return _failed(job, shard, token, error)
+
+
+def _take_back(job: str, result: dict[str, Any]) -> None:
+    """Remove what a refused attempt wrote: its job may have ended, and nobody else would."""
+    with suppress(JobError):  # forgotten meanwhile, and with it where its output is
+        spec = ledger().spec(job)
+        if isinstance(spec, LabelSpec):
+            output = place_inside(spec.output, settings())
+            errors = [f"{ERRORS}/{result['errors']}"] if result["errors"] else []
+            output.delete(result["part"], *errors)
 
 
 def _failed(job: str, shard: str, token: str, error: Exception) -> str:
@@ -168,7 +193,11 @@ def _work(
     if isinstance(spec, LabelSpec):
         from worker.label import label_shard
 
-        return label_shard(job, spec, shard, attempt, definition, worker_name(), heartbeat.progress)
+        return label_shard(
+            *(job, spec, shard, attempt, definition, worker_name()),
+            heartbeat.progress,
+            heartbeat.confirm,
+        )
     assert isinstance(spec, TrainSpec)
     from worker.train import train_model
 
@@ -252,19 +281,15 @@ def stop_reconciler(**_: Any) -> None:
 def prepare_child(**_: Any) -> None:
     """In a fresh child: own connections, and the signal to leave."""
     ledger.cache_clear()
+    choose_card(current_process().index)
     signal.signal(signal.SIGUSR2, lambda *_: leaving.set())
-
-
-def queues() -> str:
-    """All queues a worker serves unless told otherwise."""
-    return ",".join(queue_names())
 
 
 def check_ledger() -> None:
     """Wait until Redis answers, since workers and Redis often start together.
 
     Raises:
-        LedgerUnreachableError: it refuses the password, or did not answer in time.
+        LedgerUnreachableError: it refuses the password, is not trusted, or did not answer in time.
     """
     deadline = time.monotonic() + START_PATIENCE_S
     said = False
@@ -274,8 +299,7 @@ def check_ledger() -> None:
                 Ledger(redis_url(), settings(), patience=0).ping()
             return
         except LedgerUnreachableError as error:
-            refused = isinstance(error.__cause__, (redis.AuthenticationError, ValueError))
-            if refused or time.monotonic() > deadline:
+            if refused(error.__cause__) or time.monotonic() > deadline:
                 raise
             if not said:
                 log.warning("Redis does not answer; waiting up to %d s", START_PATIENCE_S)

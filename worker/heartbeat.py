@@ -2,11 +2,16 @@
 
 import logging
 import threading
+import time
 from types import TracebackType
 
 import redis
 
 from jobs.ledger import Ledger
+
+# As long as a child tries to reach Redis (worker.app.CHILD_PATIENCE).
+CONFIRM_PATIENCE_S = 300.0
+CONFIRM_POLL_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +34,7 @@ class Heartbeat:
         self._ledger, self._job, self._shard, self._token = ledger, job, shard, token
         self._progress = 0
         self._answer = "OK"
+        self._sure_until = time.monotonic() + ledger.settings.lease_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -44,12 +50,31 @@ class Heartbeat:
         if self._answer != "OK":
             raise StopWork(self._answer)
 
+    def confirm(self) -> None:
+        """Return once the lease is known to be held still; for before a part appears.
+
+        A worker cut off from Redis has perhaps lost it, and the job may have ended since: its part
+        would be rows twice. It waits until Redis has told; Redis' own restart loses no lease.
+
+        Raises:
+            StopWork: as :meth:`progress`; STALE, too, when Redis did not answer for very long.
+        """
+        deadline = time.monotonic() + CONFIRM_PATIENCE_S
+        while time.monotonic() >= self._sure_until:
+            self.progress(self._progress)
+            if time.monotonic() > deadline:
+                raise StopWork("STALE")
+            time.sleep(CONFIRM_POLL_S)
+        self.progress(self._progress)
+
     def _beat(self) -> None:
         while not self._over.wait(self._ledger.settings.beat_s):
+            asked = time.monotonic()
             try:
                 self._answer = self._ledger.beat(
                     self._job, self._shard, self._token, self._progress
                 )
+                self._sure_until = asked + self._ledger.settings.lease_s
             except redis.RedisError as error:  # the lease may outlast it; complete will tell
                 log.warning("no beat for %s/%s: %s", self._job, self._shard, error)
 

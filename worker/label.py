@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.output import ERRORS, error_name, part_name
-from jobs.roots import check_inside
+from jobs.roots import model_folder, place_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
 from jobs.staging import error_rows, read_first_shard, read_shard, text_column_of
@@ -19,7 +19,6 @@ from mtl_core.config import LabelPrecision
 from mtl_core.engine import Engine, Labelled
 from mtl_core.engines import load_engine
 from mtl_core.errors import ModelError
-from mtl_core.files import file_sha256
 from mtl_core.label_cache import LabelCache
 from mtl_core.label_once import label_once
 from mtl_core.parquet import (
@@ -28,9 +27,10 @@ from mtl_core.parquet import (
     dictionary_column,
     embedding_columns,
     label_fields,
+    put_table,
     top_column,
-    write_table,
 )
+from mtl_core.place import Place
 from mtl_core.quantise import CALIBRATION_TEXTS
 from worker.threads import threads_of_child
 
@@ -39,7 +39,7 @@ CACHE_FILE = "label-cache.sqlite"
 
 @lru_cache(maxsize=2)
 def engine_for(
-    folder: str, precision: LabelPrecision = "auto", calibrate_on: Path | None = None
+    folder: str, precision: LabelPrecision = "auto", calibrate_on: Place | None = None
 ) -> Engine:
     """The engine of a model directory, kept between shards.
 
@@ -58,14 +58,20 @@ def engine_for(
     )
 
 
-def engine_of(spec: LabelSpec, output: Path) -> Engine:
+def engine_of(spec: LabelSpec, output: Place) -> Engine:
     """The engine a job wants."""
     precision = spec.precision if spec.precision != "auto" else settings().precision
-    folder = str(check_inside(spec.model_dir, settings()))
+    folder = _model_folder(spec.model_dir, spec.model_sha256)
     return engine_for(folder, precision, output if precision == "int8" else None)
 
 
-def calibration_texts(output: Path) -> list[str]:
+@lru_cache(maxsize=8)
+def _model_folder(where: str, sha256: str) -> str:
+    # Kept between shards: to see whether a copy is there takes a look into the store.
+    return str(model_folder(where, sha256, settings(), settings().store_patience_s))
+
+
+def calibration_texts(output: Place) -> list[str]:
     """Texts spread over the job's first shard: every worker takes the same."""
     shard = read_first_shard(output)
     step = max(1, len(shard) // CALIBRATION_TEXTS)
@@ -93,12 +99,14 @@ def label_shard(
     definition: dict[str, Any],
     worker: str,
     progress: Callable[[int], None],
+    publishing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Label a shard's rows and write its part under a name that holds shard and attempt.
 
     Args:
         definition: the shard as planned: ``file`` and ``rows``.
         progress: told the rows done after each batch; an exception it raises ends the attempt.
+        publishing: called before anything is written; an exception it raises prevents that.
     Returns:
         the result for the ledger: part, rows, checksum, counts and times.
     Raises:
@@ -106,7 +114,7 @@ def label_shard(
         SettingsError: output or model lie outside the configured roots.
     """
     started = time.monotonic()
-    output = check_inside(spec.output, settings())
+    output = place_inside(spec.output, settings(), settings().store_patience_s)
     engine = engine_of(spec, output)
     if engine.model_sha256 != spec.model_sha256:
         raise ModelError(
@@ -120,22 +128,23 @@ def label_shard(
     labelled = once.labelled
     table = with_labels(staged, labelled, spec)
     labelled_at = time.monotonic()
+    publishing()
     errors = ""
     if labelled.too_large:
         wrong = pa.array(labelled.too_large, pa.int64())
         errors = error_name(shard, attempt)
         reasons = [f"out of memory, even alone, on {worker}"] * len(wrong)
-        write_table(output / ERRORS / errors, error_rows(staged.take(wrong), reasons))
+        put_table(output, f"{ERRORS}/{errors}", error_rows(staged.take(wrong), reasons))
         table = table.filter(pc.invert(pc.is_in(table[ROW_ID], staged[ROW_ID].take(wrong))))
-    path = output / part_name(shard, attempt)
-    size = write_table(path, table, part_metadata(job, spec))
+    part = part_name(shard, attempt)
+    written = put_table(output, part, table, part_metadata(job, spec))
     return {
-        "part": path.name,
+        "part": part,
         "rows": len(table),
         "failed": len(labelled.too_large),
         "errors": errors,
-        "bytes": size,
-        "sha256": file_sha256(path),
+        "bytes": written.bytes,
+        "sha256": written.sha256,
         "attempt": attempt,
         "worker": worker,
         "tokens": once.tokens,

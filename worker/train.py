@@ -1,4 +1,4 @@
-"""One training run: checkpoints beside the models, the finished model renamed into its place."""
+"""One training run: checkpoints as it goes, the finished model put into its place at the end."""
 
 import json
 import shutil
@@ -8,15 +8,22 @@ from typing import Any
 import torch
 
 from jobs.ledger import Ledger
-from jobs.roots import check_inside
+from jobs.roots import check_inside, place_inside
 from jobs.settings import settings
 from jobs.specs import TrainSpec
+from mtl_core.bucket import Bucket
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.errors import OutputError
+from mtl_core.model_copy import publish
+from mtl_core.place import Folder
 from mtl_core.tasks import task_from_json
 from mtl_core.train import Step
 from mtl_core.train_run import run_training
+from worker.checkpoint_copies import CheckpointCopies
 from worker.threads import threads_of_child
+
+CHECKPOINTS = "_checkpoints"
+"""Folder beside the models of an object store; no model's name begins so."""
 
 
 def train_model(
@@ -46,6 +53,8 @@ def train_model(
         nonlocal rows
         rows = step.rows
         ledger.update(job, rows_total=step.rows_total)
+        if copies is not None:
+            copies.put_new()
         tell(step=step.step, steps=step.steps, epoch=step.epoch + 1, loss=round(step.loss, 4))
 
     def stage(name: str) -> None:
@@ -55,9 +64,16 @@ def train_model(
     for task in tasks:
         for file in task.source.files.values() if task.source else ():
             check_inside(file, settings())
-    output = check_inside(spec.output, settings())
-    building = output.with_name(f".{output.name}.{job}")
+    output = place_inside(spec.output, settings(), settings().store_patience_s)
     checkpoints = settings().checkpoints / job
+    copies: CheckpointCopies | None = None
+    if isinstance(output, Folder):
+        building = output.path.with_name(f".{output.path.name}.{job}")
+    else:
+        assert isinstance(output, Bucket)
+        building = settings().state_dir / "building" / job
+        copies = CheckpointCopies(checkpoints, output.beside(f"{CHECKPOINTS}/{job}"))
+        copies.fetch()
     torch.set_num_threads(threads_of_child(settings()))
     trained = run_training(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
@@ -70,10 +86,16 @@ def train_model(
         report=report,
         stage=stage,
     )
-    if output.exists():
+    if not output.is_empty():
         raise OutputError(f"{output} appeared while training; the new model is in {building}")
-    building.rename(output)
+    if isinstance(output, Folder):
+        building.rename(output.path)
+    else:
+        publish(building, output)
+        shutil.rmtree(building, ignore_errors=True)
     shutil.rmtree(checkpoints, ignore_errors=True)
+    if copies is not None:
+        copies.remove()
     return {
         "part": str(output),
         "rows": trained.rows,

@@ -1,13 +1,12 @@
 """``mtl collect``."""
 
-from pathlib import Path
-
 import click
 
 from jobs.cli import complete
 from jobs.cli.common import json_option, output_folder, print_json
 from jobs.collect import CollectFormat, collect_by_label
 from jobs.collect import collect as collect_parts
+from mtl_core.place import local_path
 
 
 @click.command()
@@ -45,8 +44,8 @@ def collect(
 ) -> None:
     """Write all rows of a finished label job into one file, in the order of row_id.
 
-    Every part is checked against the manifest. csv holds no
-    lists, and so no embedding.
+    JOB is a job's id or its output, a folder or an s3:// address. Every part is checked against the
+    manifest. csv holds no lists, and so no embedding.
 
     \b
     Examples:
@@ -54,7 +53,7 @@ def collect(
       mtl collect out/ -o labelled.csv
       mtl collect out/ -o by-topic/ --by topic
     """
-    target = Path(output).expanduser()
+    target = local_path(output)
     folder = output_folder(job)
     left_out: list[str] = []
     if task is not None:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,6 +20,7 @@ from jobs.priorities import PRIORITIES
 from jobs.settings import Settings, settings
 from jobs.specs import LabelSpec
 from mtl_core.errors import JobError, SettingsError
+from mtl_core.place import Folder, Place, place_of
 
 JOB_ID = re.compile(r"(label|train)-[0-9a-z]+")
 
@@ -106,19 +106,20 @@ def require_redis_for_detach() -> None:
         )
 
 
-def output_folder(job: str) -> Path:
-    """The output folder of a finished label job, given by its id or by the folder itself.
+def output_folder(job: str) -> Place:
+    """The output folder of a finished label job, given by its id or by the folder itself,
+    a path or an address.
 
     Raises:
         JobError: no such job, or it has not finished.
     """
-    path = Path(job).expanduser()
-    if (path / MANIFEST).is_file():
-        return path
-    if path.is_dir():
-        raise JobError(f"{path} holds no finished output ({MANIFEST} is missing)")
-    if len(path.parts) > 1 or not JOB_ID.fullmatch(job):
-        raise JobError(f"{path}: no such folder, and no job's id")
+    place = place_of(job)
+    if place.has(MANIFEST):
+        return place
+    if not isinstance(place, Folder) or place.path.is_dir():
+        raise JobError(f"{place} holds no finished output ({MANIFEST} is missing)")
+    if not JOB_ID.fullmatch(job):
+        raise JobError(f"{place}: no such folder, and no job's id")
     with backend(worker=False) as where:
         spec = where.ledger.spec(job)
         state = where.ledger.state(job)
@@ -126,4 +127,4 @@ def output_folder(job: str) -> Path:
         raise JobError(f"{job} is a train job; its model is {spec.output}")
     if state not in (JobState.DONE, JobState.PARTIAL):
         raise JobError(f"{job} is {state}; wait until it is done")
-    return Path(spec.output)
+    return place_of(spec.output)

@@ -1,7 +1,5 @@
 """``mtl compare``."""
 
-from pathlib import Path
-
 import click
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +8,7 @@ from jobs.cli import complete
 from jobs.cli.common import json_option, print_json
 from jobs.settings import settings
 from mtl_core.compare import ModelFacts, comparison, read_facts, write_comparison
+from mtl_core.place import local_path
 from mtl_core.registry import find_model
 
 
@@ -24,7 +23,9 @@ def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:
     Example:
       mtl compare default mine -o compare.html
     """
-    facts = [read_facts(find_model(name, settings().models)) for name in models]
+    facts = [
+        read_facts(find_model(name, settings().models, settings().model_copies)) for name in models
+    ]
     if as_json:
         columns = comparison(facts)
         print_json(
@@ -36,7 +37,7 @@ def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:
     else:
         print_comparison(facts)
     if output:
-        path = Path(output).expanduser()
+        path = local_path(output)
         write_comparison(facts, path)
         if not as_json:
             click.echo(f"page: {path}")

@@ -6,10 +6,13 @@ Whatever goes wrong there, nothing is offered: an error would garble the line be
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from mtl_core.registry import ModelEntry
 
 REDIS_PATIENCE_S = 0.5
 MOST_JOBS = 100
@@ -38,11 +41,18 @@ def _offer(names: Callable[[], Iterable[str]], *, or_files: bool = False) -> Com
     return complete
 
 
-def _models() -> list[str]:
+def _entries() -> "list[ModelEntry]":
+    """Models of this machine; a store might take too long to answer."""
     from jobs.settings import settings
+    from mtl_core.place import Folder
     from mtl_core.registry import list_models
 
-    return [entry.name for entry in list_models(settings().models)]
+    models = settings().models
+    return list_models(models if isinstance(models, Folder) else settings().state_dir / "models")
+
+
+def _models() -> list[str]:
+    return [entry.name for entry in _entries()]
 
 
 def _jobs() -> list[str]:
@@ -72,11 +82,7 @@ def _scenarios() -> list[str]:
 
 
 def _tasks() -> list[str]:
-    from jobs.settings import settings
-    from mtl_core.registry import list_models
-
-    entries = list_models(settings().models)
-    return sorted({task["name"] for entry in entries for task in entry.config()["tasks"]})
+    return sorted({task["name"] for entry in _entries() for task in entry.config()["tasks"]})
 
 
 models = _offer(_models)

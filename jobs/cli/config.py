@@ -8,6 +8,8 @@ from jobs.config_file import FILE_NAME, config_file, read_config
 from jobs.connection import without_password
 from jobs.settings import Settings, settings, source_of, variable_of
 
+ADDRESSES = ("redis_url", "models_dir")
+
 
 @click.command()
 @json_option
@@ -33,7 +35,7 @@ def config(as_json: bool) -> None:
     rows = []
     for name in Settings.model_fields:
         value = getattr(values, name)
-        shown = without_password(value) if name == "redis_url" and value else value
+        shown = without_password(value) if name in ADDRESSES and value else value
         rows.append((name, "unset" if shown is None else str(shown), source_of(name)))
     for command, table in read_config().items():
         if command in COMMANDS and isinstance(table, dict):

@@ -115,6 +115,7 @@ def verify(job: str, as_json: bool) -> None:
     \b
     Examples:
       mtl verify out/
+      mtl verify s3://bucket/out
       mtl verify label-3f2a9c0d1b7e --json
     """
     output = output_folder(job)

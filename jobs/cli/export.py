@@ -1,11 +1,10 @@
 """``mtl export``."""
 
-from pathlib import Path
-
 import click
 
 from jobs.cli import complete
 from jobs.settings import settings
+from mtl_core.place import local_path
 from mtl_core.registry import find_model
 
 
@@ -36,10 +35,10 @@ def export(model: str, form: str, output: str) -> None:
     Example:
       mtl export default --format sentence-transformers -o exported/
     """
-    entry = find_model(model, settings().models)
+    entry = find_model(model, settings().models, settings().model_copies)
     from mtl_core.checkpoint import load_model
     from mtl_core.export import export_model
 
-    folder = Path(output).expanduser()
+    folder = local_path(output)
     export_model(load_model(entry.folder), form, folder)
     click.echo(f"{entry.name} for {form}: {folder}")

@@ -32,7 +32,7 @@ from mtl_core.registry import DEFAULT_MODEL
     "--output",
     required=True,
     metavar="OUT",
-    help="Folder for the Parquet output.",
+    help="Folder or s3:// address for the Parquet output.",
     shell_complete=complete.files,
 )
 @click.option(
@@ -63,7 +63,7 @@ from mtl_core.registry import DEFAULT_MODEL
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="A name, see `mtl models`.",
+    help="A name (see `mtl models`), folder or s3:// address.",
     shell_complete=complete.models,
 )
 @click.option(
@@ -161,6 +161,7 @@ def label(
       mtl label reviews.csv -o out/
       mtl label 'day*.jsonl.gz' --text-column title --text-column review.body -o out/
       zcat reviews.txt.gz | mtl label - -o out/
+      mtl label s3://bucket/in/ -o s3://bucket/out --model s3://bucket/models/mine
     """
     if detach:
         require_redis_for_detach()

@@ -25,7 +25,7 @@ def models(as_json: bool) -> None:
     Example:
       mtl models --json
     """
-    entries = list_models(settings().models)
+    entries = list_models(settings().models, settings().model_copies)
     if as_json:
         print_json([_describe(entry) for entry in entries])
         return
@@ -40,7 +40,7 @@ def models(as_json: bool) -> None:
             else task["name"]
             for task in config["tasks"]
         )
-        folder = "shipped" if entry.shipped else str(entry.folder)
+        folder = "shipped" if entry.shipped else str(entry.home)
         table.add_row(entry.name, tasks, config["backbone"], folder)
     console = Console()
     console.print(table) if console.is_terminal else Console(width=200).print(table)
@@ -50,7 +50,7 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
     config = entry.config()
     return {
         "name": entry.name,
-        "path": str(entry.folder),
+        "path": str(entry.home),
         "shipped": entry.shipped,
         "backbone": config["backbone"],
         "tasks": {task["name"]: task["labels"] for task in config["tasks"]},
@@ -79,7 +79,7 @@ def evaluate(model: str, data: str | None, samples: bool, as_json: bool) -> None
     Example:
       mtl evaluate default --data data/
     """
-    entry = find_model(model, settings().models)
+    entry = find_model(model, settings().models, settings().model_copies)
     data_dir = Path(data).expanduser() if data else settings().data_dir
     from mtl_core.checkpoint import load_model
     from mtl_core.engines import choose_precision
@@ -147,7 +147,7 @@ def embed(texts: tuple[str, ...], model: str, as_json: bool) -> None:
     Example:
       mtl embed "A dull film." "A boring movie." "Shares fell."
     """
-    entry = find_model(model, settings().models)
+    entry = find_model(model, settings().models, settings().model_copies)
     from mtl_core.checkpoint import load_model
 
     loaded = load_model(entry.folder).model

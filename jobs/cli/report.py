@@ -1,11 +1,10 @@
 """``mtl report``."""
 
-from pathlib import Path
-
 import click
 
 from jobs.cli import complete
 from jobs.cli.common import output_folder
+from mtl_core.place import local_path
 
 
 @click.command()
@@ -21,9 +20,9 @@ from jobs.cli.common import output_folder
 def report(job: str, output: str) -> None:
     """Write one self-contained HTML page about a finished label job.
 
-    The page shows the labels' shares and scores, the rows
-    to look at (least sure, longest, truncated, erroneous), a map of the embeddings, and the speed
-    of each worker; all from the Parquet.
+    JOB is a job's id or its output, a folder or an s3:// address. The page shows the labels' shares
+    and scores, the rows to look at (least sure, longest, truncated, erroneous), a map of the
+    embeddings, and the speed of each worker; all from the Parquet.
 
     \b
     Example:
@@ -31,7 +30,7 @@ def report(job: str, output: str) -> None:
     """
     from jobs.report import write_report
 
-    target = Path(output).expanduser()
+    target = local_path(output)
     facts = write_report(output_folder(job), target)
     rows = facts.manifest["rows"]["labelled"]
     click.echo(f"{target}: {rows:,} rows, {target.stat().st_size:,} bytes")

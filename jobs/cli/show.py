@@ -1,6 +1,5 @@
 """``mtl show``."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from jobs.cli import complete
 from jobs.cli.common import json_option, output_folder, print_json
 from jobs.output import read_manifest
 from mtl_core.near import near_hint
+from mtl_core.place import Place
 
 
 @click.command()
@@ -47,14 +47,14 @@ def show(job: str, rows: int, label: str | None, as_json: bool) -> None:
     console.print(table) if console.is_terminal else Console(width=160).print(table)
 
 
-def _rows(folder: Path, manifest: dict[str, Any], most: int, label: str | None) -> list[Any]:
+def _rows(folder: Place, manifest: dict[str, Any], most: int, label: str | None) -> list[Any]:
     import pyarrow.parquet as pq
 
     tasks = manifest["model"]["tasks"]
     columns = ["row_id", *(n for task in tasks for n in (task, f"{task}_score"))]
     found: list[Any] = []
     for part in manifest["parts"]:
-        with pq.ParquetFile(folder / part["part"]) as file:
+        with folder.reading(part["part"]) as path, pq.ParquetFile(path) as file:
             for batch in file.iter_batches(1024, columns=[*columns, manifest["text_column"]]):
                 wanted = (r for r in batch.to_pylist() if not label or label in _labels(r, tasks))
                 found += [row for row, _ in zip(wanted, range(most - len(found)), strict=False)]

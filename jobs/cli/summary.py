@@ -13,6 +13,7 @@ from jobs.output import read_manifest
 from jobs.snapshot import Snapshot
 from jobs.submit import LabelJob
 from mtl_core.errors import JobError
+from mtl_core.place import Folder, Place
 
 
 def finish_label(job: LabelJob, snapshot: Snapshot, *, as_json: bool) -> None:
@@ -69,10 +70,12 @@ def _query(folder: str) -> str:
     return f"python -c \"import pandas; print(pandas.read_parquet('{folder}'))\""
 
 
-def _near_path(folder: Path) -> str:
+def _near_path(output: Place) -> str:
     """As one would type it here."""
     here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+    if isinstance(output, Folder) and output.path.is_relative_to(here):
+        return str(output.path.relative_to(here))
+    return str(output)
 
 
 def count(number: int, noun: str) -> str:
@@ -80,14 +83,15 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _reasons(output: Path, manifest: dict[str, Any]) -> str:
+def _reasons(output: Place, manifest: dict[str, Any]) -> str:
     """The three most frequent reasons, with where the first of each is."""
     import pyarrow.parquet as pq
 
     counts: dict[str, int] = {}
     where: dict[str, str] = {}
     for entry in manifest["errors"]:
-        table = pq.read_table(output / entry["file"], columns=["file", "row", "reason"])
+        with output.reading(entry["file"]) as path:
+            table = pq.read_table(path, columns=["file", "row", "reason"])
         for file, row, reason in zip(
             *(column.to_pylist() for column in table.columns), strict=True
         ):

@@ -1,7 +1,5 @@
 """``mtl train``."""
 
-from pathlib import Path
-
 import click
 
 from jobs.cli import complete
@@ -23,6 +21,7 @@ from jobs.training import TrainRequest, Value, train_spec
 from mtl_core.compare import read_facts
 from mtl_core.config import DEFAULT_BACKBONE, PRESETS
 from mtl_core.errors import JobError
+from mtl_core.place import place_of
 from mtl_core.registry import ModelEntry
 from mtl_core.scenario_names import SCENARIOS, scenario_help
 
@@ -147,7 +146,7 @@ def _run(specs: list[TrainSpec], priority: str, *, detach: bool, quiet: bool) ->
 
 
 def _print_comparison(specs: list[TrainSpec], as_json: bool) -> None:
-    facts = [read_facts(ModelEntry(s.name, Path(s.output), shipped=False)) for s in specs]
+    facts = [read_facts(ModelEntry(s.name, place_of(s.output), shipped=False)) for s in specs]
     if as_json:
         print_json({model.name: model.metrics for model in facts})
         return
@@ -156,7 +155,7 @@ def _print_comparison(specs: list[TrainSpec], as_json: bool) -> None:
 
 
 def _print_result(spec: TrainSpec, as_json: bool) -> None:
-    entry = ModelEntry(spec.name, Path(spec.output), shipped=False)
+    entry = ModelEntry(spec.name, place_of(spec.output), shipped=False)
     metrics = entry.metrics()
     if as_json:
         print_json(

@@ -17,9 +17,13 @@ from mtl_core.errors import SettingsError
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Children: one a GPU, or one for all cores of a CPU.",
+    help="Children: one a GPU (each takes a card), or one for all cores of a CPU.",
 )
-@click.option("--queues", help="Queues to serve, comma-separated. [label,train]")
+@click.option(
+    "--queues",
+    help="What to serve, comma-separated: label, train (jobs of that kind, of every priority), or "
+    "single queues as label.high. [label,train]",
+)
 @click.option(
     "--loglevel",
     type=click.Choice(["debug", "info", "warning", "error"]),

@@ -1,7 +1,9 @@
 -- ARGV: shard, token, result (JSON with rows and failed). Returns OK | LAST | DUPLICATE | STALE.
 -- A shard done after its job was closed still counts: its part is whole.
 local shard = ARGV[1]
-if redis.call('HEXISTS', DONE, shard) == 1 then return 'DUPLICATE' end
+-- DUPLICATE is the same word again; another attempt's part has won otherwise.
+local known = redis.call('HGET', DONE, shard)
+if known then return known == ARGV[3] and 'DUPLICATE' or 'STALE' end
 local holder = holder_of(shard)
 if not holder or holder.token ~= ARGV[2] then return 'STALE' end
 local result = cjson.decode(ARGV[3])

@@ -1,0 +1,19 @@
+"""The benchmarks can be run: each says how."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = [path.name for path in sorted(BENCHMARKS.glob("*.py")) if "argparse" in path.read_text()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_benchmark_starts_and_explains_itself(name: str) -> None:
+    command = [sys.executable, str(BENCHMARKS / name), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "--runs" in done.stdout

@@ -1,0 +1,52 @@
+"""Checkpoints of a training run in an object store, so that any host can go on with it."""
+
+import shutil
+from pathlib import Path
+
+from mtl_core.model_copy import put_file
+from mtl_core.place import Place
+
+TAG = "step-*.json"
+KEEP = 2
+
+
+class CheckpointCopies:
+    """Keeps the newest checkpoints of a local folder in a place, too.
+
+    The JSON beside a checkpoint goes last, as on disk: one without it does not count.
+    """
+
+    def __init__(self, folder: Path, place: Place) -> None:
+        self.folder, self.place = folder, place
+        self._newest = ""
+
+    def fetch(self) -> None:
+        """Copy what is there and not here yet; what an earlier attempt left here stays."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for tag in self.place.matching(TAG)[-KEEP:]:
+            for name in (_weights(tag), tag):
+                if not (self.folder / name).exists():
+                    with self.place.reading(name) as path:
+                        shutil.copyfile(path, self.folder / name)
+
+    def put_new(self) -> None:
+        """Copy checkpoints that are new; only the newest two are kept."""
+        here = sorted(path.name for path in self.folder.glob(TAG))[-KEEP:]
+        if not here or here[-1] == self._newest:
+            return
+        there = self.place.matching(TAG)
+        for tag in here:
+            if tag not in there:
+                for name in (_weights(tag), tag):
+                    put_file(self.place, name, self.folder / name)
+        old = [tag for tag in there if tag not in here]
+        self.place.delete(*old, *map(_weights, old))
+        self._newest = here[-1]
+
+    def remove(self) -> None:
+        """The run has ended: none is needed any more."""
+        self.place.delete_folder("")
+
+
+def _weights(tag: str) -> str:
+    return tag.replace(".json", ".safetensors")

@@ -53,7 +53,9 @@ def main() -> None:
     loaded: dict[str, Engine] = {}
 
     def engine_for(folder: str, *_: Any) -> Engine:
-        return loaded.setdefault(folder, WaitingEngine(Path(folder)))
+        if folder not in loaded:
+            loaded[folder] = WaitingEngine(Path(folder))
+        return loaded[folder]
 
     worker.label.engine_for = engine_for  # type: ignore[assignment]
     run_worker()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -320,3 +321,18 @@ def test_doctor_sees_versions_that_do_not_fit_and_misspelt_variables(
     assert re.search(
         r"note +workers +1: host:1; of another version .*: host:1 0\.0\.9", result.output
     )
+
+
+def test_a_folder_that_another_submit_is_just_taking_is_waited_for(tmp_path: Path) -> None:
+    from jobs.output import OWNER, take_folder
+    from mtl_core.errors import OutputError
+    from mtl_core.place import Folder
+
+    output = Folder(tmp_path / "out")
+    (tmp_path / "out/_work").mkdir(parents=True)
+    soon = threading.Timer(0.3, output.write_json, (OWNER, {"job": "label-a", "spec": {}}))
+    soon.start()
+    take_folder(output, "label-a", {})  # the same job's: joined, not refused
+    soon.join()
+    with pytest.raises(OutputError, match="holds the output of another job"):
+        take_folder(output, "label-b", {})

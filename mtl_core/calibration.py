@@ -4,24 +4,15 @@ Temperature scaling after Guo et al. 2017, "On Calibration of Modern Neural Netw
 logits / T, T fitted by maximum likelihood on held-out rows; it changes no label.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl_core.config import Calibration
+
 ECE_BINS = 15
 WANTED_PRECISIONS = tuple(round(0.80 + 0.01 * step, 2) for step in range(20))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What one task's scores need; fitted on rows held out of training."""
-
-    temperature: float = 1.0
-    thresholds: dict[str, float] = field(default_factory=dict)
-    """By wanted precision ("0.80" to "0.99"): the least score at which held-out labels had it;
-    precisions never reached are missing."""
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from mtl_core.calibration import Calibration
 from mtl_core.errors import SettingsError
 from mtl_core.tasks import DEFAULT_TASKS, Task
 
@@ -19,6 +18,16 @@ Embedding = Literal["float32", "float16", "int8", "binary", "none"]
 """How an embedding of E numbers is written: as they are; in half precision; as int8 and one float32
 to multiply them with; as E bits, 1 where positive, most significant bit first; or not at all."""
 EMBEDDINGS: tuple[Embedding, ...] = get_args(Embedding)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What one task's scores need; fitted on rows held out of training."""
+
+    temperature: float = 1.0
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """By wanted precision ("0.80" to "0.99"): the least score at which held-out labels had it;
+    precisions never reached are missing."""
 
 
 @dataclass(frozen=True)

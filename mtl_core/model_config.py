@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from mtl_core.calibration import Calibration
-from mtl_core.config import ModelConfig
+from mtl_core.config import Calibration, ModelConfig
 from mtl_core.errors import ModelError
 from mtl_core.tasks import task_from_json
 

@@ -76,13 +76,17 @@ class OpenVinoEngine(Engine):
         # Twice the streams: a batch is padded and waits while each stream is busy with another.
         self.in_flight = 2 * streams
         self._idle = [compiled.create_infer_request() for _ in range(self.in_flight)]
+        self._requests, self._streams = self.in_flight, streams
         self._token_bytes = BYTES_PER_TOKEN_AND_UNIT * facts["hidden_size"]
 
     def start(self, ids: list[list[int]]) -> Pending:
         input_ids, mask = self.tokenizer.pad_arrays(ids)
-        require_memory(input_ids.size * self._token_bytes)
-        request = self._idle.pop()
+        # Those under way may not have taken theirs yet: asked for together, as far as they run so.
+        at_once = min(self._streams, self._requests - len(self._idle) + 1)
+        require_memory(at_once * input_ids.size * self._token_bytes)
+        request = self._idle[-1]
         request.start_async([input_ids, mask], share_inputs=True)
+        self._idle.pop()  # only now: a request that could not start stays idle
 
         def finish() -> Forward:
             try:

@@ -24,6 +24,9 @@ from mtl_core.place import Place, place_of
 # the special tokens. Only the size of shards depends on it.
 CHARACTERS_PER_TOKEN = 4
 SPECIAL_TOKENS = 2
+# A job begins with a small shard, each next one at most twice as large: the first labels come soon,
+# and many workers have something to do at once.
+FIRST_SHARD_ROWS = 512
 
 
 def plan(
@@ -77,7 +80,8 @@ class ShardCutter:
     """Gathers rows and cuts a shard whenever rows or estimated tokens are enough."""
 
     def __init__(self, spec: LabelSpec, source: Source) -> None:
-        self.rows, self.tokens = spec.shard_rows, spec.shard_tokens
+        self.tokens = spec.shard_tokens
+        self._most_rows = spec.shard_rows
         self.source = source
         self.text_column = source.text_column
         self.schema = pa.schema(
@@ -86,7 +90,13 @@ class ShardCutter:
         )
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_tokens = 0
-        self._count = 0
+        self._count = self._cut = 0
+
+    @property
+    def rows(self) -> int:
+        """The most rows that the shard being gathered may have."""
+        doublings = min(self._cut, self._most_rows.bit_length())
+        return min(self._most_rows, FIRST_SHARD_ROWS << doublings)
 
     def number(self) -> str:
         """The next shard's name."""
@@ -117,9 +127,11 @@ class ShardCutter:
 
     def rest(self) -> Iterator[pa.Table]:
         """Yield what has been gathered as a last shard, if anything."""
-        if self._pending:
-            yield pa.concat_tables(self._pending)
-        self._pending, self._pending_rows, self._pending_tokens = [], 0, 0
+        gathered, self._pending = self._pending, []
+        self._pending_rows = self._pending_tokens = 0
+        if gathered:
+            self._cut += 1
+            yield pa.concat_tables(gathered)
 
     def _conform(self, numbered: NumberedChunk) -> pa.Table:
         """The chunk with ``row_id`` and the job's columns: renamed, in order, missing ones null."""

@@ -106,9 +106,9 @@ from mtl_core.registry import DEFAULT_MODEL
 @click.option(
     "--shard-rows",
     type=click.IntRange(1, 1_000_000),
-    default=2048,
+    default=8192,
     show_default=True,
-    help="Rows of a shard, at most.",
+    help="Rows of a shard, at most; a job begins with smaller ones.",
 )
 @click.option(
     "--shard-tokens",

@@ -212,11 +212,13 @@ def first_label(runs: int) -> dict[str, float]:
     taken = []
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        environment = {**os.environ, "MTL_STATE_DIR": str(folder / "state")}
+        environment = {**os.environ, "MTL_ENGINE_DIR": str(folder / "engines")}
         environment.pop("MTL_REDIS_URL", None)
         write_sentences(folder / "in.txt", 20_000)
         for run in range(runs + 1):
             out = folder / f"out{run}"
+            # A queue of its own: what the run before left undone would be labelled first.
+            environment["MTL_STATE_DIR"] = str(folder / f"state{run}")
             started = time.perf_counter()
             process = subprocess.Popen(
                 [sys.executable, "-m", "jobs", "label", folder / "in.txt", "-o", out, "-q"],

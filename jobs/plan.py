@@ -82,6 +82,8 @@ class ShardCutter:
     def __init__(self, spec: LabelSpec, source: Source) -> None:
         self.tokens = spec.shard_tokens
         self._most_rows = spec.shard_rows
+        # int8 is calibrated on the first shard: the more rows it has, the better.
+        self._first_rows = spec.shard_rows if spec.precision == "int8" else FIRST_SHARD_ROWS
         self.source = source
         self.text_column = source.text_column
         self.schema = pa.schema(
@@ -96,7 +98,7 @@ class ShardCutter:
     def rows(self) -> int:
         """The most rows that the shard being gathered may have."""
         doublings = min(self._cut, self._most_rows.bit_length())
-        return min(self._most_rows, FIRST_SHARD_ROWS << doublings)
+        return min(self._most_rows, self._first_rows << doublings)
 
     def number(self) -> str:
         """The next shard's name."""

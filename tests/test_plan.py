@@ -62,6 +62,12 @@ def test_a_job_begins_with_small_shards(tmp_path: Path) -> None:
     assert [row for shard in shards for row in shard["row_id"].to_pylist()] == list(range(9000))
 
 
+def test_the_first_shard_of_an_int8_job_is_whole_for_it_is_calibrated_on(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.txt", [f"sentence {n}" for n in range(3000)])
+    shards = cut(path, tmp_path, shard_rows=2048, shard_tokens=10**6, precision="int8")
+    assert [len(shard) for shard in shards] == [2048, 952]
+
+
 def test_long_texts_make_shards_of_fewer_rows(tmp_path: Path) -> None:
     texts = ["x" * 400] * 12 + ["y" * 40] * 12  # about 100 and 10 tokens each
     shards = cut(lines(tmp_path / "a.txt", texts), tmp_path, shard_tokens=310)

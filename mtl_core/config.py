@@ -75,6 +75,9 @@ class TrainConfig:
     """Of the trained parts; None: as the backbone's authors set it."""
     similarity_weight: float = 20.0
     """Weight of :func:`mtl_core.similarity.similarity_loss`; 0 leaves it out."""
+    average_share: float = 0.2
+    """The model gets the exponential average of its weights over this share of all steps; 0: the
+    last weights."""
     label_smoothing: float = 0.0
     balance_classes: bool = False
     """Draw the same number of rows from each class (the smallest class's) for training."""
@@ -116,6 +119,7 @@ PRESETS: dict[str, TrainConfig] = {
         logit_scale=1.0,
         dropout=None,
         similarity_weight=0.0,
+        average_share=0.0,
         balance_classes=True,
     ),
 }

@@ -10,7 +10,8 @@ checkpoint goes on as if it had never stopped.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,9 +140,14 @@ class TrainingLoop:
         self.rows_total = sum(len(e.ids) for e in training.values()) * config.epochs
         self._rows = 0
         self.optimizer = make_optimizer(model, config) if self.trained else None
+        parameters = dict(model.named_parameters())
+        self._weights = {name: parameters[name] for name in self.trained}
+        self._average: dict[str, Tensor] = {}
+        if config.average_share:
+            self._average = {n: p.detach().clone() for n, p in self._weights.items()}
 
     def run(self) -> list[dict[str, Any]]:
-        """Train to the end.
+        """Train to the end; the model then has the averaged weights, where they are averaged.
 
         Returns:
             a record an epoch: ``epoch``, ``step``, mean ``loss`` by task and of ``similarity``,
@@ -159,6 +165,9 @@ class TrainingLoop:
                 self._rows += sum(len(rows) for _, rows in batches)
                 continue
             step = self._run_epoch(epoch, batches, step, done)
+        with torch.no_grad():
+            for name, average in self._average.items():
+                self._weights[name].copy_(average)
         return self.history
 
     def _run_epoch(
@@ -215,8 +224,30 @@ class TrainingLoop:
         loss.backward()
         nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
         self.optimizer.step()
+        self._update_average(step)
         self._losses[task].append(float(cross_entropy.detach()))
         return self._losses[task][-1]
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        """Move the averaged weights towards today's; a plain mean while the run is short."""
+        window = max(1.0, self.config.average_share * self.steps)
+        share = max(1 / window, 1 / step)
+        for name, average in self._average.items():
+            average.lerp_(self._weights[name], share)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the model for a while."""
+        with torch.no_grad():
+            own = {name: self._weights[name].detach().clone() for name in self._average}
+            for name, average in self._average.items():
+                self._weights[name].copy_(average)
+            try:
+                yield
+            finally:
+                for name, value in own.items():
+                    self._weights[name].copy_(value)
 
     def _embed(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
         """Embeddings of a batch, float32 [B, E]."""
@@ -241,13 +272,16 @@ class TrainingLoop:
         return {**{name: [] for name in self.training}, SIMILARITY: []}
 
     def _scores(self) -> dict[str, Any]:
-        held_out = {
-            name: classification_metrics(
-                encoded.data.task, encoded.data.labels, self.held_out_logits(name).argmax(axis=1)
-            )
-            for name, encoded in self.held_out.items()
-        }
-        return {"held_out": held_out, **self.probe()}
+        with self._averaged():
+            held_out = {
+                name: classification_metrics(
+                    encoded.data.task,
+                    encoded.data.labels,
+                    self.held_out_logits(name).argmax(axis=1),
+                )
+                for name, encoded in self.held_out.items()
+            }
+            return {"held_out": held_out, **self.probe()}
 
     def held_out_logits(self, task: str) -> NDArray[np.float32]:
         """Logits of a task's held-out rows, float32 [N, C]."""
@@ -264,12 +298,13 @@ class TrainingLoop:
     def _checkpoint(self, step: int) -> None:
         if self.checkpoints is None or self.optimizer is None:
             return
-        parameters = dict(self.model.named_parameters())
         tensors: dict[str, Tensor] = {"random_state": torch.get_rng_state()}
-        for name in self.trained:
-            tensors[f"parameter.{name}"] = parameters[name].detach().cpu()
-            for key, value in self.optimizer.state[parameters[name]].items():
+        for name, parameter in self._weights.items():
+            tensors[f"parameter.{name}"] = parameter.detach().cpu()
+            for key, value in self.optimizer.state[parameter].items():
                 tensors[f"{key}.{name}"] = value.detach().cpu()
+        for name, average in self._average.items():
+            tensors[f"average.{name}"] = average.cpu()
         self.checkpoints.save(TrainState(step, tensors, self.history, self._losses))
 
     def _resume(self) -> int:
@@ -277,14 +312,15 @@ class TrainingLoop:
         state = self.checkpoints.newest() if self.checkpoints is not None else None
         if state is None or self.optimizer is None:
             return 0
-        parameters = dict(self.model.named_parameters())
         with torch.no_grad():
             for key, value in state.tensors.items():
                 kind, _, name = key.partition(".")
                 if kind == "parameter":
-                    parameters[name].copy_(value)
+                    self._weights[name].copy_(value)
+                elif kind == "average":
+                    self._average[name].copy_(value)
                 elif kind != "random_state":
-                    self.optimizer.state[parameters[name]][kind] = value.clone()
+                    self.optimizer.state[self._weights[name]][kind] = value.clone()
         torch.set_rng_state(state.tensors["random_state"])
         self.history, self._losses = list(state.history), dict(state.losses)
         return state.step

@@ -287,6 +287,28 @@ def test_a_tasks_weight_scales_its_gradient(made_data: Path, tiny_backbone: Path
     torch.testing.assert_close(two, 2 * one)
 
 
+def test_a_run_ends_with_the_mean_of_its_weights_and_scores_them(
+    made_data: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Over all steps the exponential average is the plain mean of the weights after each.
+    loop, model = loop_over(made_data, tiny_backbone, settings(average_share=1.0))
+    after_steps, scored = [], []
+    update = loop._update_average
+
+    def note(step: int) -> None:
+        after_steps.append(weights(model))
+        update(step)
+
+    monkeypatch.setattr(loop, "_update_average", note)
+    loop.probe = lambda: {"scored": scored.append(weights(model))}
+    loop.run()
+    for name, value in weights(model).items():
+        mean = torch.stack([each[name] for each in after_steps]).mean(dim=0)
+        torch.testing.assert_close(value, mean, atol=1e-5, rtol=1e-4)
+        assert torch.equal(value, scored[-1][name])
+    assert not torch.equal(after_steps[-1]["heads.topic.weight"], model.heads["topic"].weight)
+
+
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     factors = [linear_schedule(step, 100, 0.1) for step in range(101)]
     assert factors[0] < 0.1

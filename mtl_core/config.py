@@ -64,15 +64,18 @@ class TrainConfig:
     epochs: int = 3
     batch_rows: int = 64
     max_tokens: int = 128
-    backbone_learning_rate: float = 1e-4
+    backbone_learning_rate: float = 2e-4
     head_learning_rate: float = 1e-3
     """Also the rate of the projection and of the logit scales."""
     weight_decay: float = 0.01
     warmup_fraction: float = 0.06
     """Share of all steps over which the rate rises from 0; then it falls linearly to 0."""
-    logit_scale: float = 10.0
+    logit_scale: float = 30.0
     dropout: float | None = 0.0
     """Of the trained parts; None: as the backbone's authors set it."""
+    token_masking: float = 0.1
+    """Share of a training text's tokens replaced by the mask token, drawn anew each time; not where
+    the lower layers' output or the pooled vectors are kept."""
     similarity_weight: float = 20.0
     """Weight of :func:`mtl_core.similarity.similarity_loss`; 0 leaves it out."""
     average_share: float = 0.2
@@ -118,6 +121,7 @@ PRESETS: dict[str, TrainConfig] = {
         warmup_fraction=0.0,
         logit_scale=1.0,
         dropout=None,
+        token_masking=0.0,
         similarity_weight=0.0,
         average_share=0.0,
         balance_classes=True,

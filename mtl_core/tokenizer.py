@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 class Tokenizer:
     """Texts to token ids without padding; longer texts are truncated at ``max_tokens``."""
 
-    def __init__(self, rust: tokenizers.Tokenizer, pad_token_id: int, max_tokens: int) -> None:
+    def __init__(
+        self,
+        rust: tokenizers.Tokenizer,
+        pad_token_id: int,
+        max_tokens: int,
+        mask_token_id: int | None = None,
+        special_token_ids: Sequence[int] = (),
+    ) -> None:
         self._rust = rust
         self._rust.no_padding()
         self.pad_token_id = pad_token_id
         self.max_tokens = max_tokens
+        self.mask_token_id = mask_token_id
+        """None where the backbone has none, or where it is not needed (labelling)."""
+        self.special_token_ids = tuple(special_token_ids)
 
     @classmethod
     def from_file(cls, path: Path, pad_token_id: int, max_tokens: int) -> "Tokenizer":
@@ -61,6 +71,19 @@ class Tokenizer:
         ids, mask = self.pad_arrays(rows)
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
+    def mask_at_random(self, input_ids: "Tensor", share: float) -> "Tensor":
+        """A copy, int64 [B, T], with that share of its tokens, no special ones, as mask tokens.
+
+        The random numbers are torch's own; a backbone without a mask token has its ids unchanged.
+        """
+        import torch
+
+        if not share or self.mask_token_id is None:
+            return input_ids
+        special = torch.isin(input_ids, torch.tensor(self.special_token_ids))
+        drawn = torch.rand(input_ids.shape) < share
+        return torch.where(drawn & ~special, self.mask_token_id, input_ids)
+
 
 def load_tokenizer(files: BackboneFiles, max_tokens: int) -> Tokenizer:
     """Load a backbone's tokenizer.
@@ -75,7 +98,11 @@ def load_tokenizer(files: BackboneFiles, max_tokens: int) -> Tokenizer:
             files.folder, use_fast=True, trust_remote_code=False
         )
         return Tokenizer(
-            pretrained.backend_tokenizer, int(pretrained.pad_token_id or 0), max_tokens
+            pretrained.backend_tokenizer,
+            int(pretrained.pad_token_id or 0),
+            max_tokens,
+            pretrained.mask_token_id,
+            pretrained.all_special_ids,
         )
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise BackboneError(f"backbone '{files.name}' has no usable tokenizer: {error}") from error

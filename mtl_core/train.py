@@ -259,6 +259,7 @@ class TrainingLoop:
             upper = UpperLayers(self.model.encoder, kept.layer)
             return self.model.encoder.project(upper.pool(states.to(device), mask.to(device)))
         input_ids, mask = self.tokenizer.pad([encoded.ids[row] for row in rows])
+        input_ids = self.tokenizer.mask_at_random(input_ids, self.config.token_masking)
         embedding: Tensor = self.model.encoder(input_ids.to(device), mask.to(device))
         return embedding
 

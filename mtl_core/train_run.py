@@ -56,6 +56,7 @@ def run_training(
     """Train as ``config`` says and write a model directory.
 
     Args:
+        model_config: the structure; its logit scale gives way to the run's.
         data_dir: folder laid out as ``<task folder>/<split>.parquet``; None loads from the hub.
         output: the model directory to write; an existing one is replaced file by file.
         name: the model's name, for its card.
@@ -71,7 +72,7 @@ def run_training(
     splits = {task.name: training_split(task, config, data_dir) for task in model_config.tasks}
     stage("model")
     torch.manual_seed(config.seed)  # the fresh projection and heads depend on it
-    model, tokenizer = build_model(model_config)
+    model, tokenizer = build_model(replace(model_config, logit_scale=config.logit_scale))
     model.to(best_device())
     scalars = Scalars(output)
 

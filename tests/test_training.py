@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from mtl_core.backbones import resolve_backbone
 from mtl_core.batches import batches_by_length
 from mtl_core.boundary import frozen_layers
 from mtl_core.checkpoint import CheckpointFolder, load_model
-from mtl_core.config import ModelConfig, TrainConfig, train_config
+from mtl_core.config import DEFAULT_BACKBONE, ModelConfig, TrainConfig, train_config
 from mtl_core.data import (
     LabelledTexts,
     balance_classes,
@@ -29,6 +30,7 @@ from mtl_core.scenario_names import SCENARIOS
 from mtl_core.scenarios import apply_scenario, set_training_mode, transformer_layers
 from mtl_core.similarity import similarity_loss
 from mtl_core.tasks import SENTIMENT, TOPIC
+from mtl_core.tokenizer import load_tokenizer
 from mtl_core.train import Step, TrainingLoop, epoch_batches, linear_schedule
 from mtl_core.train_run import run_training
 
@@ -208,7 +210,7 @@ def test_another_runs_checkpoint_is_left_alone(
 def test_training_on_what_was_kept_is_training_through_the_backbone(
     scenario: str, made_data: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    config = settings(scenario=scenario, epochs=2, similarity_weight=0.0, precision="float32")
+    config = settings(scenario=scenario, epochs=2, similarity_weight=0.0, token_masking=0.0)
     through, through_model = loop_over(made_data, tiny_backbone, config)
     through.run()
     plain, kept_model = loop_over(made_data, tiny_backbone, config)
@@ -309,12 +311,47 @@ def test_a_run_ends_with_the_mean_of_its_weights_and_scores_them(
     assert not torch.equal(after_steps[-1]["heads.topic.weight"], model.heads["topic"].weight)
 
 
+def test_a_share_of_the_tokens_is_masked_but_no_special_one() -> None:
+    files = resolve_backbone(DEFAULT_BACKBONE)
+    tokenizer = load_tokenizer(files, 64)
+    ids, _ = tokenizer.pad(tokenizer(["a film of some length about a dog"] * 500 + ["short"]))
+    torch.manual_seed(0)
+    masked = tokenizer.mask_at_random(ids, 0.1)
+    special = torch.isin(ids, torch.tensor(tokenizer.special_token_ids))
+    changed = masked != ids
+    assert not changed[special].any()
+    assert set(masked[changed].tolist()) == {tokenizer.mask_token_id}
+    assert 0.08 < changed.sum() / (~special).sum() < 0.12
+    assert torch.equal(tokenizer.mask_at_random(ids, 0.0), ids)
+
+
+def test_a_training_step_sees_masked_tokens(made_data: Path, tiny_backbone: Path) -> None:
+    loop, _ = loop_over(made_data, tiny_backbone, settings(token_masking=0.999))
+    encoded, rows = loop.training["topic"], np.arange(8)
+    loop.model.eval()
+    assert not torch.allclose(
+        loop._embed(encoded, rows), loop.model.encoder(*loop.tokenizer.pad(encoded.ids[:8]))
+    )
+
+
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     factors = [linear_schedule(step, 100, 0.1) for step in range(101)]
     assert factors[0] < 0.1
     assert max(factors) == factors[10] == 1.0
     assert factors[100] == 0.0
     assert linear_schedule(0, 100, 0.0) == 1.0
+
+
+@pytest.mark.parametrize(("preset", "scale"), [("reference", 1.0), ("recommended", 30.0)])
+def test_a_run_starts_from_its_presets_logit_scale(
+    preset: str, scale: float, made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    config = train_config(preset, scenario="frozen")
+    run_training(
+        config, ModelConfig(str(tiny_backbone)), made_data, tmp_path / "m", name="m", command=""
+    )
+    model = load_model(tmp_path / "m").model
+    assert {each.item() for each in model.logit_scales.values()} == {scale}
 
 
 def test_a_whole_run_leaves_a_model_directory(

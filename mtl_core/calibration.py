@@ -45,6 +45,23 @@ def expected_calibration_error(
     return float(total / max(1, len(scores)))
 
 
+def error_by_chance(scores: NDArray[np.float64], draws: int = 100) -> float:
+    """The mean of :func:`expected_calibration_error` if every score were exactly right.
+
+    Above 0, and the more so the fewer the rows: what no calibration can be measured below. Each
+    answer is drawn to be right with its score's probability, ``draws`` times, from one seed.
+    """
+    generator = np.random.default_rng(0)
+    return float(
+        np.mean(
+            [
+                expected_calibration_error(scores, generator.random(len(scores)) < scores)
+                for _ in range(draws)
+            ]
+        )
+    )
+
+
 def bin_scores(
     scores: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = ECE_BINS
 ) -> list[dict[str, Any]]:
@@ -93,9 +110,10 @@ def calibration_report(
     """How far the scores can be trusted on rows the fit has not seen.
 
     Returns:
-        ``temperature``; ``ece_before`` and ``ece_after`` (15 bins); ``bins`` of the calibrated
-        scores; and for each wanted precision the ``threshold``, the ``precision`` reached here
-        and the ``coverage``, the share of rows that get a label.
+        ``temperature``; ``ece_before`` and ``ece_after`` (15 bins); ``ece_by_chance``, what so many
+        rows would give were the scores exactly right; ``bins`` of the calibrated scores; and for
+        each wanted precision the ``threshold``, the ``precision`` reached here and the
+        ``coverage``, the share of rows that get a label.
     """
     before, after = softmax(logits), softmax(logits, calibration.temperature)
     correct = after.argmax(axis=1) == expected
@@ -105,6 +123,7 @@ def calibration_report(
         "temperature": calibration.temperature,
         "ece_before": expected_calibration_error(before.max(axis=1), correct),
         "ece_after": expected_calibration_error(scores, correct),
+        "ece_by_chance": error_by_chance(scores),
         "bins": bin_scores(scores, correct),
         "abstain": {
             wanted: {

@@ -76,6 +76,10 @@ class TrainConfig:
     token_masking: float = 0.1
     """Share of a training text's tokens replaced by the mask token, drawn anew each time; not where
     the lower layers' output or the pooled vectors are kept."""
+    pooled_dropout: float = 0.0
+    """Of the pooled vectors, before the projection."""
+    frozen_weights: bool = False
+    """Whether a task's loss has its ``frozen_weight`` for factor, not its ``weight``."""
     similarity_weight: float = 20.0
     """Weight of :func:`mtl_core.similarity.similarity_loss`; 0 leaves it out."""
     average_share: float = 0.2
@@ -129,7 +133,17 @@ PRESETS: dict[str, TrainConfig] = {
 }
 
 # What the recommended preset changes for a scenario.
-RECOMMENDED_FOR: dict[str, dict[str, Any]] = {}
+RECOMMENDED_FOR: dict[str, dict[str, Any]] = {
+    "freeze-backbone": {
+        "epochs": 20,
+        "batch_rows": 256,
+        "head_learning_rate": 2e-2,
+        "weight_decay": 0.05,
+        "logit_scale": 60.0,
+        "pooled_dropout": 0.1,
+        "frozen_weights": True,
+    },
+}
 
 
 def train_config(preset: str, scenario: str = "full", **changes: Any) -> TrainConfig:

@@ -25,6 +25,7 @@ class TaskTable(BaseModel):
     text_column: str = "text"
     label_column: str = "label"
     weight: float = Field(1.0, gt=0)
+    frozen_weight: float | None = Field(None, gt=0)
     descriptions: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -86,4 +87,11 @@ def _task(path: Path, name: str, table: Any) -> Task:
         evaluation_split="test" if read.evaluation else "train",
         files=files,
     )
-    return Task(name, read.labels, source, read.weight, read.descriptions)
+    return Task(
+        name=name,
+        labels=read.labels,
+        source=source,
+        weight=read.weight,
+        frozen_weight=read.frozen_weight,
+        descriptions=read.descriptions,
+    )

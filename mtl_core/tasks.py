@@ -53,6 +53,8 @@ class Task:
     source: TaskSource | None = None
     weight: float = 1.0
     """Factor on the task's loss."""
+    frozen_weight: float | None = None
+    """The same where the backbone is frozen and the recommended preset trains; None: ``weight``."""
     descriptions: tuple[str, ...] = ()
     """A text for each label that says what it means, for zero-shot labelling; else the label."""
 
@@ -86,6 +88,8 @@ SENTIMENT = Task(
         # GLUE publishes no labels for SST-2's test split; results are reported on validation.
         evaluation_split="validation",
     ),
+    # Its phrases overlap; with more, the projection overfits them (docs/training.md).
+    frozen_weight=0.01,
     descriptions=(
         "A bad, boring, disappointing film; a negative review",
         "A good, moving, enjoyable film; a positive review",
@@ -129,5 +133,6 @@ def task_from_json(raw: Mapping[str, Any]) -> Task:
         labels=tuple(raw["labels"]),
         source=TaskSource(**source) if source else None,
         weight=float(raw.get("weight", 1.0)),
+        frozen_weight=raw.get("frozen_weight"),
         descriptions=tuple(raw.get("descriptions", ())),
     )

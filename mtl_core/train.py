@@ -32,6 +32,7 @@ from mtl_core.precision import autocast
 from mtl_core.predict import predict_logits
 from mtl_core.scenarios import apply_scenario, set_training_mode
 from mtl_core.similarity import similarity_loss
+from mtl_core.tasks import Task
 from mtl_core.tokenizer import Tokenizer
 
 SIMILARITY = "similarity"
@@ -214,7 +215,7 @@ class TrainingLoop:
         cross_entropy = F.cross_entropy(
             logits.float(), labels, label_smoothing=self.config.label_smoothing
         )
-        loss = cross_entropy * encoded.data.task.weight
+        loss = cross_entropy * self._weight(encoded.data.task)
         if self.config.similarity_weight and encoded.pooled is not None:
             reference = self._pooled(encoded, rows)
             similarity = similarity_loss(embedding, reference)
@@ -227,6 +228,12 @@ class TrainingLoop:
         self._update_average(step)
         self._losses[task].append(float(cross_entropy.detach()))
         return self._losses[task][-1]
+
+    def _weight(self, task: Task) -> float:
+        """Factor on a task's loss."""
+        if self.config.frozen_weights and task.frozen_weight is not None:
+            return task.frozen_weight
+        return task.weight
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
@@ -251,17 +258,22 @@ class TrainingLoop:
 
     def _embed(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
         """Embeddings of a batch, float32 [B, E]."""
+        return self.model.encoder.project(
+            F.dropout(self._pool(encoded, rows), self.config.pooled_dropout)
+        )
+
+    def _pool(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
+        """Pooled vectors of a batch by the model as it is, float32 [B, H]."""
         if self.from_pooled:
-            return self.model.encoder.project(self._pooled(encoded, rows))
+            return self._pooled(encoded, rows)
         device = self.model.encoder.projection.weight.device
         if (kept := encoded.activations) is not None:
             states, mask = kept.padded(rows)
             upper = UpperLayers(self.model.encoder, kept.layer)
-            return self.model.encoder.project(upper.pool(states.to(device), mask.to(device)))
+            return upper.pool(states.to(device), mask.to(device))
         input_ids, mask = self.tokenizer.pad([encoded.ids[row] for row in rows])
         input_ids = self.tokenizer.mask_at_random(input_ids, self.config.token_masking)
-        embedding: Tensor = self.model.encoder(input_ids.to(device), mask.to(device))
-        return embedding
+        return self.model.encoder.pool(input_ids.to(device), mask.to(device))
 
     def _pooled(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
         """Pooled vectors of the backbone as published, float32 [B, H]."""

@@ -6,6 +6,7 @@ import pytest
 from mtl_core.calibration import (
     bin_scores,
     calibration_report,
+    error_by_chance,
     expected_calibration_error,
     fit_calibration,
     fit_temperature,
@@ -38,6 +39,16 @@ def test_the_error_of_a_coin_called_certain_is_a_half() -> None:
     scores, correct = np.ones(1000), np.arange(1000) % 2 == 0
     assert expected_calibration_error(scores, correct) == pytest.approx(0.5)
     assert bin_scores(scores, correct) == [{"score": 1.0, "accuracy": 0.5, "rows": 1000}]
+
+
+def test_few_rows_show_an_error_by_chance_even_if_every_score_is_right() -> None:
+    generator = np.random.default_rng(4)
+    scores = generator.uniform(0.5, 1.0, 100_000)
+    few, many = error_by_chance(scores[:500]), error_by_chance(scores)
+    assert 0.03 < few < 0.06
+    assert many < 0.005
+    # A certain score leaves nothing to chance.
+    assert error_by_chance(np.ones(100)) == 0.0
 
 
 def test_a_threshold_keeps_as_many_rows_as_the_precision_allows() -> None:

@@ -17,6 +17,7 @@ labels = ["low", "high"]
 train = "urgency.csv"
 label_column = "level"
 weight = 0.5
+frozen_weight = 0.05
 """
 
 
@@ -33,7 +34,7 @@ def test_a_table_adds_a_task_to_those_shipped(urgency: Path) -> None:
     tasks = read_task_file(urgency)
     assert [task.name for task in tasks] == ["topic", "sentiment", "urgency"]
     assert tasks[2].labels == ("low", "high")
-    assert tasks[2].weight == 0.5
+    assert (tasks[2].weight, tasks[2].frozen_weight) == (0.5, 0.05)
     assert tasks[2].source is not None
     assert not tasks[2].source.has_official_split
 

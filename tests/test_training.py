@@ -210,7 +210,13 @@ def test_another_runs_checkpoint_is_left_alone(
 def test_training_on_what_was_kept_is_training_through_the_backbone(
     scenario: str, made_data: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    config = settings(scenario=scenario, epochs=2, similarity_weight=0.0, token_masking=0.0)
+    config = settings(
+        scenario=scenario,
+        epochs=2,
+        head_learning_rate=1e-3,
+        similarity_weight=0.0,
+        token_masking=0.0,
+    )
     through, through_model = loop_over(made_data, tiny_backbone, config)
     through.run()
     plain, kept_model = loop_over(made_data, tiny_backbone, config)
@@ -274,11 +280,18 @@ def test_the_similarity_term_keeps_cosines_near_the_backbones(
     assert drift(20.0) < 0.5 * drift(0.0)
 
 
-def test_a_tasks_weight_scales_its_gradient(made_data: Path, tiny_backbone: Path) -> None:
+@pytest.mark.parametrize(
+    ("frozen_weights", "field"), [(False, "weight"), (True, "weight"), (True, "frozen_weight")]
+)
+def test_a_tasks_weight_scales_its_gradient(
+    frozen_weights: bool, field: str, made_data: Path, tiny_backbone: Path
+) -> None:
+    config = settings(scenario="freeze-backbone", frozen_weights=frozen_weights, pooled_dropout=0.0)
+
     def after_one_step(weight: float) -> torch.Tensor:
-        loop, model = loop_over(made_data, tiny_backbone, settings(scenario="freeze-backbone"))
+        loop, model = loop_over(made_data, tiny_backbone, config)
         encoded = loop.training["topic"]
-        task = replace(encoded.data.task, weight=weight)
+        task = replace(encoded.data.task, **{field: weight})
         loop.training["topic"] = replace(encoded, data=replace(encoded.data, task=task))
         loop._train_step("topic", np.arange(16), 1)
         gradient = model.heads["topic"].weight.grad
@@ -332,6 +345,26 @@ def test_a_training_step_sees_masked_tokens(made_data: Path, tiny_backbone: Path
     assert not torch.allclose(
         loop._embed(encoded, rows), loop.model.encoder(*loop.tokenizer.pad(encoded.ids[:8]))
     )
+
+
+def test_pooled_vectors_are_dropped_out_in_training_alone(
+    made_data: Path, tiny_backbone: Path
+) -> None:
+    config = settings(scenario="freeze-backbone", pooled_dropout=0.5)
+    loop, model = loop_over(made_data, tiny_backbone, config)
+    encoded, rows = loop.training["topic"], np.arange(8)
+    model.eval()
+    assert not torch.equal(loop._embed(encoded, rows), loop._embed(encoded, rows))
+    assert np.array_equal(loop.held_out_logits("topic"), loop.held_out_logits("topic"))
+
+
+def test_a_scenarios_own_settings_give_way_to_those_asked_for() -> None:
+    own = train_config("recommended", scenario="freeze-backbone")
+    assert own.epochs > train_config("recommended").epochs
+    assert own.frozen_weights
+    assert train_config("recommended", scenario="freeze-backbone", epochs=2).epochs == 2
+    assert train_config("reference", scenario="freeze-backbone").epochs == 3
+    assert not train_config("reference", scenario="freeze-backbone").frozen_weights
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:

@@ -106,7 +106,8 @@ def _print_evaluation(found: "Evaluation", samples: bool) -> None:
         click.echo(
             f"{task}: accuracy {metrics['accuracy']:.4f}, precision {metrics['precision']:.4f}, "
             f"recall {metrics['recall']:.4f}, F1 {metrics['f1']:.4f}; "
-            f"ECE {ece['ece_before']:.4f} → {ece['ece_after']:.4f} "
+            f"ECE {ece['ece_before']:.4f} → {ece['ece_after']:.4f}, "
+            f"by chance {ece['ece_by_chance']:.4f} "
             f"({metrics['rows']:,} rows, {metrics['split']})"
         )
         unseen = metrics.get("unseen", {})

@@ -71,6 +71,9 @@ class TrainConfig:
     warmup_fraction: float = 0.06
     """Share of all steps over which the rate rises from 0; then it falls linearly to 0."""
     logit_scale: float = 30.0
+    projection_start: Literal["components", "random"] = "components"
+    """The projection begins as the principal components of the training texts' pooled vectors
+    (:mod:`mtl_core.components`), where these are kept, or as torch draws it."""
     dropout: float | None = 0.0
     """Of the trained parts; None: as the backbone's authors set it."""
     token_masking: float = 0.1
@@ -124,6 +127,7 @@ PRESETS: dict[str, TrainConfig] = {
         head_learning_rate=2e-5,
         warmup_fraction=0.0,
         logit_scale=1.0,
+        projection_start="random",
         dropout=None,
         token_masking=0.0,
         similarity_weight=0.0,

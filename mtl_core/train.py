@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from mtl_core.batches import batches_by_length
 from mtl_core.boundary import UpperLayers
 from mtl_core.checkpoint import BACKBONE_PREFIX, CheckpointFolder, TrainState
+from mtl_core.components import principal_components, start_projection
 from mtl_core.config import TrainConfig
 from mtl_core.encoded import EncodedTexts
 from mtl_core.metrics import classification_metrics
@@ -134,6 +135,7 @@ class TrainingLoop:
         self.from_pooled = all(e.pooled is not None for e in training.values()) and not any(
             name.startswith(BACKBONE_PREFIX) for name in self.trained
         )
+        self._start_projection()
         self.history: list[dict[str, Any]] = []
         self._losses: dict[str, list[float]] = self._no_losses()
         per_epoch = sum(math.ceil(len(e.ids) / config.batch_rows) for e in training.values())
@@ -146,6 +148,13 @@ class TrainingLoop:
         self._average: dict[str, Tensor] = {}
         if config.average_share:
             self._average = {n: p.detach().clone() for n, p in self._weights.items()}
+
+    def _start_projection(self) -> None:
+        projection = self.model.encoder.projection
+        pooled = [e.pooled for e in self.training.values() if e.pooled is not None]
+        starts = self.config.projection_start == "components" and projection.weight.requires_grad
+        if starts and len(pooled) == len(self.training):
+            start_projection(projection, principal_components(pooled))
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end; the model then has the averaged weights, where they are averaged.

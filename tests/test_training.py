@@ -13,6 +13,7 @@ from mtl_core.backbones import resolve_backbone
 from mtl_core.batches import batches_by_length
 from mtl_core.boundary import frozen_layers
 from mtl_core.checkpoint import CheckpointFolder, load_model
+from mtl_core.components import principal_components, start_projection
 from mtl_core.config import DEFAULT_BACKBONE, ModelConfig, TrainConfig, train_config
 from mtl_core.data import (
     LabelledTexts,
@@ -215,6 +216,7 @@ def test_training_on_what_was_kept_is_training_through_the_backbone(
         epochs=2,
         head_learning_rate=1e-3,
         similarity_weight=0.0,
+        projection_start="random",
         token_masking=0.0,
     )
     through, through_model = loop_over(made_data, tiny_backbone, config)
@@ -278,6 +280,33 @@ def test_the_similarity_term_keeps_cosines_near_the_backbones(
             return float(similarity_loss(model.encoder(ids, mask), pooled))
 
     assert drift(20.0) < 0.5 * drift(0.0)
+
+
+def test_the_projection_starts_as_the_components_that_keep_cosines() -> None:
+    generator = np.random.default_rng(5)
+    # 40 numbers of which 16 directions hold nearly all.
+    spread = np.concatenate([np.full(16, 1.0), np.full(24, 0.02)])
+    turn = np.linalg.qr(generator.normal(size=(40, 40)))[0]
+    vectors = (generator.normal(size=(20_000, 40)) * spread @ turn).astype(np.float16)
+    pooled = torch.from_numpy(vectors[:200].astype(np.float32))
+    torch.manual_seed(0)
+    projection = torch.nn.Linear(40, 16)
+
+    def loss() -> float:
+        return similarity_loss(torch.nn.functional.normalize(projection(pooled)), pooled).item()
+
+    drawn, size = loss(), projection(pooled).std().item()
+    start_projection(projection, principal_components([vectors, vectors[:100]]))
+    assert loss() < 0.01 * drawn
+    assert projection(pooled).std().item() == pytest.approx(size, rel=0.5)
+
+
+def test_a_projection_wider_than_the_backbone_keeps_its_other_rows() -> None:
+    projection = torch.nn.Linear(8, 12)
+    other = projection.weight[8:].clone()
+    start_projection(projection, torch.eye(8))
+    assert torch.equal(projection.weight[8:], other)
+    torch.testing.assert_close(projection.weight[:8], 0.5**0.5 * torch.eye(8))
 
 
 @pytest.mark.parametrize(

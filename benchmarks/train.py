@@ -36,10 +36,10 @@ SCORED = 500
 Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
 
 
-def fresh_model() -> MultiTaskModel:
+def fresh_model(config: TrainConfig) -> MultiTaskModel:
     """The same start for every way."""
     torch.manual_seed(0)
-    return build_model(ModelConfig())[0]
+    return build_model(ModelConfig(logit_scale=config.logit_scale))[0]
 
 
 def accuracy(model: MultiTaskModel, splits: Splits) -> dict[str, float]:
@@ -60,7 +60,7 @@ def accuracy(model: MultiTaskModel, splits: Splits) -> dict[str, float]:
 
 def plain_loop(splits: Splits, config: TrainConfig) -> MultiTaskModel:
     """The seed's loop: fp32, shuffled batches of 32 padded to the longest, one rate."""
-    model = fresh_model()
+    model = fresh_model(config)
     apply_scenario(model, config)
     trained = [p for p in model.parameters() if p.requires_grad]
     frozen_backbone = config.scenario == "freeze-backbone"
@@ -90,7 +90,7 @@ def trainer(splits: Splits, config: TrainConfig) -> MultiTaskModel:
     """transformers.Trainer with its defaults; each batch holds one task's rows."""
     from transformers import Trainer, TrainingArguments
 
-    model = fresh_model()
+    model = fresh_model(config)
     apply_scenario(model, config)
 
     class Wrapped(torch.nn.Module):
@@ -138,7 +138,7 @@ def trainer(splits: Splits, config: TrainConfig) -> MultiTaskModel:
 
 def ours(splits: Splits, config: TrainConfig) -> MultiTaskModel:
     """This project's loop, preparation included."""
-    model = fresh_model()
+    model = fresh_model(config)
     # The held-out rows of a real run: 2 %, scored after each epoch. The others score none.
     rows = np.arange(max(1, round(0.02 * min(len(train) for train, _ in splits.values()))))
     few = {name: (train, kept.take(rows[:SCORED])) for name, (train, kept) in splits.items()}

@@ -25,13 +25,34 @@ def embed(
     precision: str = "auto",
 ) -> NDArray[np.float32]:
     """Embeddings of rows of token ids, float32 [N, E], in the order given."""
+    return project(encoder, pool(encoder, tokenizer, ids, precision))
+
+
+def pool(
+    encoder: SentenceEncoder,
+    tokenizer: Tokenizer,
+    ids: Sequence[Sequence[int]],
+    precision: str = "auto",
+) -> NDArray[np.float32]:
+    """Pooled vectors of rows of token ids, float32 [N, H], in the order given."""
     encoder.eval()
     device = encoder.projection.weight.device
-    vectors = np.empty((len(ids), encoder.projection.out_features), dtype=np.float32)
+    vectors = np.empty((len(ids), encoder.projection.in_features), dtype=np.float32)
     with torch.inference_mode(), autocast(encoder, precision):
         for rows in token_batches(lengths_of(ids), BATCH_TOKENS):
             input_ids, mask = tokenizer.pad([ids[row] for row in rows])
-            vectors[rows] = encoder(input_ids.to(device), mask.to(device)).float().cpu().numpy()
+            pooled = encoder.pool(input_ids.to(device), mask.to(device))
+            vectors[rows] = pooled.float().cpu().numpy()
+    return vectors
+
+
+def project(encoder: SentenceEncoder, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Embeddings, float32 [N, E], of pooled vectors, float32 [N, H]."""
+    device = encoder.projection.weight.device
+    with torch.inference_mode():
+        vectors: NDArray[np.float32] = (
+            encoder.project(torch.from_numpy(pooled).to(device)).cpu().numpy()
+        )
     return vectors
 
 

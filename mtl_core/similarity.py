@@ -5,15 +5,18 @@ validation from 0.861 to 0.640. The loss here keeps the cosines among a batch's 
 of the backbone as published.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from mtl_core.errors import DataError
 from mtl_core.model import SentenceEncoder
-from mtl_core.predict import embed
+from mtl_core.predict import pool, project
 from mtl_core.tokenizer import Tokenizer
 
 STSB_FOLDER = "stsb"
@@ -42,15 +45,40 @@ def evaluate_similarity(
     Returns:
         ``spearman`` and ``pairs``; None where the data is not there.
     """
+    return similarity_probe(encoder, tokenizer, data_dir, precision)()
+
+
+def similarity_probe(
+    encoder: SentenceEncoder,
+    tokenizer: Tokenizer,
+    data_dir: Path | None,
+    precision: str = "auto",
+    *,
+    frozen: bool = False,
+) -> Callable[[], dict[str, Any] | None]:
+    """:func:`evaluate_similarity` to be called again and again.
+
+    Args:
+        frozen: the backbone stays as it is between the calls: it runs in the first one only.
+    """
     from scipy.stats import spearmanr
 
     pairs = _load_pairs(data_dir)
     if pairs is None:
-        return None
+        return lambda: None
     first, second, scores = pairs
-    vectors = embed(encoder, tokenizer, tokenizer([*first, *second]), precision)
-    cosines = (vectors[: len(first)] * vectors[len(first) :]).sum(axis=1)
-    return {"spearman": float(spearmanr(cosines, scores).statistic), "pairs": len(first)}
+    ids = tokenizer([*first, *second])
+    kept: list[NDArray[np.float32]] = []
+
+    def evaluate() -> dict[str, Any]:
+        pooled = kept[0] if kept else pool(encoder, tokenizer, ids, precision)
+        if frozen and not kept:
+            kept.append(pooled)
+        vectors = project(encoder, pooled)
+        cosines = (vectors[: len(first)] * vectors[len(first) :]).sum(axis=1)
+        return {"spearman": float(spearmanr(cosines, scores).statistic), "pairs": len(first)}
+
+    return evaluate
 
 
 def _load_pairs(data_dir: Path | None) -> tuple[list[str], list[str], list[float]] | None:

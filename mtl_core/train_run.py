@@ -24,7 +24,7 @@ from mtl_core.model import MultiTaskModel, build_model
 from mtl_core.precision import best_device
 from mtl_core.preparation import encode_splits, training_split
 from mtl_core.scalars import Scalars
-from mtl_core.similarity import evaluate_similarity
+from mtl_core.similarity import similarity_probe
 from mtl_core.tokenizer import Tokenizer
 from mtl_core.train import Step, TrainingLoop
 
@@ -92,7 +92,7 @@ def run_training(
             config,
             _checkpoints(checkpoint_dir, config, model.config),
             tell,
-            lambda: _similarity(model, tokenizer, data_dir, config),
+            _similarity(model, tokenizer, data_dir, config),
         )
         stage("train")
         history = loop.run()
@@ -173,10 +173,16 @@ def evaluate_trained(
 
 def _similarity(
     model: MultiTaskModel, tokenizer: Tokenizer, data_dir: Path | None, config: TrainConfig
-) -> dict[str, Any]:
+) -> Callable[[], dict[str, Any]]:
     """STS-B for a record of the history, where its data is there."""
-    found = evaluate_similarity(model.encoder, tokenizer, data_dir, config.precision)
-    return {"stsb": found} if found is not None else {}
+    frozen = not any(p.requires_grad for p in model.encoder.backbone.parameters())
+    probe = similarity_probe(model.encoder, tokenizer, data_dir, config.precision, frozen=frozen)
+
+    def record() -> dict[str, Any]:
+        found = probe()
+        return {"stsb": found} if found is not None else {}
+
+    return record
 
 
 def _checkpoints(

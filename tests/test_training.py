@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from support import made_texts
 
 from mtl_core.backbones import resolve_backbone
 from mtl_core.batches import batches_by_length
@@ -29,7 +32,7 @@ from mtl_core.preparation import encode_splits
 from mtl_core.published import published_pass
 from mtl_core.scenario_names import SCENARIOS
 from mtl_core.scenarios import apply_scenario, set_training_mode, transformer_layers
-from mtl_core.similarity import similarity_loss
+from mtl_core.similarity import evaluate_similarity, similarity_loss, similarity_probe
 from mtl_core.tasks import SENTIMENT, TOPIC
 from mtl_core.tokenizer import load_tokenizer
 from mtl_core.train import Step, TrainingLoop, epoch_batches, linear_schedule
@@ -280,6 +283,34 @@ def test_the_similarity_term_keeps_cosines_near_the_backbones(
             return float(similarity_loss(model.encoder(ids, mask), pooled))
 
     assert drift(20.0) < 0.5 * drift(0.0)
+
+
+def test_similarity_is_followed_through_a_run_whose_backbone_is_frozen(
+    tiny_backbone: Path, tmp_path: Path
+) -> None:
+    pairs = write_pairs(tmp_path)
+    model, tokenizer = build_model(ModelConfig(backbone=str(tiny_backbone)))
+    probe = similarity_probe(model.encoder, tokenizer, tmp_path, "float32", frozen=True)
+    before = probe()
+    torch.nn.init.normal_(model.encoder.projection.weight)
+    after, anew = probe(), evaluate_similarity(model.encoder, tokenizer, tmp_path, "float32")
+    assert after == anew != before
+    assert after is not None
+    assert after["pairs"] == pairs
+    assert similarity_probe(model.encoder, tokenizer, tmp_path / "nowhere")() is None
+
+
+def write_pairs(folder: Path) -> int:
+    """Write an STS-B validation file of made texts; returns its number of pairs."""
+    texts, _ = made_texts("topic", 40, seed=6)
+    columns = {
+        "sentence1": texts[:20],
+        "sentence2": texts[20:],
+        "score": np.random.default_rng(6).random(20),
+    }
+    (folder / "stsb").mkdir()
+    pq.write_table(pa.table(columns), folder / "stsb" / "validation.parquet")
+    return 20
 
 
 def test_the_projection_starts_as_the_components_that_keep_cosines() -> None:

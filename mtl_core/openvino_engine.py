@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import openvino
-from openvino import CompiledModel
+from openvino import CompiledModel, Model
 
 from mtl_core import __version__
 from mtl_core.cores import available_cores
@@ -25,6 +25,7 @@ from mtl_core.engines import choose_precision
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
 from mtl_core.model_config import read_model_config
+from mtl_core.plain_attention import write_out_attention
 from mtl_core.tokenizer import Tokenizer
 
 # Padded tokens in one batch of one core: its activations stay in the core's cache.
@@ -73,7 +74,10 @@ class OpenVinoEngine(Engine):
             "INFERENCE_NUM_THREADS": cores,
             "NUM_STREAMS": streams,
         }
-        compiled = _compiled(core, exported / "model.xml", options)
+        graph = core.read_model(str(exported / "model.xml"))
+        if precision != "int8":  # whose attention NNCF has fitted with ranges of its own
+            write_out_attention(graph)
+        compiled = _compiled(core, graph, options)
         # Twice the streams: a batch is padded and waits while each stream is busy with another.
         self.in_flight = 2 * streams
         self._idle = [compiled.create_infer_request() for _ in range(self.in_flight)]
@@ -103,7 +107,7 @@ class OpenVinoEngine(Engine):
         return finish
 
 
-def _compiled(core: openvino.Core, graph: Path, options: dict[str, object]) -> CompiledModel:
+def _compiled(core: openvino.Core, graph: Model, options: dict[str, object]) -> CompiledModel:
     """The graph on the CPU, its attention as plain matrix products and softmax.
 
     OpenVINO's generated code for all of an attention at once ("snippets") is slower on texts of a
@@ -111,9 +115,9 @@ def _compiled(core: openvino.Core, graph: Path, options: dict[str, object]) -> C
     is one of OpenVINO's own; a release that no longer has it compiles without.
     """
     try:
-        return core.compile_model(str(graph), "CPU", {**options, "SNIPPETS_MODE": "DISABLE"})
+        return core.compile_model(graph, "CPU", {**options, "SNIPPETS_MODE": "DISABLE"})
     except RuntimeError:
-        return core.compile_model(str(graph), "CPU", options)
+        return core.compile_model(graph, "CPU", options)
 
 
 def require_memory(size: int) -> None:

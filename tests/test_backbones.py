@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import save_word_tokenizer
@@ -20,6 +21,7 @@ from transformers import (
 from mtl_core.boundary import UpperLayers
 from mtl_core.checkpoint import load_model
 from mtl_core.config import ModelConfig, train_config
+from mtl_core.graph import LabelGraph
 from mtl_core.model import build_model
 from mtl_core.scenarios import apply_scenario, transformer_layers
 from mtl_core.train_run import run_training
@@ -93,6 +95,31 @@ def test_padding_changes_no_vector(backbone: Path) -> None:
         alone = model.eval().encoder(ids, mask)
         beside = model.encoder(*longer)[:1]
     torch.testing.assert_close(alone, beside, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # tracing looks at whatever a module has, old names too
+def test_attention_written_out_changes_no_vector(backbone: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    from mtl_core.plain_attention import write_out_attention
+
+    model, tokenizer = build_model(ModelConfig(backbone=str(backbone)))
+    batch = tokenizer.pad(tokenizer(["good film", "a much longer text about war and goals"]))
+    graph = openvino.convert_model(
+        LabelGraph(model).eval(),
+        example_input=batch,
+        input=[("input_ids", [-1, -1]), ("attention_mask", [-1, -1])],
+    )
+
+    def vectors() -> Any:
+        options = {"INFERENCE_PRECISION_HINT": "f32"}
+        return openvino.Core().compile_model(graph, "CPU", options)(batch)[0]
+
+    before = vectors()
+    replaced = write_out_attention(graph)
+    # DeBERTa and MPNet do not compute theirs by the operation that is written out.
+    assert replaced == (0 if backbone.name in ("deberta-v2", "deberta-v3", "mpnet") else 3)
+    np.testing.assert_allclose(vectors(), before, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -75,8 +75,7 @@ class OpenVinoEngine(Engine):
             "NUM_STREAMS": streams,
         }
         graph = core.read_model(str(exported / "model.xml"))
-        if precision != "int8":  # whose attention NNCF has fitted with ranges of its own
-            write_out_attention(graph)
+        write_out_attention(graph)
         compiled = _compiled(core, graph, options)
         # Twice the streams: a batch is padded and waits while each stream is busy with another.
         self.in_flight = 2 * streams

@@ -14,14 +14,14 @@ ATTENTION = "ScaledDotProductAttention"
 MASKED = np.float32(-1e9)  # added before softmax, where e^-1e9 is 0
 
 
-def write_out_attention(graph: Model) -> int:
+def write_out_attention(graph: Model) -> list[str]:
     """Replace, in place, each attention that has a mask and is not causal by matrix products.
 
     Returns:
-        how many were replaced; others are left as they are.
+        names of the products, two an attention; other attentions are left as they are.
     """
     masks: dict[str, Output] = {}
-    replaced = 0
+    products: list[Node] = []
     for node in graph.get_ordered_ops():
         if node.get_type_name() != ATTENTION or len(node.inputs()) < 4:
             continue
@@ -41,11 +41,10 @@ def write_out_attention(graph: Model) -> int:
         scores = ops.matmul(_scaled(queries, scale), keys, False, True)
         weights = ops.softmax(ops.add(scores, masks[name]), -1)
         written = ops.matmul(weights, values, False, False)
-        written.set_friendly_name(node.get_friendly_name())
         node.output(0).replace(written.output(0))
-        replaced += 1
+        products += [scores, written]
     graph.validate_nodes_and_infer_types()
-    return replaced
+    return [product.get_friendly_name() for product in products]
 
 
 def _added(mask: Output) -> Output:
@@ -70,8 +69,8 @@ def _scaled(queries: Output, scale: np.float32) -> Output:
             and _is_constant(node.input_value(1))
         ):
             for place in (product.input(1), node.input(1)):
-                scaled = ops.multiply(place.get_source_output(), ops.constant(scale))
-                place.replace_source_output(scaled.output(0))
+                constant = place.get_source_output().get_node()
+                place.replace_source_output(ops.constant(constant.data * scale).output(0))
             return queries
     return ops.multiply(queries, ops.constant(scale)).output(0)
 

@@ -34,15 +34,22 @@ def quantise(graph: Path, texts: Sequence[str], output: Path) -> None:
         raise ModelError("int8 needs NNCF: pip install 'mtl-batch[int8]'") from error
     import openvino
 
+    from mtl_core.plain_attention import write_out_attention
+
     facts = json.loads((graph / "labels.json").read_text(encoding="utf-8"))
     tokenizer = Tokenizer.from_file(
         graph / "tokenizer.json", facts["pad_token_id"], facts["max_tokens"]
     )
+    floats = openvino.Core().read_model(graph / "model.xml")
+    # Attention stays in floats: turning int8 queries and keys round in memory took longer than
+    # their products (docs/performance.md).
+    attention = write_out_attention(floats)
     quantised = nncf.quantize(
-        openvino.Core().read_model(graph / "model.xml"),
+        floats,
         nncf.Dataset(tokenizer(texts), lambda ids: list(tokenizer.pad_arrays([ids]))),
         model_type=nncf.ModelType.TRANSFORMER,
         subset_size=len(texts),
+        ignored_scope=nncf.IgnoredScope(names=attention),
     )
     output.mkdir(parents=True)
     openvino.save_model(quantised, output / "model.xml", compress_to_fp16=False)

@@ -40,6 +40,8 @@ check: setup-dev
 bench-peers:  ## an environment with the other ways of benchmarks/label.py (--peers .venv-peers/bin/python)
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@# Not needed, and where one comes along built for another torch, transformers does not import.
+	.venv-peers/bin/python -m pip uninstall --quiet --yes torchvision
 
 format: setup-dev
 	$(BIN)/ruff check --fix .

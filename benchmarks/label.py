@@ -1,13 +1,15 @@
 """Labelling against other ways to the same vectors, interleaved in one run.
 
-``python benchmarks/label.py [--data DIR] [--rows 1500] [--runs 5] [--peers PYTHON] [--json FILE]``
+``python benchmarks/label.py [--data DIR] [--rows 1500] [--runs 5] [--peers PYTHON] [--json FILE]
+[--only REGEX]``
 
 Every way reads the same Parquet file, and writes a Parquet file with its vectors; models are loaded
 and warmed before. Ours also labels both tasks. Prints a Markdown table and JSON for AG News' test
 texts and SST-2's training phrases (made texts of the same lengths without --data): rows a second
 (median), run by run the median ratio to the default of sentence-transformers, and the share of the
 machine's own bf16 matrix-product rate. ``--peers``: the Python of an environment with ``peers.txt``
-(``make bench-peers``), for the ways whose dependencies are not ours.
+(``make bench-peers``), for the ways whose dependencies are not ours. A processor without bf16:
+``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 … --only 'default|fp32'``.
 """
 
 import argparse
@@ -15,11 +17,13 @@ import atexit
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +35,7 @@ from torch.nn import functional as F
 
 from mtl_core.backbones import resolve_backbone
 from mtl_core.checkpoint import load_model
-from mtl_core.config import DEFAULT_BACKBONE
+from mtl_core.config import DEFAULT_BACKBONE, LabelPrecision
 from mtl_core.engine import Engine
 from mtl_core.engines import load_engine
 from mtl_core.parquet import dictionary_column, embedding_columns, write_table
@@ -43,9 +47,11 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 Way = Callable[[Path, Path], None]
 BASELINE = "sentence-transformers, default"
 PEERS = ("sentence-transformers, openvino", "infinity_emb, bf16")
-# Floating-point operations of one token in MiniLM's matrix products outside attention: 6 layers of
-# 4 × 384² + 2 × 384 × 1536 weights, a multiplication and an addition each.
+# Floating-point operations of one token in MiniLM's matrix products: 6 layers of 4 × 384² +
+# 2 × 384 × 1536 weights, a multiplication and an addition each; and for each token of its text, 384
+# in the scores of attention and 384 in what they weight (as Chowdhery et al. 2022 count them).
 FLOP_A_TOKEN = 6 * (4 * 384**2 + 2 * 384 * 1536) * 2
+FLOP_A_TOKEN_AND_TOKEN = 6 * (2 * 384) * 2
 
 
 def vectors_only(embed: Embed) -> Way:
@@ -107,29 +113,27 @@ def library(**options: object) -> Way:
     return vectors_only(lambda texts: model.encode(list(texts)).astype(np.float32))
 
 
-def ways(cache: Path, peers: Path | None) -> dict[str, Way]:
-    """All ways, loaded."""
+def ways(cache: Path, peers: Path | None, only: str) -> dict[str, Way]:
+    """All ways whose names match, loaded."""
     default = SHIPPED_MODELS / "default"
-    made: dict[str, Way] = {
-        "plain loop (fp32)": plain_loop(),
-        BASELINE: library(),
-        "sentence-transformers, bf16": library(model_kwargs={"dtype": torch.bfloat16}),
-        "mtl-batch, torch bf16": labelling(TorchEngine(load_model(default), "bfloat16")),
-        "mtl-batch, openvino fp32": labelling(
-            load_engine(default, "openvino", "float32", cache=cache)
-        ),
-        "mtl-batch, openvino bf16": labelling(
-            load_engine(default, "openvino", "bfloat16", cache=cache)
-        ),
+
+    def compiled(precision: LabelPrecision, calibration: tuple[str, ...] = ()) -> Way:
+        return labelling(
+            load_engine(default, "openvino", precision, cache=cache, calibration=calibration)
+        )
+
+    known: dict[str, Callable[[], Way]] = {
+        "plain loop (fp32)": plain_loop,
+        BASELINE: library,
+        "sentence-transformers, bf16": lambda: library(model_kwargs={"dtype": torch.bfloat16}),
+        "mtl-batch, torch bf16": lambda: labelling(TorchEngine(load_model(default), "bfloat16")),
+        "mtl-batch, openvino fp32": lambda: compiled("float32"),
+        "mtl-batch, openvino bf16": lambda: compiled("bfloat16"),
+        "mtl-batch, openvino int8": lambda: compiled("int8", tuple(made_texts(300, 54))),
     }
-    sample = made_texts(300, 54)
-    made["mtl-batch, openvino int8"] = labelling(
-        load_engine(default, "openvino", "int8", cache=cache, calibration=sample)
-    )
     if peers is not None:
-        for name in PEERS:
-            made[name] = peer(peers, name)
-    return made
+        known |= {name: partial(peer, peers, name) for name in PEERS}
+    return {name: load() for name, load in known.items() if re.search(only, name)}
 
 
 def peer(python: Path, name: str) -> Way:
@@ -177,12 +181,12 @@ def product_limit(seconds: float = 0.5) -> float:
 
 
 def measure(
-    source: Path, made: dict[str, Way], rows: int, tokens: float, runs: int
+    source: Path, made: dict[str, Way], lengths: np.ndarray, runs: int
 ) -> tuple[dict[str, dict[str, float]], float]:
     """All ways in turn: medians over the runs.
 
     Args:
-        tokens: of a text, on average.
+        lengths: int [N], tokens of each text.
     Returns:
         of every way rows a second, ratio to the baseline and share of the products' rate, each run
         compared with itself; and the products' rate, FLOP/s.
@@ -199,7 +203,8 @@ def measure(
                     seconds[name].append(time.perf_counter() - started)
             if run:
                 limits.append(limit)
-    flop = FLOP_A_TOKEN * tokens * rows
+    rows = len(lengths)
+    flop = float((FLOP_A_TOKEN * lengths + FLOP_A_TOKEN_AND_TOKEN * lengths**2).sum())
     figures = {
         name: {
             "rows_per_s": rows / statistics.median(taken),
@@ -230,6 +235,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", default="")
     options = parser.parse_args()
     report: dict[str, object] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -241,7 +247,7 @@ def main() -> None:
         "runs": options.runs,
     }
     with tempfile.TemporaryDirectory() as folder:
-        made = ways(Path(folder) / "engines", options.peers)
+        made = ways(Path(folder) / "engines", options.peers, options.only)
         tokenizer = load_tokenizer(resolve_backbone(DEFAULT_BACKBONE), 256)
         for name, (file, column, length) in TEXTS.items():
             rows = options.rows * TEXTS["AG News"][2] // length  # about as many tokens of each
@@ -253,11 +259,11 @@ def main() -> None:
                 texts = [whole[row] for row in drawn]
             source = Path(folder) / "in.parquet"
             pq.write_table(pa.table({"text": texts}), source)
-            tokens = float(np.mean([len(ids) for ids in tokenizer(texts)]))
-            figures, limit = measure(source, made, rows, tokens, options.runs)
+            lengths = np.array([len(ids) for ids in tokenizer(texts)])
+            figures, limit = measure(source, made, lengths, options.runs)
             report[name] = {
-                "rows": rows, "tokens_a_row": tokens, "bf16_products_gflops": limit / 1e9,
-                "ways": figures,
+                "rows": rows, "tokens_a_row": float(lengths.mean()),
+                "bf16_products_gflops": limit / 1e9, "ways": figures,
             }  # fmt: skip
             print(f"\n| {name} | rows/s | times {BASELINE} | of bf16 products |")
             print("|---|---|---|---|")

@@ -4,8 +4,9 @@
 
 - ``engine``: a job's seconds from first claim to last completion against the engine alone on ready
   tokens (no reading, tokenising or writing), AG News' test texts and SST-2's phrases, in turn.
-- ``workers``: two workers of one core each against one; and 1 to 16 workers whose engine only
-  waits (:mod:`simulated`), so that the queue, the ledger and the files are what limits.
+- ``workers``: two workers of one core each against one.
+- ``simulated``: 1 to 16 workers whose engine only waits (:mod:`simulated`), so that the queue, the
+  ledger and the files are what limits.
 - ``memory``: peak memory of submitter and worker, 10,000 to 1,000,000 rows (simulated engine
   without waiting; the real one's batches do not depend on the number of rows).
 - ``first``: seconds from the start of ``mtl label`` to the first finished part, embedded.
@@ -133,13 +134,23 @@ def timed_with(url: str, source: Path, count: int, *options: str, **environment:
 
 
 def worker_scaling(url: str, data: Path, rows: int, runs: int) -> dict[str, object]:
-    """Two real workers against one; and 1 to 16 simulated ones."""
+    """Two real workers of one core each against one."""
     with tempfile.TemporaryDirectory() as root:
         source = drawn(data, "AG News", rows, Path(root) / "in.parquet")
         pairs = [
             [timed_with(url, source, n, "--shard-rows", "128", MTL_THREADS="1") for n in (1, 2)]
             for _ in range(runs)
         ]
+    return {
+        "one_worker_s": statistics.median(pair[0] for pair in pairs),
+        "two_workers_s": statistics.median(pair[1] for pair in pairs),
+        "ratio": statistics.median(pair[0] / pair[1] for pair in pairs),
+    }
+
+
+def simulated_scaling(url: str) -> dict[str, object]:
+    """1 to 16 workers whose engine only waits: the queue is the only limit."""
+    with tempfile.TemporaryDirectory() as root:
         made = Path(root) / "made.txt"
         write_sentences(made, 64_000)
         simulated = {
@@ -149,11 +160,8 @@ def worker_scaling(url: str, data: Path, rows: int, runs: int) -> dict[str, obje
             for count in (1, 2, 4, 8, 16)
         }
     return {
-        "one_worker_s": statistics.median(pair[0] for pair in pairs),
-        "two_workers_s": statistics.median(pair[1] for pair in pairs),
-        "ratio": statistics.median(pair[0] / pair[1] for pair in pairs),
-        "simulated_s": simulated,
-        "simulated_efficiency": {n: simulated[1] / (n * s) for n, s in simulated.items()},
+        "seconds": simulated,
+        "efficiency": {n: simulated[1] / (n * s) for n, s in simulated.items()},
     }
 
 
@@ -236,7 +244,9 @@ def first_label(runs: int) -> dict[str, float]:
 def main() -> None:
     """Measure and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["engine", "workers", "memory", "first"])
+    parser.add_argument(
+        "parts", nargs="*", default=["engine", "workers", "simulated", "memory", "first"]
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--runs", type=int, default=5)
@@ -255,6 +265,7 @@ def main() -> None:
                 "workers": lambda: worker_scaling(
                     server.url, options.data, options.rows, options.runs
                 ),
+                "simulated": lambda: simulated_scaling(server.url),
                 "memory": lambda: memory(server.url),
                 "first": lambda: first_label(options.runs),
             }[part]()

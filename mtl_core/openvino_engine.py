@@ -73,6 +73,9 @@ class OpenVinoEngine(Engine):
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[floats],
             "INFERENCE_NUM_THREADS": cores,
             "NUM_STREAMS": streams,
+            # OpenVINO ties its threads to the first cores: two workers of one core each would
+            # share one (benchmarks/whole_job.py workers).
+            "ENABLE_CPU_PINNING": cores >= available_cores(),
         }
         graph = core.read_model(str(exported / "model.xml"))
         write_out_attention(graph)

@@ -11,8 +11,10 @@ import torch
 
 from mtl_core.batches import token_batches
 from mtl_core.checkpoint import load_model
+from mtl_core.cores import available_cores
 from mtl_core.engines import load_engine
 from mtl_core.errors import UnknownModelError
+from mtl_core.openvino_engine import OpenVinoEngine
 from mtl_core.registry import SHIPPED_MODELS, find_model, list_models
 from mtl_core.torch_engine import TorchEngine
 
@@ -99,6 +101,15 @@ def test_batches_under_way_at_once_give_the_answers_of_one_alone() -> None:
         engine.label(texts, stop)
     again = engine.label(texts, lambda done: None)
     np.testing.assert_array_equal(again.embeddings, parts.embeddings)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
+def test_workers_of_one_core_each_are_not_tied_to_the_same_core(tmp_path: Path) -> None:
+    engine = load_engine(SHIPPED_MODELS / "default", "openvino", cache=tmp_path, threads=1)
+    assert isinstance(engine, OpenVinoEngine)
+    compiled = engine._idle[0].get_compiled_model()
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
 def test_batches_keep_to_the_token_budget_and_hold_every_row_once() -> None:

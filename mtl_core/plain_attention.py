@@ -2,7 +2,7 @@
 
 OpenVINO turns its own attention operation into products, too, but scales the keys and turns them
 round in memory for it, and chooses by a truth value where one addition would do. Written out here,
-the scale is part of the query's weights and the mask one addition: 3 to 4 % fewer processor seconds
+the scale is part of the query's weights and the mask one addition: 2 to 3 % fewer processor seconds
 a batch in bfloat16 (docs/performance.md).
 """
 

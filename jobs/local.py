@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import psutil
 import redis
 
 from mtl_core.errors import JobError, LedgerUnreachableError
+from mtl_core.processes import program
 
 # A socket's path may not be longer than this on any system.
 MAX_SOCKET_PATH = 100
@@ -190,7 +190,7 @@ class EmbeddedWorker:
         self._starts += 1
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                program("worker"),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -10,7 +10,6 @@ import mmap
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
 from mtl_core.model_config import read_model_config
 from mtl_core.plain_attention import write_out_attention
+from mtl_core.processes import program
 from mtl_core.tokenizer import Tokenizer
 
 # Padded tokens in one batch of one core: its activations stay in the core's cache.
@@ -152,7 +152,7 @@ def exported_graph(folder: Path, cache: Path) -> Path:
     target = cache / "-".join(["openvino", *parts, __version__])
     if (target / "labels.json").is_file():
         return target
-    command = [sys.executable, "-m", "mtl_core.export", str(folder), "openvino"]
+    command = program("mtl_core.export", str(folder), "openvino")
     return _made(target, command, f"{folder} cannot be exported to OpenVINO")
 
 
@@ -175,7 +175,7 @@ def quantised_graph(exported: Path, texts: Sequence[str]) -> Path:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(sample)
         file.flush()
-        command = [sys.executable, "-m", "mtl_core.quantise", str(exported), file.name]
+        command = program("mtl_core.quantise", str(exported), file.name)
         return _made(target, command, f"{exported.name} cannot be quantised")
 
 

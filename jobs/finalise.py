@@ -15,7 +15,15 @@ import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.output import ERRORS, INPUT_ERRORS, MANIFEST, README, SUCCESS, WORK, error_name
+from jobs.output import (
+    ERRORS,
+    INPUT_ERRORS,
+    MANIFEST,
+    README,
+    SUCCESS,
+    error_name,
+    remove_work,
+)
 from jobs.presence import Lock
 from jobs.roots import place_inside
 from jobs.specs import LabelSpec
@@ -70,7 +78,7 @@ def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
     output.write_json(MANIFEST, manifest)
     output.write_text(SUCCESS, "")
     if not set_aside:
-        output.delete_folder(WORK)  # else `mtl retry` still needs it
+        remove_work(output, job)  # else `mtl retry` still needs it
 
 
 def _remove_all_but(output: Place, results: dict[str, dict[str, Any]], set_aside: set[str]) -> None:

@@ -26,7 +26,7 @@ from jobs.output import (
 )
 from jobs.plan import plan
 from jobs.presence import Lock
-from jobs.roots import check_address, check_inside, place_inside
+from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings
 from jobs.specs import Format, LabelSpec, TrainSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
@@ -115,6 +115,7 @@ def prepare_label(
     if not isinstance(entry.home, Folder):
         place_inside(str(entry.home), settings)
     config = entry.config()
+    check_backbone_inside(config["backbone"], settings)
     tasks = _chosen_tasks(config, only)
     taken = output_columns([Task(name, labels) for name, labels in tasks])
     source = open_source(files, text_columns, taken, limit)

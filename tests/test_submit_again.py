@@ -1,7 +1,9 @@
 """The same command again: after a deletion, an interruption, a crash; and two at one moment."""
 
+import json
 import multiprocessing
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.synchronize import Barrier
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from s3_server import S3Server
+from support import Mtl, pace, running_mtl, wait_until
 
 from jobs import submit
 from jobs.ledger import Ledger
@@ -238,3 +241,53 @@ def test_two_different_submits_with_one_output_do_not_both_win(
     won = at_once(take_at_once, [(target, redis_url, str(source), n) for n in (5, 6)])
     assert len([job for job in won if job]) == 1
     assert owner(place_of(target)) == "".join(won)
+
+
+# --- what else a user does after a mistake
+
+
+def test_a_job_that_is_being_finalised_says_that_it_cannot_be_cancelled(
+    ledger: Ledger, source: Path, tmp_path: Path, mtl: Mtl
+) -> None:
+    job = prepared(source, tmp_path / "out")
+    finalising(ledger, job)
+    done = mtl("cancel", job.id, MTL_REDIS_URL=ledger.url)
+    assert done.code == 3
+    assert "is finalising: all its rows are done, it cannot be cancelled any more" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deleted", ["", "_work"])
+def test_ctrl_c_then_deleting_the_output_then_the_same_command_labels_all_rows(
+    tmp_path: Path, mtl: Mtl, deleted: str
+) -> None:
+    source, out = tmp_path / "in.txt", tmp_path / "out"
+    source.write_text("".join(f"The team won match {n}.\n" for n in range(600)))
+    arguments = ("label", source, "-o", out, "--shard-rows", "100", "--embedding", "none")
+    with running_mtl(*arguments) as process:
+        staged = out / "_work/shards"
+        wait_until(lambda: len(list(staged.glob("shard-*"))) >= 6, 60, "all is planned")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60 * pace()) == 130
+    shutil.rmtree(out / deleted)
+    done = mtl(*arguments, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["rows"]["labelled"] == 600
+
+
+@pytest.mark.slow
+def test_a_short_commands_worker_gives_back_the_shard_of_a_longer_one(
+    tmp_path: Path, mtl: Mtl
+) -> None:
+    long, short = tmp_path / "long.txt", tmp_path / "short.txt"
+    long.write_text("".join(f"{'The team won the match. ' * 8}{n}\n" for n in range(1200)))
+    short.write_text("A dull film.\n")
+    options = ("--embedding", "none", "--shard-rows", "300")
+    with running_mtl("label", long, "-o", tmp_path / "a", *options, MTL_LEASE_S="120") as process:
+        wait_until(lambda: bool(list((tmp_path / "a").glob("part-*"))), 60, "a part")
+        done = mtl("label", short, "-o", tmp_path / "b", *options, MTL_LEASE_S="120")
+        assert done.code == 0, done.err
+        # Were its shard lost with the short command's worker, it would wait for 120 s.
+        assert process.wait(100 * pace()) == 0
+    manifest = json.loads((tmp_path / "a/_manifest.json").read_text())
+    assert manifest["attempts"]["lost"] == 0

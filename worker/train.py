@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from jobs.ledger import Ledger
-from jobs.roots import check_inside, place_inside
+from jobs.roots import check_backbone_inside, check_inside, place_inside
 from jobs.settings import settings
 from jobs.specs import TrainSpec
 from mtl_core.bucket import Bucket
@@ -64,6 +64,7 @@ def train_model(
     for task in tasks:
         for file in task.source.files.values() if task.source else ():
             check_inside(file, settings())
+    check_backbone_inside(spec.backbone, settings())
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     checkpoints = settings().checkpoints / job
     copies: CheckpointCopies | None = None

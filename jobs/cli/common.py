@@ -72,7 +72,7 @@ def backend(*, worker: bool) -> Iterator[Backend]:
         if not worker:
             yield Backend(ledger, embedded=True)
             return
-        own = stack.enter_context(EmbeddedWorker(server.url, config.state_dir))
+        own = stack.enter_context(EmbeddedWorker(ledger, config.state_dir))
         yield Backend(ledger, embedded=True, keep_running=own.keep_running)
 
 

@@ -27,10 +27,11 @@ import redis
 from support import Worker, manifest_of, write_sentences
 
 from jobs.inputs import open_source, read_source
-from jobs.ledger import PARTS, Ledger, key
+from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
 from jobs.local import EmbeddedRedis
 from jobs.plan import ShardCutter
+from jobs.scripts import PARTS, key
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec
 from jobs.staging import stage_shard

@@ -4,12 +4,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from mtl_core.errors import LedgerUnreachableError
 
 # What OpenSSL says of a certificate or of a server without TLS.
 CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 NO_TLS = "WRONG_VERSION_NUMBER"
+PASSING_ERRORS = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.BusyLoadingError,
+    redis.OutOfMemoryError,
+)
+
+
+def client(url: str, patience: int) -> redis.Redis:
+    """A client that connects at its first call.
+
+    Args:
+        patience: tries again this often, a second apart at most, while Redis is gone, loading or
+            full.
+    """
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), patience),
+        retry_on_error=list(PASSING_ERRORS),
+    )
 
 
 @contextmanager

@@ -149,10 +149,7 @@ def _manifest(
         "schema": describe_schema(schema),
         "parts": parts,
         "errors": [_error_entry(output, name) for name in output.matching("*.parquet", ERRORS)],
-        "attempts": {
-            outcome: sum(1 for a in ledger.attempts(job) if a["outcome"] == outcome)
-            for outcome in ("done", "failed", "lost", "released")
-        },
+        "attempts": ledger.attempt_counts(job),
         "created": _iso(snapshot.created_s),
         "finished": _iso(time.time()),
         "seconds": round(time.time() - snapshot.created_s, 3),

@@ -73,19 +73,24 @@ class Presence:
         return [Busy(int(pid), *json.loads(text)) for pid, text in found.items()]
 
 
+# Looked at and acted on in one step: between two, the lock may end and another take it.
+KEEP = (
+    "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
+)
+RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
+
+
 class Lock:
     """A lock that ends by itself when its holder dies."""
 
     def __init__(self, client: redis.Redis, name: str) -> None:
         self.redis, self.name, self.token = client, name, uuid.uuid4().hex
+        self._keep, self._release = client.register_script(KEEP), client.register_script(RELEASE)
 
     def hold(self, seconds: float) -> bool:
         """Take or keep the lock for ``seconds``; False while another holds it."""
         taken = self.redis.set(self.name, self.token, nx=True, px=int(seconds * 1000))
-        if not taken and self.redis.get(self.name) == self.token:
-            self.redis.pexpire(self.name, int(seconds * 1000))
-            return True
-        return bool(taken)
+        return bool(taken or self._keep(keys=[self.name], args=[self.token, int(seconds * 1000)]))
 
     @contextmanager
     def held(self, seconds: float) -> Iterator[bool]:
@@ -111,5 +116,4 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back if it is still held."""
-        if self.redis.get(self.name) == self.token:
-            self.redis.delete(self.name)
+        self._release(keys=[self.name], args=[self.token])

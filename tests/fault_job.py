@@ -18,8 +18,9 @@ import psutil
 import redis
 from support import Mtl, RedisServer, Workers, wait_until
 
-from jobs.ledger import Ledger, key
+from jobs.ledger import Ledger
 from jobs.presence import BUSY
+from jobs.scripts import key
 from jobs.settings import Settings
 
 ROWS, SHARD_ROWS = 2000, 10

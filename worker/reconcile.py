@@ -91,7 +91,8 @@ def reconcile(ledger: Ledger, publisher: Publisher, *, expire: bool) -> None:
     for job in ledger.active_jobs():
         snapshot = ledger.snapshot(job)
         kind, priority = snapshot.kind, snapshot.priority
-        settled, due = ledger.reconcile(job, stale_s=ledger.settings.reconcile_s, expire=expire)
+        found = ledger.reconcile(job, stale_s=ledger.settings.reconcile_s, expire=expire)
+        settled, due = found.settled, found.due
         if snapshot.state is JobState.CANCELLING:
             if not snapshot.workers:
                 ledger.transition(job, JobState.CANCELLED)

@@ -129,7 +129,7 @@ engine = engine_of(spec, place_of(spec.output))
 engine.label(["warm up"] * 100, lambda done: None)
 started = time.perf_counter()
 for name, definition in shards.items():
-    label_shard("label-bench", spec, name, 1, definition, "bench:1", lambda done: None)
+    label_shard("label-bench", spec, name, 1, "0" * 32, definition, "bench:1", lambda done: None)
 print(time.perf_counter() - started)
 """
 

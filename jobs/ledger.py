@@ -18,8 +18,8 @@ done       hash   shard -> result of the attempt that completed
 poison     hash   shard -> why it was set aside
 history    list   the last 1,000 ended attempts, newest first
 split      set    shards that were split into pieces
-declined   hash   child of a worker -> why it cannot do the job
-failing    hash   child -> the shards it failed at since it last completed one
+declined   hash   worker, or ``worker#child`` -> why it cannot do the job
+failing    hash   ``worker#child`` -> shards it failed at since it last did one
 ========== ====== ==========================================================
 """
 
@@ -35,7 +35,7 @@ from jobs.connection import client, reachable
 from jobs.lifecycle import ENDED, JobState, allowed_from
 from jobs.scripts import Scripts, key, keys_of
 from jobs.settings import Settings
-from jobs.snapshot import Claim, Counts, Reconciled, Snapshot
+from jobs.snapshot import OUTCOMES, Claim, Counts, Reconciled, Snapshot
 from jobs.specs import AnySpec, parse_spec
 from mtl_core.errors import JobError
 
@@ -43,15 +43,13 @@ JOBS = "mtl:jobs"
 BARREN_LIMIT = 40
 """Failed attempts in a row, without any shard done between, after which a job is given up: it is
 not the rows, and splitting every shard down to them would take for ever."""
-OUTCOMES = ("done", "failed", "lost", "released")
-"""How an attempt can end."""
 HINTS = 1000
 """Most shards of a job that are published again in one round."""
 ALL_MESSAGES_REACHED = 2**52
 """For :meth:`Ledger.reconcile`: no message waits."""
 
 
-class JobClosedError(JobError):
+class JobClosed(Exception):
     """The job takes no more shards: it was cancelled or paused, has ended, or was forgotten."""
 
 
@@ -114,8 +112,9 @@ class Ledger:
         pipe = self.redis.pipeline(transaction=False)
         for job in ids:
             pipe.hget(key(job, "job"), "state")
-        states = pipe.execute()
-        return [job for job, state in zip(ids, states, strict=True) if state and state not in ENDED]
+        states = pipe.execute(raise_on_error=False)  # one record that is none hides no other
+        known = set(JobState) - ENDED
+        return [job for job, state in zip(ids, states, strict=True) if state in known]
 
     def transition(
         self,
@@ -200,6 +199,7 @@ class Ledger:
             changed_s=int(fields["changed_ms"]) / 1000,
             workers=tuple(sorted({holder["worker"] for holder in holders})),
             note=json.loads(fields.get("note", "{}")),
+            attempts={each: int(fields.get(f"attempts_{each}", 0)) for each in OUTCOMES},
         )
 
     # --- shards
@@ -208,12 +208,12 @@ class Ledger:
         """Add shards that are new; returns their names. The others stand as they were.
 
         Raises:
-            JobClosedError: the job takes no more.
+            JobClosed: the job takes no more.
         """
         flat = [part for name, shard in shards.items() for part in (name, json.dumps(shard))]
         added = self._run("add_shards", job, *flat) if flat else []
         if added is None:
-            raise JobClosedError(f"{job} takes no more shards; `mtl status {job}` says why")
+            raise JobClosed(f"{job} takes no more shards; `mtl status {job}` says why")
         return cast(list[str], added)
 
     def claim(
@@ -269,8 +269,12 @@ class Ledger:
         return cast(str, self._run("release", job, shard, token, reason))
 
     def decline(self, job: str, shard: str, token: str, reason: str) -> str:
-        """Give a shard back uncounted: this child cannot do the job. Returns OK or STALE."""
+        """Give a shard back uncounted: this worker cannot do the job. Returns OK or STALE."""
         return cast(str, self._run("decline", job, shard, token, reason))
+
+    def note_unfinalised(self, job: str, reason: str) -> int:
+        """Note why a job could not be finalised; returns how often so far, 0 if it is not at it."""
+        return int(self._run("unfinalised", job, reason))
 
     def reconcile(
         self,
@@ -327,14 +331,8 @@ class Ledger:
         found = cast(list[str], self.redis.lrange(key(job, "history"), 0, -1))
         return [json.loads(text) for text in found]
 
-    def attempt_counts(self, job: str) -> dict[str, int]:
-        """How many attempts ended in each way, all of them."""
-        fields = [f"attempts_{outcome}" for outcome in OUTCOMES]
-        counts = cast(list[str | None], self.redis.hmget(key(job, "job"), fields))
-        return {outcome: int(n or 0) for outcome, n in zip(OUTCOMES, counts, strict=True)}
-
     def declined(self, job: str) -> dict[str, dict[str, Any]]:
-        """Children that cannot do the job: ``reason`` and ``at_ms`` (Redis' clock)."""
+        """Workers, and single children, that cannot do it: ``reason``, ``at_ms`` (Redis' clock)."""
         return self._hash(job, "declined")
 
     def failing(self, job: str) -> dict[str, dict[str, Any]]:

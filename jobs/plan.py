@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.inputs import NumberedChunk, Source, read_source
-from jobs.ledger import Ledger
+from jobs.ledger import JobClosed, Ledger
+from jobs.lifecycle import PLANNABLE
 from jobs.messages import Publisher
 from jobs.output import ERRORS, INPUT_ERRORS
 from jobs.specs import LabelSpec
@@ -45,6 +46,8 @@ def plan(
         keep_alive: called for every chunk of rows read.
     Raises:
         InputError: the input holds no row at all, or a file is damaged.
+        JobClosed: the job was cancelled or paused meanwhile.
+        JobError: it was forgotten.
     """
     output = place_of(spec.output)
     rows_total = rows_bad = 0
@@ -64,6 +67,8 @@ def plan(
     ):
         for numbered in read_source(source):
             keep_alive()
+            if ledger.state(job) not in PLANNABLE:
+                raise JobClosed(job)
             errors.write(_error_table(numbered))
             rows_bad += len(numbered.chunk.bad)
             rows_total += len(numbered.row_ids) + len(numbered.chunk.bad)

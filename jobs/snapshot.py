@@ -6,6 +6,9 @@ from typing import Any
 
 from jobs.lifecycle import ENDED, RESTING, JobState
 
+OUTCOMES = ("done", "failed", "lost", "released")
+"""How an attempt can end."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -57,6 +60,8 @@ class Snapshot:
     """Workers that hold a shard of it."""
     note: Mapping[str, Any]
     """What a train job last told of itself: stage, step, loss."""
+    attempts: Mapping[str, int]
+    """How many ended in each way, all of them."""
 
     @property
     def ended(self) -> bool:

@@ -1,14 +1,15 @@
 """Submitting: everything is checked before anything is queued; the same again is the same job."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jobs.inputs import Source, check_ids, fingerprint, open_source
-from jobs.ledger import Ledger
-from jobs.lifecycle import ENDED, RESTING, JobState
+from jobs.ledger import JobClosed, Ledger
+from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
 from jobs.messages import Publisher
 from jobs.output import finished, release_folder, reopen_folder, take_folder
@@ -33,7 +34,6 @@ from mtl_core.registry import find_model
 from mtl_core.tasks import Task
 
 TRAIN_SHARD = "run"
-PLANNABLE = (JobState.QUEUED, JobState.PLANNING)
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,8 @@ def plan_label(
         ledger.transition(job.id, JobState.PLANNING)
         try:
             plan(ledger, publisher, job.id, job.spec, job.source, planned)
+        except JobClosed:
+            return False  # cancelled or paused meanwhile: its state tells
         except InputError as error:
             ledger.transition(job.id, JobState.FAILED, str(error))
             release_folder(job.output)
@@ -268,27 +270,49 @@ def submit_train(
     """Queue a train job.
 
     Returns:
-        its id, and whether it is new; a job that failed is opened again.
+        its id, and whether it is new; a job that failed or was paused is opened again.
     Raises:
-        JobError: a model of that name is there, made by another job.
+        JobError: a model of that name is there, made by another job; or the job is being cancelled.
     """
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
-    if not new:
-        state = ledger.state(job)
-        there = not place_of(spec.output).is_empty()
-        if state is JobState.DONE and not there:
+    state = ledger.state(job)
+    there = not place_of(spec.output).is_empty()
+    match AGAIN[state]:
+        case "join":
+            return job, False
+        case "refuse":
+            raise JobError(f"{job} is {state}; repeat the command when that is over")
+        case "anew" if there:
+            return job, False  # done, and its model is there
+        case "anew":
             ledger.delete(job)
             new = ledger.create(job, spec, priority)
-        elif state in ENDED and not there:
+        case "open" if not there:
             ledger.reopen(job)
-        elif state is JobState.DONE:
-            return job, False
-    if new and not place_of(spec.output).is_empty():
-        ledger.delete(job)
+    if there:
+        if new or AGAIN[state] == "begin":
+            ledger.delete(job)
         raise JobError(f"there is a model '{spec.name}' already; choose another --name")
-    ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
+    with suppress(JobClosed):  # cancelled in this moment
+        ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)
     ledger.transition(job, JobState.RUNNING)
     publisher.shards("train", priority, job, [TRAIN_SHARD])
     return job, new
+
+
+Again = Literal["begin", "join", "open", "anew", "refuse"]
+AGAIN: dict[JobState, Again] = {
+    JobState.QUEUED: "begin",
+    JobState.PLANNING: "begin",
+    JobState.RUNNING: "join",
+    JobState.FINALISING: "join",
+    JobState.DONE: "anew",
+    JobState.PARTIAL: "open",
+    JobState.FAILED: "open",
+    JobState.PAUSED: "open",
+    JobState.CANCELLED: "open",
+    JobState.CANCELLING: "refuse",
+}
+"""What the same train job, submitted again, does to one that is there already, by its state."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,24 @@ def replace_file(temporary: Path, final: Path) -> None:
     temporary.replace(final)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name that nobody else takes, in the folder of a file or folder to come.
+
+    Random and not the process's number: workers in containers of their own have the same numbers
+    and may share a folder.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    replace_file(temporary, path)
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        replace_file(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

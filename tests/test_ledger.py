@@ -6,7 +6,7 @@ import pytest
 from tests_specs import TRAIN_SPEC
 
 from jobs.connection import without_password
-from jobs.ledger import JobClosedError, Ledger
+from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import ENDED, TRANSITIONS, JobState
 from jobs.presence import Lock
 from jobs.scripts import key
@@ -211,14 +211,14 @@ def test_all_attempts_are_counted_though_only_the_last_thousand_are_kept(ledger:
     ledger.complete(JOB, "0", "t", {"rows": 5, "failed": 0})
     assert len(ledger.attempts(JOB)) == 1000
     counts = {"done": 1, "failed": 0, "lost": 0, "released": 1003}
-    assert ledger.attempt_counts(JOB) == counts
+    assert ledger.snapshot(JOB).attempts == counts
 
 
 def test_nothing_is_written_of_a_job_that_was_forgotten(ledger: Ledger) -> None:
     ledger.claim(JOB, "0", "t", "worker-a")
     ledger.delete(JOB)
     ledger.update(JOB, note="{}")
-    with pytest.raises(JobClosedError):
+    with pytest.raises(JobClosed):
         ledger.add_shards(JOB, {"2": {"rows": 1}})
     assert ledger.beat(JOB, "0", "t", 1) == "STALE"
     assert ledger.complete(JOB, "0", "t", {"rows": 5, "failed": 0}) == "STALE"
@@ -228,7 +228,7 @@ def test_nothing_is_written_of_a_job_that_was_forgotten(ledger: Ledger) -> None:
 
 def test_a_job_that_was_closed_takes_no_more_shards(ledger: Ledger) -> None:
     ledger.transition(JOB, JobState.CANCELLING)
-    with pytest.raises(JobClosedError):
+    with pytest.raises(JobClosed):
         ledger.add_shards(JOB, {"2": {"rows": 1}})
 
 

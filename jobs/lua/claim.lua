@@ -2,7 +2,7 @@
 -- that ran out still bars others: only the reconciler ends it (reconcile.lua), so that there is one
 -- path of recovery.
 -- Returns LEASED attempt definition | BUSY | DONE | POISON | CLOSED | GONE
---   | DECLINED (this child cannot do the job) | DOUBTED (it failed at this shard, or at several).
+--   | DECLINED (this worker, or this child of it, cannot do the job) | DOUBTED (it failed at this shard, or at several).
 local shard, token, worker, child = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 local definition = redis.call('HGET', SHARDS, shard)
 if not definition then return {'GONE'} end
@@ -16,7 +16,7 @@ if holder then return {'BUSY'} end
 local name = child_name(worker, child)
 local failures = failures_of(name)
 local refused = false
-if redis.call('HEXISTS', DECLINED, name) == 1 then
+if redis.call('HEXISTS', DECLINED, name) + redis.call('HEXISTS', DECLINED, worker) > 0 then
   refused = 'DECLINED'
 elseif failures and ARGV[6] ~= '1' then
   local count = 0

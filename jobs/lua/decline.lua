@@ -1,9 +1,9 @@
--- ARGV: shard, token, reason. Gives a shard back uncounted, and notes that the child which held it
+-- ARGV: shard, token, reason. Gives a shard back uncounted, and notes that the worker which held it
 -- cannot do this job. Returns OK | STALE.
 local shard = ARGV[1]
 local holder = holder_of(shard)
 if not holder or holder.token ~= ARGV[2] then return 'STALE' end
-decline(child_of(holder), ARGV[3])
+decline(holder.worker, ARGV[3])
 record(shard, holder, 'released', ARGV[3])
 drop_lease(shard)
 redis.call('ZADD', PENDING, 0, shard)

@@ -63,9 +63,10 @@ local function note_failure(shard, holder, reason)
   redis.call('HSET', FAILING, child, cjson.encode(failures))
 end
 
-local function decline(child, reason)
-  redis.call('HSET', DECLINED, child, cjson.encode({reason = reason, at_ms = now_ms()}))
-  redis.call('HDEL', FAILING, child)
+-- Who cannot do the job: a worker, or one child of it.
+local function decline(name, reason)
+  redis.call('HSET', DECLINED, name, cjson.encode({reason = reason, at_ms = now_ms()}))
+  redis.call('HDEL', FAILING, name)
 end
 
 -- Pieces of a shard take its place; each is pending.

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -175,14 +174,12 @@ class EmbeddedWorker:
 
     def __init__(self, ledger: Ledger, state_dir: Path) -> None:
         self.log = state_dir / f"worker-{os.getpid()}.log"
-        self.name = f"{os.uname().nodename}:command-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._ledger = ledger
         self._environment = {
             "MTL_RECONCILE_S": "1",
             **os.environ,
             "MTL_REDIS_URL": ledger.url,
             "MTL_PARENT_PID": str(os.getpid()),
-            "MTL_WORKER_NAME": self.name,
         }
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -236,7 +233,8 @@ class EmbeddedWorker:
             os.killpg(process.pid, signal.SIGSTOP)
         time.sleep(0.05)  # what it had sent to Redis has been carried out by then
         try:
-            return self.name in workers_at_work(self._ledger)
+            names = workers_at_work(self._ledger)
+            return any(name.startswith(f"{os.uname().nodename}:{process.pid}:") for name in names)
         except redis.RedisError:
             return False
         finally:

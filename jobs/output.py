@@ -2,7 +2,8 @@
 
 ::
 
-    OUT/part-00000-a1.parquet    labelled rows: shard 00000, made by attempt 1
+    OUT/part-00000-a1-3f2a9c0d.parquet   labelled rows: shard 00000, made by attempt 1 under the
+                                         lease whose token begins so
     OUT/errors/_rows-*.parquet   rows that were not labelled, with file, row and reason
     OUT/_manifest.json           what was made, of what, by what
     OUT/_README.md               what it is, its columns, how to read it
@@ -15,6 +16,7 @@ as one dataset in any of them.
 
 import json
 import os
+import re
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -36,14 +38,29 @@ TAKING = ".job.json.*.tmp"
 STAGED = "*shard-*.parquet*"
 
 
-def part_name(shard: str, attempt: int) -> str:
-    """Name of the part that one attempt at a shard makes."""
-    return f"part-{shard}-a{attempt}.parquet"
+TOKEN_CHARS = 8
+# Attempts count from 1 again where a job is made anew, and a late worker of the old one may live
+# still: the lease's token tells its part from the winner's. Earlier versions wrote none.
+OF_ATTEMPT = r"-(?P<shard>[0-9]+(\.[0-9]+)*)-a([0-9]+|all)(-[0-9a-f]{8})?\.parquet"
+PART = re.compile("part" + OF_ATTEMPT)
+ERROR_FILE = re.compile("_rows" + OF_ATTEMPT)
+EMPTY_PART = "part-empty.parquet"
+"""Where no row could be labelled: it holds the schema alone."""
 
 
-def error_name(shard: str, attempt: int | str) -> str:
-    """Name of the file with a shard's rows that could not be labelled."""
-    return f"_rows-{shard}-a{attempt}.parquet"
+def part_name(shard: str, attempt: int, token: str) -> str:
+    """Name of the part that one attempt at a shard makes under its lease's token."""
+    return f"part-{shard}-a{attempt}-{token[:TOKEN_CHARS]}.parquet"
+
+
+def error_name(shard: str, attempt: int, token: str) -> str:
+    """Name of the file with a shard's rows that an attempt could not label."""
+    return f"_rows-{shard}-a{attempt}-{token[:TOKEN_CHARS]}.parquet"
+
+
+def set_aside_name(shard: str) -> str:
+    """Name of the file with the rows of a shard that was set aside."""
+    return f"_rows-{shard}-aall.parquet"
 
 
 def staged_name(file: str) -> str:
@@ -136,6 +153,11 @@ def _is_free(output: Place, job: str) -> bool:
         and bool(parts or not output.names())
         and all(job_of(output, name) == job for name in (*parts, *output.names(ERRORS)))
     )
+
+
+def mark(job: str) -> dict[str, str]:
+    """What stands in the schema's metadata of every Parquet file that a job writes."""
+    return {str(JOB_KEY, "utf-8"): job}
 
 
 def job_of(output: Place, name: str) -> str | None:

@@ -6,13 +6,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from redis.exceptions import LockError, RedisError
 
 from jobs.inputs import Source, check_ids, fingerprint, open_source
-from jobs.ledger import Ledger
-from jobs.lifecycle import ENDED, RESTING, JobState
+from jobs.ledger import JobClosed, Ledger
+from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
 from jobs.messages import Publisher
 from jobs.output import (
@@ -47,7 +47,6 @@ from mtl_core.registry import find_model
 from mtl_core.tasks import Task
 
 TRAIN_SHARD = "run"
-PLANNABLE = (JobState.QUEUED, JobState.PLANNING)
 
 
 @dataclass(frozen=True)
@@ -237,8 +236,11 @@ def plan_label(
         if not alone or ledger.state(job.id) not in PLANNABLE:
             return False
         ledger.transition(job.id, JobState.PLANNING)
-        with _planning(ledger, job):
-            plan(ledger, publisher, job.id, job.spec, job.source, planned)
+        try:
+            with _planning(ledger, job):
+                plan(ledger, publisher, job.id, job.spec, job.source, planned)
+        except JobClosed:
+            return False  # cancelled or paused meanwhile: its state tells
         ledger.transition(job.id, JobState.RUNNING)
     if ledger.snapshot(job.id).settled:
         publisher.finalise("label", job.id)  # there is no later shard that would do it
@@ -263,8 +265,8 @@ def _planning(ledger: Ledger, job: LabelJob) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         ledger.transition(job.id, JobState.PAUSED, "stopped while it was planned")
         raise
-    except (RedisError, LedgerUnreachableError):
-        raise  # nothing can be written down; whoever watches the job plans again
+    except (JobClosed, RedisError, LedgerUnreachableError):
+        raise  # nothing is to be, or can be, written down; whoever watches the job plans again
     except Exception as error:
         what = "" if isinstance(error, MtlError) else f"{type(error).__name__}: "
         reason = f"planning failed: {what}{error}"
@@ -329,27 +331,49 @@ def submit_train(
     """Queue a train job.
 
     Returns:
-        its id, and whether it is new; a job that failed is opened again.
+        its id, and whether it is new; a job that failed or was paused is opened again.
     Raises:
-        JobError: a model of that name is there, made by another job.
+        JobError: a model of that name is there, made by another job; or the job is being cancelled.
     """
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
-    if not new:
-        state = ledger.state(job)
-        there = not place_of(spec.output).is_empty()
-        if state is JobState.DONE and not there:
+    state = ledger.state(job)
+    there = not place_of(spec.output).is_empty()
+    match AGAIN[state]:
+        case "join":
+            return job, False
+        case "refuse":
+            raise JobError(f"{job} is {state}; repeat the command when that is over")
+        case "anew" if there:
+            return job, False  # done, and its model is there
+        case "anew":
             ledger.delete(job)
             new = ledger.create(job, spec, priority)
-        elif state in ENDED and not there:
+        case "open" if not there:
             ledger.reopen(job)
-        elif state is JobState.DONE:
-            return job, False
-    if new and not place_of(spec.output).is_empty():
-        ledger.delete(job)
+    if there:
+        if new or AGAIN[state] == "begin":
+            ledger.delete(job)
         raise JobError(f"there is a model '{spec.name}' already; choose another --name")
-    ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
+    with suppress(JobClosed):  # cancelled in this moment
+        ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)
     ledger.transition(job, JobState.RUNNING)
     publisher.shards("train", priority, job, [TRAIN_SHARD])
     return job, new
+
+
+Again = Literal["begin", "join", "open", "anew", "refuse"]
+AGAIN: dict[JobState, Again] = {
+    JobState.QUEUED: "begin",
+    JobState.PLANNING: "begin",
+    JobState.RUNNING: "join",
+    JobState.FINALISING: "join",
+    JobState.DONE: "anew",
+    JobState.PARTIAL: "open",
+    JobState.FAILED: "open",
+    JobState.PAUSED: "open",
+    JobState.CANCELLED: "open",
+    JobState.CANCELLING: "refuse",
+}
+"""What the same train job, submitted again, does to one that is there already, by its state."""

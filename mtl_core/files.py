@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,24 @@ def replace_file(temporary: Path, final: Path) -> None:
     temporary.replace(final)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name that nobody else takes, in the folder of a file or folder to come.
+
+    Random and not the process's number: workers in containers of their own have the same numbers
+    and may share a folder.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    replace_file(temporary, path)
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        replace_file(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def create_text(path: Path, text: str) -> bool:
@@ -37,19 +49,18 @@ def create_text(path: Path, text: str) -> bool:
         whether this call wrote it: of several at the same moment one does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"
-    ) as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-        os.chmod(stream.name, 0o644)
-        try:
-            os.link(stream.name, path)  # unlike a rename it never replaces
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            return _create_in_place(path, text)
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.link(temporary, path)  # unlike a rename it never replaces
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        return _create_in_place(path, text)
+    finally:
+        temporary.unlink(missing_ok=True)
     return True
 
 

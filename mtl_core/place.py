@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_core.errors import SettingsError
-from mtl_core.files import as_json, create_text, replace_file, write_text
+from mtl_core.files import as_json, create_text, replace_file, temporary_beside, write_text
 
 SCHEMES = ("s3", "gs", "az")
 """Of object stores. Only s3 is tested."""
@@ -168,7 +168,7 @@ class Folder(Place):
     def writing(self, name: str) -> Iterator[Path]:
         final = self.path / name
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(final)
         try:
             yield temporary
             replace_file(temporary, final)

@@ -253,7 +253,7 @@ def test_a_job_that_is_being_finalised_says_that_it_cannot_be_cancelled(
     finalising(ledger, job)
     done = mtl("cancel", job.id, MTL_REDIS_URL=ledger.url)
     assert done.code == 3
-    assert "is finalising: all its rows are done, it cannot be cancelled any more" in done.err
+    assert "is finalising: all its rows are done; wait for its end" in done.err
 
 
 @pytest.mark.slow

@@ -33,9 +33,12 @@ def train_model(
     worker: str,
     attempt: int,
     progress: Callable[[int], None],
+    publishing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train as the spec says; resumes from the newest checkpoint of an earlier attempt.
 
+    Args:
+        publishing: called before the model takes its place; an exception it raises prevents that.
     Returns:
         the result for the ledger: rows trained on, model folder, checksum and official metrics.
     Raises:
@@ -87,6 +90,7 @@ def train_model(
         report=report,
         stage=stage,
     )
+    publishing()
     if not output.is_empty():
         raise OutputError(f"{output} appeared while training; the new model is in {building}")
     if isinstance(output, Folder):

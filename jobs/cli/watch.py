@@ -19,9 +19,9 @@ from rich.progress import (
 from jobs.cancel import cancel_job
 from jobs.cli.common import Backend
 from jobs.ledger import Ledger
+from jobs.lifecycle import PLANNABLE
 from jobs.presence import Presence
 from jobs.snapshot import Snapshot
-from jobs.submit import PLANNABLE
 from mtl_core.errors import LedgerUnreachableError
 
 POLL_S = 0.25

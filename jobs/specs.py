@@ -92,8 +92,12 @@ class TrainSpec(Spec):
     settings: dict[str, int | float | str | bool | None]
     """Fields of ``TrainConfig`` that differ from the preset."""
     backbone: str
+    backbone_sha256: str = ""
+    """Of the weights of a backbone that is a local folder; else its name says which they are."""
     tasks: tuple[dict[str, Any], ...]
     """What :func:`mtl_core.tasks.task_as_json` gives for each task."""
+    data: tuple[InputFile, ...] = ()
+    """All local files that the run reads; empty where it reads the hub alone."""
     command: str
 
 

@@ -10,6 +10,7 @@ from jobs.inputs import Source, check_ids, fingerprint, open_source
 from jobs.ledger import Ledger
 from jobs.lifecycle import ENDED, RESTING, JobState
 from jobs.locate import locate
+from jobs.made_by import refuse_other
 from jobs.messages import Publisher
 from jobs.output import finished, release_folder, reopen_folder, take_folder
 from jobs.plan import plan
@@ -274,19 +275,21 @@ def submit_train(
     """
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
-    if not new:
-        state = ledger.state(job)
-        there = not place_of(spec.output).is_empty()
-        if state is JobState.DONE and not there:
+    state = ledger.state(job)
+    there = not place_of(spec.output).is_empty()
+    if state is JobState.DONE and there:
+        return job, False
+    try:
+        refuse_other(spec, job)
+    except JobError:
+        if new:
             ledger.delete(job)
-            new = ledger.create(job, spec, priority)
-        elif state in ENDED and not there:
-            ledger.reopen(job)
-        elif state is JobState.DONE:
-            return job, False
-    if new and not place_of(spec.output).is_empty():
+        raise
+    if state is JobState.DONE:  # its model was deleted
         ledger.delete(job)
-        raise JobError(f"there is a model '{spec.name}' already; choose another --name")
+        new = ledger.create(job, spec, priority)
+    elif state in ENDED:
+        ledger.reopen(job)
     ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)
     ledger.transition(job, JobState.RUNNING)

@@ -13,6 +13,7 @@ import time
 import uuid
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import psutil
@@ -37,6 +38,7 @@ from mtl_core.errors import (
     MtlError,
     SettingsError,
 )
+from mtl_core.pulse import with_pulse
 from worker import metrics
 from worker.cards import choose_card
 from worker.heartbeat import Heartbeat, StopWork, leaving
@@ -191,6 +193,8 @@ def _work(
 ) -> dict[str, Any]:
     spec = ledger().spec(job)
     # Here and not above: these load torch, which only the children may do.
+    own = "worker.label" if isinstance(spec, LabelSpec) else "worker.train"
+    with_pulse(heartbeat.pulse, import_module, own)
     if isinstance(spec, LabelSpec):
         from worker.label import label_shard
 
@@ -198,11 +202,12 @@ def _work(
             *(job, spec, shard, attempt, definition, worker_name()),
             heartbeat.progress,
             heartbeat.confirm,
+            heartbeat.pulse,
         )
     assert isinstance(spec, TrainSpec)
     from worker.train import train_model
 
-    return train_model(ledger(), job, spec, worker_name(), attempt, heartbeat.progress)
+    return train_model(ledger(), job, spec, worker_name(), attempt, heartbeat)
 
 
 def _one_line(error: Exception) -> str:

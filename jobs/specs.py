@@ -86,6 +86,8 @@ class LabelSpec(Spec):
 class TrainSpec(Spec):
     """A train job: a scenario and its settings in, a model directory out."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"backbone_sha256", "data"})
+
     kind: Literal["train"] = "train"
     name: str
     output: str
@@ -96,8 +98,12 @@ class TrainSpec(Spec):
     settings: dict[str, int | float | str | bool | None]
     """Fields of ``TrainConfig`` that differ from the preset."""
     backbone: str
+    backbone_sha256: str = ""
+    """Of the weights of a backbone that is a local folder; else its name says which they are."""
     tasks: tuple[dict[str, Any], ...]
     """What :func:`mtl_core.tasks.task_as_json` gives for each task."""
+    data: tuple[InputFile, ...] = ()
+    """All local files that the run reads; empty where it reads the hub alone."""
     command: str
 
 
@@ -116,8 +122,9 @@ def _deciding(spec: Spec) -> dict[str, Any]:
     fields = type(spec).model_fields
     unset = {name for name in spec.added if getattr(spec, name) == fields[name].default}
     values = spec.model_dump(mode="json", exclude={*unset, "cache"})
-    if isinstance(spec, LabelSpec):
-        values["inputs"] = [_deciding(file) for file in spec.inputs]
+    for name in ("inputs", "data"):
+        if name in values:
+            values[name] = [_deciding(file) for file in getattr(spec, name)]
     return values
 
 

@@ -14,6 +14,7 @@ from jobs.inputs import Source, check_ids, fingerprint, open_source
 from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
+from jobs.made_by import is_its_own, refuse_other
 from jobs.messages import Publisher
 from jobs.output import (
     SHARDS,
@@ -338,23 +339,22 @@ def submit_train(
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
     state = ledger.state(job)
-    there = not place_of(spec.output).is_empty()
-    match AGAIN[state]:
-        case "join":
-            return job, False
-        case "refuse":
-            raise JobError(f"{job} is {state}; repeat the command when that is over")
-        case "anew" if there:
-            return job, False  # done, and its model is there
-        case "anew":
+    again = AGAIN[state]
+    if again == "join" or (again == "anew" and is_its_own(spec, job)):
+        return job, False
+    if again == "refuse":
+        raise JobError(f"{job} is {state}; repeat the command when that is over")
+    try:
+        refuse_other(spec, job)
+    except JobError:
+        if new or again == "begin":
             ledger.delete(job)
-            new = ledger.create(job, spec, priority)
-        case "open" if not there:
-            ledger.reopen(job)
-    if there:
-        if new or AGAIN[state] == "begin":
-            ledger.delete(job)
-        raise JobError(f"there is a model '{spec.name}' already; choose another --name")
+        raise
+    if again == "anew":  # done, and its model was deleted
+        ledger.delete(job)
+        new = ledger.create(job, spec, priority)
+    elif again == "open":
+        ledger.reopen(job)
     with suppress(JobClosed):  # cancelled in this moment
         ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)

@@ -268,6 +268,7 @@ class JobMachine(RuleBasedStateMachine):
     def tell(self, held: Held) -> None:
         counts = dict.fromkeys(("failed", "truncated", "duplicates", "cached", "tokens"), 0)
         result = {"part": held.part, "rows": held.rows, "errors": "", "sha256": held.sha256}
+        result["worker"] = held.worker
         result |= counts | {"engine": "none", "precision": "none"}
         answer = self.ledger.complete(self.job, held.shard, held.token, result)
         if answer == "STALE":

@@ -18,7 +18,7 @@ def made_by(output: Place) -> dict[str, Any]:
     """
     try:
         return dict(json.loads(output.read_text(MADE_BY)))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
 
 

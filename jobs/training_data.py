@@ -196,11 +196,13 @@ def _left_out(bad: Sequence[BadRow]) -> list[str]:
     reasons = Counter(row.reason for row in bad)
     first = {row.reason: row.row for row in reversed(bad)}
     found = [
-        f"{count:,} rows left out, the first row {first[reason]}: {reason}"
+        f"{data.counted(count, 'row')} left out, the first {first[reason]}: {reason}"
         for reason, count in reasons.most_common(SHOWN)
     ]
     rest = sum(reasons.values()) - sum(count for _, count in reasons.most_common(SHOWN))
-    return [*found, f"{rest:,} more rows left out for other reasons"] if rest else found
+    return (
+        [*found, f"{data.counted(rest, 'row')} more left out for other reasons"] if rest else found
+    )
 
 
 def match_labels(
@@ -276,11 +278,14 @@ def _bad_labels(task: Task, where: str, bad: Sequence[tuple[str, int]], *, posit
         near = [] if positions else get_close_matches(name, task.labels, n=1)
         hint = f", did you mean '{near[0]}'?" if near else ""
         what = f"'{name}'" if name.strip() else "no label"
-        parts.append(f"{what} in {count:,} rows, the first {where}:{first[name]}{hint}")
+        parts.append(
+            f"{what} in {data.counted(count, 'row')}, the first {where}:{first[name]}{hint}"
+        )
     if len(counts) > SHOWN:
         parts.append(f"{len(counts) - SHOWN:,} more")
     there = f"positions 0 to {len(task.labels) - 1} of " if positions else ""
     return (
-        f"{where}: {len(bad):,} rows have no label of task '{task.name}' (it has "
+        f"{where}: {data.counted(len(bad), 'row')} {'has' if len(bad) == 1 else 'have'} no label "
+        f"of task '{task.name}' (it has "
         f"{there}{data.listed(task.labels)}): {'; '.join(parts)}"
     )

@@ -79,7 +79,7 @@ def load_split(
     where, texts, values = _load(source, split, data_dir, pulse)
     classes = _classes(task, where, values)
     blank = np.array([text is None or not str(text).strip() for text in texts], dtype=bool)
-    notes = [f"{int(blank.sum()):,} rows without text left out"] if blank.any() else []
+    notes = [f"{counted(int(blank.sum()), 'row')} without text left out"] if blank.any() else []
     kept = np.flatnonzero(~blank)
     return usable(task, where, [str(texts[row]) for row in kept], classes[kept], notes)
 
@@ -107,12 +107,18 @@ def usable(
     }
     if doubtful:
         rows = sum(text in doubtful for text in texts)
-        found.append(f"{rows:,} rows hold {len(doubtful):,} texts that have contradicting labels")
+        what = counted(len(doubtful), "text")
+        found.append(f"{counted(rows, 'row')} hold {what} that have contradicting labels")
     missing = [task.labels[n] for n in np.setdiff1d(np.arange(len(task.labels)), labels)]
     if missing:
         found.append(f"no row is labelled {listed(missing)}")
     name = Path(where).name if Path(where).is_absolute() else where
     return LabelledTexts(task, texts, labels, tuple(f"{name}: {note}" for note in found))
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things, in words."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:

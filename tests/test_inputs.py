@@ -24,6 +24,7 @@ from jobs.inputs import (
     AsGiven,
     Source,
     assumptions,
+    describe,
     fingerprint,
     open_source,
     read_source,
@@ -318,12 +319,9 @@ def test_a_saved_or_loadable_dataset_is_read(tmp_path: Path) -> None:
         assert [row["text"] for row in good] == ["first", "second"]
     with pytest.raises(InputError, match=r"no split 'tset'; did you mean 'test'"):
         locate([f"hf://{tmp_path}/splits:tset"], tmp_path / "spool")
-    assert [
-        row["text"] for row in rows_of(opened(*paths_of(list_files(str(tmp_path / "saved")))))[0]
-    ] == [
-        "first",
-        "second",
-    ]
+    files, _ = describe(list_files(str(tmp_path / "saved")).files, AsGiven())
+    good, _ = rows_of(open_source(files, (), TAKEN))
+    assert [row["text"] for row in good] == ["first", "second"]
     folder = tmp_path / "folder"
     folder.mkdir()
     written(folder / "train.csv", "text\nfirst\n")

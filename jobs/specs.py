@@ -22,12 +22,18 @@ class Spec(BaseModel):
     default, so that a new field changes no job's id but those that use it."""
 
 
-Format = Literal["txt", "csv", "tsv", "jsonl", "parquet", "arrow"]
+Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet", "arrow"]
 Compression = Literal["none", "gzip", "bz2", "xz", "zstd"]
+Quotes = Literal["double", "backslash", "none"]
+"""How a quote within quotes is written, or that quotes are text like any other."""
 
 
 class InputFile(Spec):
     """One input file, how to read it, and its fingerprint."""
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"quotes", "header", "skip", "line_end", "partition"}
+    )
 
     path: str
     origin: str = ""
@@ -38,6 +44,18 @@ class InputFile(Spec):
     """Of a text format, as Python names it."""
     delimiter: str = ","
     """Of csv and tsv."""
+    quotes: Quotes = "double"
+    """Of csv and tsv."""
+    header: bool = True
+    """Of csv and tsv: whether a line names the columns; else they are column_1, column_2, …"""
+    doubt: str = Field("", exclude=True)
+    """Why its first line may be no header after all; to be said, and no part of the job."""
+    skip: int = 0
+    """Of csv and tsv: lines above the header that are no rows."""
+    line_end: Literal["\n", "\r"] = "\n"
+    """Of a text format; \\r\\n is taken as \\n."""
+    partition: tuple[tuple[str, str | None], ...] = ()
+    """Columns that the names of its folders give (``lang=en``), with their value."""
     bytes: int
     sha256: str
 

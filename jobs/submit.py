@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from redis.exceptions import LockError, RedisError
 
-from jobs.inputs import Source, check_ids, fingerprint, open_source
+from jobs.ids import check_ids
+from jobs.inputs import AsGiven, Source, describe, open_source
 from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
@@ -57,6 +58,8 @@ class LabelJob:
     id: str
     spec: LabelSpec
     source: Source
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the input was found and read."""
 
     @property
     def output(self) -> Place:
@@ -76,6 +79,8 @@ def prepare_label(
     *,
     text_columns: Sequence[str],
     input_format: Format | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
     id_column: str | None = None,
     limit: int | None = None,
     model: str,
@@ -92,6 +97,8 @@ def prepare_label(
 
     Args:
         input_format: of files whose name does not tell.
+        encoding: of text files; found where it is not given.
+        header: whether csv and tsv files have a header line; found where it is not given.
         id_column: to be checked to differ in every row.
         limit: label this many of the first rows only.
         only: tasks to write; empty: all.
@@ -107,10 +114,11 @@ def prepare_label(
     for address in filter(is_address, inputs):
         check_address(address, settings)
     located = locate(inputs, settings.spool)
-    for file in located:
+    for file in located.files:
         check_inside(file.path, settings)
     place_inside(target, settings)
-    files = tuple(fingerprint(file, input_format, columned=bool(text_columns)) for file in located)
+    given = AsGiven(input_format, encoding, header, tuple(text_columns))
+    files, notes = describe(located.files, given)
     entry = find_model(model, settings.models, settings.model_copies)
     if not isinstance(entry.home, Folder):
         place_inside(str(entry.home), settings)
@@ -142,7 +150,7 @@ def prepare_label(
         shard_tokens=shard_tokens,
         cache=cache,
     )
-    return LabelJob(job_id(spec), spec, source)
+    return LabelJob(job_id(spec), spec, source, (*located.notes, *notes, *source.notes))
 
 
 def _chosen_tasks(

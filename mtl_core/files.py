@@ -25,8 +25,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    replace_file(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        replace_file(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # a full disk leaves no half of it
 
 
 def write_json(path: Path, value: Any) -> None:

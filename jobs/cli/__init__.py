@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 import click
 
+from jobs.cli.plain import plain
 from jobs.config_file import config_file, file_options, read_config
 from mtl_core import __version__
 from mtl_core.errors import LedgerUnreachableError, MtlError, SettingsError
@@ -113,7 +114,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MtlError as error:
-            click.echo(f"mtl: {error} ({error.code})", err=True)
+            click.echo(f"mtl: {plain(error)} ({error.code})", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             sys.exit(130)

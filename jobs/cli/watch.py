@@ -18,6 +18,7 @@ from rich.progress import (
 
 from jobs.cancel import cancel_job
 from jobs.cli.common import Backend
+from jobs.cli.plain import plain
 from jobs.ledger import Ledger
 from jobs.presence import Presence
 from jobs.snapshot import Snapshot
@@ -41,9 +42,9 @@ class JobProgress:
         self.live = self.console.is_terminal and not quiet
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[counts]}"),
+            TextColumn("{task.fields[counts]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -69,7 +70,7 @@ class JobProgress:
     def say(self, line: str) -> None:
         """One plain line."""
         if not self.quiet:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot) -> None:
         """Show where the job stands."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from jobs import interrupt
 from jobs.output import MANIFEST, OWNER
 from mtl_core.errors import OutputError, StoreError
 
@@ -83,7 +84,8 @@ def in_one_line(target: Path) -> Iterator[None]:
         OutputError: the target cannot be written.
     """
     try:
-        yield
+        with interrupt.unwinding():  # half a file is not left behind
+            yield
     except StoreError:
         raise
     except (OSError, pa.ArrowException) as error:

@@ -2,6 +2,7 @@
 
 import click
 
+from jobs import interrupt
 from jobs.cli import complete
 from jobs.settings import settings
 from jobs.targets import check_outside_outputs
@@ -42,5 +43,6 @@ def export(model: str, form: str, output: str) -> None:
     from mtl_core.checkpoint import load_model
     from mtl_core.export import export_model
 
-    export_model(load_model(entry.folder), form, folder)
+    with interrupt.unwinding():
+        export_model(load_model(entry.folder), form, folder)
     click.echo(f"{entry.name} for {form}: {folder}")

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
@@ -20,6 +21,8 @@ from mtl_core.files import file_sha256
 from mtl_core.near import near_hint
 from mtl_core.place import place_of
 
+INCOMING = "incoming-"
+"""What the name of a copy begins with that is not whole yet."""
 KEPT_S = 7 * 24 * 3600.0
 TRIES = 4
 
@@ -159,7 +162,7 @@ def _keep(spool: Path, name: str, write: Callable[[IO[bytes]], Any]) -> Path:
     """Copy into the spool, under a folder named by the content: the same again is the same."""
     spool.mkdir(parents=True, exist_ok=True)
     _drop_old(spool)
-    with tempfile.NamedTemporaryFile(dir=spool, delete=False) as stream:
+    with tempfile.NamedTemporaryFile(dir=spool, prefix=INCOMING, delete=False) as stream:
         temporary = Path(stream.name)
         try:
             write(stream)
@@ -173,6 +176,18 @@ def _keep(spool: Path, name: str, write: Callable[[IO[bytes]], Any]) -> Path:
 
 
 def _drop_old(spool: Path) -> None:
+    """Remove copies that :func:`_keep` made a week ago or earlier, and nothing else.
+
+    A copy is known by its folder's name, which is its checksum's beginning.
+    """
     for entry in spool.iterdir():
-        if time.time() - entry.stat().st_mtime > KEPT_S:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+        if time.time() - entry.lstat().st_mtime <= KEPT_S:
+            continue
+        if entry.is_file() and entry.name.startswith(INCOMING):
+            entry.unlink(missing_ok=True)
+        elif entry.is_dir() and not entry.is_symlink():
+            for copy in entry.iterdir():
+                if copy.is_file() and file_sha256(copy)[:16] == entry.name:
+                    copy.unlink(missing_ok=True)
+            with suppress(OSError):  # it holds something else, too
+                entry.rmdir()

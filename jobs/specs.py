@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,10 @@ class Spec(BaseModel):
 
     version: Literal[1] = 1
 
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after the first release. A job's id leaves them out where they have their
+    default, so that a new field changes no job's id but those that use it."""
+
 
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet", "arrow"]
 Compression = Literal["none", "gzip", "bz2", "xz", "zstd"]
@@ -26,6 +30,10 @@ Quotes = Literal["double", "backslash", "none"]
 
 class InputFile(Spec):
     """One input file, how to read it, and its fingerprint."""
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"quotes", "header", "skip", "line_end", "partition"}
+    )
 
     path: str
     origin: str = ""
@@ -96,6 +104,8 @@ class LabelSpec(Spec):
 class TrainSpec(Spec):
     """A train job: a scenario and its settings in, a model directory out."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"backbone_sha256", "data"})
+
     kind: Literal["train"] = "train"
     name: str
     output: str
@@ -106,8 +116,12 @@ class TrainSpec(Spec):
     settings: dict[str, int | float | str | bool | None]
     """Fields of ``TrainConfig`` that differ from the preset."""
     backbone: str
+    backbone_sha256: str = ""
+    """Of the weights of a backbone that is a local folder; else its name says which they are."""
     tasks: tuple[dict[str, Any], ...]
     """What :func:`mtl_core.tasks.task_as_json` gives for each task."""
+    data: tuple[InputFile, ...] = ()
+    """All local files that the run reads; empty where it reads the hub alone."""
     command: str
 
 
@@ -116,9 +130,20 @@ AnySpec = LabelSpec | TrainSpec
 
 def job_id(spec: AnySpec) -> str:
     """The job's id: made from what decides its output, so the same submit finds the same job."""
-    deciding = spec.model_dump(mode="json", exclude={"cache"})
+    deciding = _deciding(spec)
     canonical = json.dumps(deciding, sort_keys=True, ensure_ascii=False)
     return f"{spec.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def _deciding(spec: Spec) -> dict[str, Any]:
+    """A spec's fields that decide its output, as JSON."""
+    fields = type(spec).model_fields
+    unset = {name for name in spec.added if getattr(spec, name) == fields[name].default}
+    values = spec.model_dump(mode="json", exclude={*unset, "cache"})
+    for name in ("inputs", "data"):
+        if name in values:
+            values[name] = [_deciding(file) for file in getattr(spec, name)]
+    return values
 
 
 def parse_spec(text: str) -> AnySpec:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from jobs.inputs import (
     open_source,
     read_source,
 )
-from jobs.locate import locate
+from jobs.locate import _keep, locate
 from jobs.readers import BadRow
 from mtl_core.errors import InputError
 
@@ -481,3 +482,20 @@ def test_files_that_disagree_on_a_columns_type_are_refused(tmp_path: Path) -> No
     pq.write_table(pa.table({"text": ["a"], "n": [[1.5]]}), tmp_path / "b.parquet")
     with pytest.raises(InputError, match=r"column 'n' is list<.*double>, but int64 in"):
         opened(tmp_path / "a.parquet", tmp_path / "b.parquet")
+
+
+def test_old_copies_are_dropped_and_nothing_else_beside_them(tmp_path: Path) -> None:
+    spool = tmp_path / "inputs"
+    copy = _keep(spool, "a.txt", lambda stream: stream.write(b"text"))
+    theirs = spool / "photos" / "one.jpg"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"x")
+    (spool / "note").write_text("mine")
+    (copy.parent / "beside").write_text("mine, too")
+    for path in (copy.parent, theirs.parent, spool / "note"):
+        os.utime(path, (0, 0))
+    _keep(spool, "b.txt", lambda stream: stream.write(b"other"))
+    assert not copy.exists()
+    assert theirs.exists()
+    assert (spool / "note").exists()
+    assert (copy.parent / "beside").exists()

@@ -259,7 +259,6 @@ def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bo
         try:
             if not open_label(where.ledger, job, priority):
                 progress.say(f"{job.id} has been submitted before; joining it")
-            plan_if_nobody_does()
             snapshot = watch(where, progress, plan_if_nobody_does, until_planned=detach)
         finally:
             publisher.close()

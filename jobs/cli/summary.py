@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from jobs.cli.common import print_json
+from jobs.cli.plain import plain
 from jobs.lifecycle import JobState
 from jobs.output import read_manifest
 from jobs.snapshot import Snapshot
@@ -111,7 +112,7 @@ def _reasons(output: Place, manifest: dict[str, Any]) -> str:
             where.setdefault(reason, f"{Path(file).name}:{row}" if file else "")
     top = sorted(counts, key=lambda reason: -counts[reason])[:3]
     more = f"; {len(counts) - 3} more reasons" if len(counts) > 3 else ""
-    return "; ".join(f"{counts[r]:,} × {r}, first {where[r]}" for r in top) + more
+    return plain("; ".join(f"{counts[r]:,} × {r}, first {where[r]}" for r in top)) + more
 
 
 def _summary(job: LabelJob, manifest: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from jobs.lifecycle import PLANNABLE
 from jobs.messages import Publisher
 from jobs.output import ERRORS, INPUT_ERRORS, mark
 from jobs.readers.carried import carry
+from jobs.readers.rows import in_words
 from jobs.specs import LabelSpec
 from jobs.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from mtl_core.errors import InputError
@@ -159,7 +160,8 @@ class ShardCutter:
             except (pa.ArrowException, ValueError) as error:
                 raise InputError(
                     f"{numbered.file.name}: column '{field.name}' cannot be carried through as "
-                    f"{field.type}, its type over all files ({error}); label it in a separate job"
+                    f"{field.type}, its type over all files ({in_words(error)}); label it in a "
+                    "separate job"
                 ) from error
         return pa.Table.from_arrays(columns, schema=self.schema)
 

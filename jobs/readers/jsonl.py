@@ -15,6 +15,7 @@ from jobs.readers.rows import (
     RowBuffer,
     TextColumn,
     damaged,
+    in_words,
     lines_of,
     printable,
     text_problem,
@@ -147,7 +148,7 @@ def _fields(reader: JsonlReader, file: InputFile) -> tuple[pa.Field, ...]:
                     kinds[name] = _wider(kinds.get(name, "null"), value)
                     nested.setdefault(name, Inner()).add(value)
     except DAMAGE as error:
-        raise InputError(f"{file.name}: cannot be read ({error})") from error
+        raise InputError(f"{file.name}: cannot be read ({in_words(error)})") from error
     if not kinds:
         raise InputError(f"{file.name}: no JSON object in any of its lines")
     return tuple(

@@ -25,7 +25,9 @@ from jobs.output import (
     PART,
     README,
     SUCCESS,
-    WORK,
+    job_of,
+    mark,
+    remove_work,
     set_aside_name,
 )
 from jobs.presence import Lock
@@ -79,35 +81,44 @@ def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
     if missing:
         raise JobError(f"{output.at(missing[0])} has gone ({len(missing)} of {len(results)} parts)")
     set_aside = _write_set_aside(ledger, job, output)
-    _remove_all_but(output, results, set_aside)
+    _remove_all_but(output, job, results, set_aside)
     if not results:
-        _write_empty_part(output, spec)
+        _write_empty_part(output, job, spec)
     manifest = _manifest(ledger, job, spec, output, results)
     output.write_text(README, readme(manifest))
     output.write_json(MANIFEST, manifest)
     output.write_text(SUCCESS, "")
     if not set_aside:
-        output.delete_folder(WORK)  # else `mtl retry` still needs it
+        remove_work(output, job)  # else `mtl retry` still needs it
 
 
-def _remove_all_but(output: Place, results: dict[str, dict[str, Any]], set_aside: set[str]) -> None:
+def _remove_all_but(
+    output: Place, job: str, results: dict[str, dict[str, Any]], set_aside: set[str]
+) -> None:
     """Parts and errors of attempts that did not win, and what killed writers left.
 
-    Only what bears a name that this software gives is removed.
+    Only what bears a name that this software gives, and this job's mark, is removed.
     """
     winners = {result["part"] for result in results.values()} | set_aside
     winners |= {result["errors"] for result in results.values() if result.get("errors")}
     there = [*output.names(), *output.names(ERRORS)]
     names = [(name, name.rpartition("/")[2]) for name in there]
-    output.delete(*(name for name, last in names if last not in winners and _is_ours(last)))
+    others = [name for name, last in names if last not in winners and _has_our_name(last)]
+    output.delete(*(name for name in others if _says_so(output, name, job)))
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a file is an attempt's, or a half-written one of this software."""
+def _has_our_name(name: str) -> bool:
+    """Whether a file is called as an attempt's, or as a half-written one of this software."""
     half = HALF_WRITTEN.fullmatch(name)
     if half:
-        return _is_ours(half["name"]) or half["name"] in (MANIFEST, README, SUCCESS, INPUT_ERRORS)
+        own = (MANIFEST, README, SUCCESS, INPUT_ERRORS)
+        return _has_our_name(half["name"]) or half["name"] in own
     return name == EMPTY_PART or bool(PART.fullmatch(name) or ERROR_FILE.fullmatch(name))
+
+
+def _says_so(output: Place, name: str, job: str) -> bool:
+    """Whether a file so called says, too, that this job wrote it; what is half-written cannot."""
+    return name.endswith(".tmp") or job_of(output, name) == job
 
 
 def _write_set_aside(ledger: Ledger, job: str, output: Place) -> set[str]:
@@ -116,12 +127,12 @@ def _write_set_aside(ledger: Ledger, job: str, output: Place) -> set[str]:
     for shard, reason in ledger.poisoned(job).items():
         name = set_aside_name(shard)
         rows = read_shard(output, shards[shard])
-        put_table(output, f"{ERRORS}/{name}", error_rows(rows, [reason] * len(rows)))
+        put_table(output, f"{ERRORS}/{name}", error_rows(rows, [reason] * len(rows)), mark(job))
         written.add(name)
     return written
 
 
-def _write_empty_part(output: Place, spec: LabelSpec) -> None:
+def _write_empty_part(output: Place, job: str, spec: LabelSpec) -> None:
     """Every row was bad: a part without rows still tells readers the schema."""
     tasks = [Task(name, labels) for name, labels in spec.tasks]
     fields = label_fields(
@@ -132,7 +143,7 @@ def _write_empty_part(output: Place, spec: LabelSpec) -> None:
         top=spec.top,
     )
     schema = pa.schema([pa.field(ROW_ID, pa.int64(), nullable=False), *fields])
-    put_table(output, EMPTY_PART, schema.empty_table())
+    put_table(output, EMPTY_PART, schema.empty_table(), mark(job))
 
 
 def _manifest(

@@ -28,7 +28,8 @@ def check_workers_here(client: redis.Redis, redis_url: str) -> list[str]:
     if not names:
         raise JobError(f"no worker is announced on {host}")
     nodes = {node_name(name): name for name in names}
-    with Celery("mtl-check", broker=broker_url(redis_url), set_as_current=False) as app:
+    broker = broker_url(redis_url)
+    with Celery("mtl-check", broker=broker, set_as_current=False, fixups=()) as app:
         replies = app.control.ping(destination=list(nodes), timeout=PING_TIMEOUT_S)
     answered = {node for reply in replies for node in reply}
     silent = [name for node, name in nodes.items() if node not in answered]

@@ -65,7 +65,10 @@ class Publisher:
 
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
-        self._app = Celery("mtl-submit", broker=broker_url(redis_url), set_as_current=False)
+        # Without fix-ups: Celery's own, for Django, looks for modules in the current folder.
+        self._app = Celery(
+            "mtl-submit", broker=broker_url(redis_url), set_as_current=False, fixups=()
+        )
         self._app.conf.update(
             task_serializer="json",
             task_ignore_result=True,

@@ -17,10 +17,11 @@ as one dataset in any of them.
 import json
 import os
 import re
-import time
+from fnmatch import fnmatchcase
 from typing import Any
 
 from mtl_core.errors import InputError, OutputError, StoreError
+from mtl_core.files import as_json
 from mtl_core.place import Folder, Place
 
 MANIFEST = "_manifest.json"
@@ -29,8 +30,12 @@ SUCCESS = "_SUCCESS"
 WORK = "_work"
 ERRORS = "errors"
 INPUT_ERRORS = "_rows-input.parquet"
-# How long another submit may take between making a folder and writing whose it is.
-TAKING_S, TAKING_LOOKS = 2.0, 20
+SHARDS = "shards"
+JOB_KEY = b"mtl.job"
+"""In the schema's metadata of every Parquet file of an output: the job that wrote it."""
+# Names of what a process leaves that is killed while it takes a folder, and of staged shards.
+TAKING = ".job.json.*.tmp"
+STAGED = "*shard-*.parquet*"
 
 
 TOKEN_CHARS = 8
@@ -60,7 +65,7 @@ def set_aside_name(shard: str) -> str:
 
 def staged_name(file: str) -> str:
     """Name of the staged input of a shard."""
-    return f"{WORK}/shards/{file}"
+    return f"{WORK}/{SHARDS}/{file}"
 
 
 OWNER = f"{WORK}/job.json"
@@ -91,40 +96,84 @@ def finished(output: Place, job: str) -> bool:
     return output.has(SUCCESS) and owner(output) == job
 
 
-def take_folder(output: Place, job: str, spec: dict[str, Any]) -> None:
+def take_folder(output: Place, job: str, spec: dict[str, Any]) -> bool:
     """Make the output folder and mark it as this job's, with its spec.
 
+    Of several jobs that take one folder at the same moment, one gets it.
+
+    Returns:
+        whether the mark is new: nothing of the job is there that it could go on from.
     Raises:
         OutputError: it is a file, holds something else, or cannot be written.
     """
     if output.is_file():
         raise OutputError(f"{output} is a file; give a folder by -o")
-    holder = _owner_soon(output)
-    if holder is not None and holder != job:
-        raise OutputError(
-            f"{output} holds the output of another job ({holder}{_difference(output, spec)}); "
-            "give another folder by -o, or delete that one"
-        )
+    holder, new = owner(output), False
     try:
-        if holder is None and not output.is_empty():
-            raise OutputError(f"{output} holds other files; give a new or empty folder by -o")
-        output.write_json(OWNER, {"job": job, "spec": spec})
+        if holder is None:
+            if not _is_free(output, job):
+                raise OutputError(f"{output} holds other files; give a new or empty folder by -o")
+            new = output.create_text(OWNER, as_json({"job": job, "spec": spec}))
+            holder = owner(output)  # another's, where that was quicker
+        elif holder == job and not output.has(OWNER):
+            output.write_json(OWNER, {"job": job, "spec": spec})
     except StoreError:
         raise
     except OSError as error:
         raise OutputError(f"{output} cannot be written ({error.strerror})") from error
+    if holder != job:
+        raise OutputError(
+            f"{output} holds the output of another job ({holder}{_difference(output, spec)}); "
+            "give another folder by -o, or delete that one"
+        )
     if isinstance(output, Folder) and not os.access(output.path, os.W_OK):
         raise OutputError(f"{output} cannot be written (no permission)")
+    return new
 
 
-def _owner_soon(output: Place) -> str | None:
-    """The folder's owner; where it has just been begun, as soon as that is written."""
-    for _ in range(TAKING_LOOKS):
-        holder = owner(output)
-        if holder is not None or output.names() or output.folders() != [WORK]:
-            return holder
-        time.sleep(TAKING_S / TAKING_LOOKS)
-    return None
+def _is_free(output: Place, job: str) -> bool:
+    """Whether a folder without an owner is empty but for what a job leaves there.
+
+    That is what a process leaves that is killed while it takes the folder, and the rest of this
+    job's own output after somebody has deleted ``_work``.
+    """
+    if output.is_empty():
+        return True
+    work = output.below(WORK)
+    parts = [name for name in output.names() if name not in (README, SUCCESS)]
+    own_work = (
+        # job.json itself, where another process was quicker just now
+        all(name == "job.json" or fnmatchcase(name, TAKING) for name in work.names())
+        and set(work.folders()) <= {SHARDS}
+        and all(fnmatchcase(name, STAGED) for name in output.names(f"{WORK}/{SHARDS}"))
+    )
+    return (
+        own_work
+        and set(output.folders()) <= {WORK, ERRORS}
+        and bool(parts or not output.names())
+        and all(job_of(output, name) == job for name in (*parts, *output.names(ERRORS)))
+    )
+
+
+def mark(job: str) -> dict[str, str]:
+    """What stands in the schema's metadata of every Parquet file that a job writes."""
+    return {str(JOB_KEY, "utf-8"): job}
+
+
+def job_of(output: Place, name: str) -> str | None:
+    """The job that says, within a Parquet file of an output, that it wrote it; None: none does.
+
+    It is the mark without which nothing in an output folder is ever removed.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with output.reading(name) as path:
+            said = (pq.read_schema(path).metadata or {}).get(JOB_KEY)
+    except (pa.ArrowException, OSError):
+        return None
+    return None if said is None else str(said, "utf-8")
 
 
 def _difference(output: Place, spec: dict[str, Any]) -> str:
@@ -163,11 +212,17 @@ def reopen_folder(output: Place) -> None:
     output.delete(MANIFEST)
 
 
-def release_folder(output: Place) -> None:
+def release_folder(output: Place, job: str) -> None:
     """Undo :func:`take_folder` after a submit that failed; parts, if any, stay."""
-    output.delete_folder(WORK)
+    remove_work(output, job)
     if isinstance(output, Folder) and output.path.is_dir() and output.is_empty():
         output.path.rmdir()
+
+
+def remove_work(output: Place, job: str) -> None:
+    """Remove ``_work``, if it is marked as this job's."""
+    if output.has(OWNER) and json.loads(output.read_text(OWNER))["job"] == job:
+        output.delete_folder(WORK)
 
 
 def read_manifest(output: Place) -> dict[str, Any]:

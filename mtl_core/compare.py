@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_core.errors import ModelError, StoreError
+from mtl_core.files import write_text
 from mtl_core.registry import ModelEntry
 
 
@@ -140,6 +141,5 @@ def comparison_page(models: Sequence[ModelFacts]) -> str:
 
 
 def write_comparison(models: Sequence[ModelFacts], path: Path) -> None:
-    """Write :func:`comparison_page` to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(comparison_page(models), encoding="utf-8")
+    """Write :func:`comparison_page` to a file, whole or not at all."""
+    write_text(path, comparison_page(models))

@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from support import Mtl, Workers, running_mtl, wait_until
+from support import Mtl, Workers, pace, running_mtl, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -237,7 +237,7 @@ def test_a_worker_told_to_leave_gives_its_shard_back_at_once(
     worker = workers.start(MTL_LEASE_S="600")
     wait_until(lambda: "attempt 1" in workers.logs(), 60, "the shard is claimed")
     worker.send_signal(signal.SIGTERM)
-    assert wait_until(lambda: worker.poll() is not None, 30, "the worker leaves") < 15
+    assert wait_until(lambda: worker.poll() is not None, 30, "the worker leaves") < 15 * pace()
     workers.start(MTL_LEASE_S="600")
     wait_until(lambda: (output / "_SUCCESS").exists(), 90, "the job is done")
     check_complete(output, 3000)

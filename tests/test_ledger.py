@@ -14,7 +14,7 @@ from jobs.messages import Publisher
 from jobs.presence import Lock
 from jobs.scripts import key
 from jobs.settings import Settings
-from jobs.specs import TrainSpec, job_id, parse_spec
+from jobs.specs import InputFile, LabelSpec, TrainSpec, job_id, parse_spec
 from jobs.submit import AGAIN, submit_train
 from mtl_core.errors import JobError, StoreError
 
@@ -350,3 +350,34 @@ def test_a_spec_with_unknown_fields_is_refused() -> None:
 
 def test_passwords_are_not_shown() -> None:
     assert without_password("redis://user:secret@host:1/0") == "redis://host:1/0"
+
+
+def test_a_field_that_came_later_changes_no_jobs_id_while_it_has_its_default() -> None:
+    file = InputFile(path="/in/a.csv", format="csv", compression="none", bytes=3, sha256="0" * 64)
+    spec = LabelSpec(
+        inputs=(file,),
+        text_columns=("text",),
+        text_column="text",
+        output="/out",
+        model="default",
+        model_dir="/m",
+        model_sha256="1" * 64,
+        backbone_sha256="2" * 64,
+        tasks=(("topic", ("a", "b")),),
+        embedding_size=256,
+        shard_rows=10,
+        shard_tokens=100,
+    )
+    train = TrainSpec(
+        name="m",
+        output="/models/m",
+        data_dir=None,
+        preset="recommended",
+        scenario="full",
+        settings={},
+        backbone="b",
+        tasks=({"name": "topic", "labels": ["a", "b"]},),
+        command="mtl train",
+    )
+    # As the first release made them. A new field belongs into the class' `added`.
+    assert (job_id(spec), job_id(train)) == ("label-c823dc45cd85", "train-30196c7780b8")

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.folders import Located
 from jobs.inputs import fingerprint, open_source, read_source
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.locate import Located
 from jobs.messages import Publisher
 from jobs.plan import ShardCutter, plan
 from jobs.settings import Settings

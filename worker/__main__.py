@@ -14,6 +14,7 @@ from jobs.messages import queues_of
 from jobs.presence import node_name
 from jobs.settings import settings
 from mtl_core.errors import MtlError
+from mtl_core.processes import keep_current_folder_out, program
 from worker.heartbeat import leaving
 from worker.own import take_name
 from worker.threads import CHILDREN
@@ -37,6 +38,7 @@ def stop_abandoned_server(parent_pid: int) -> None:
 @click.option("--loglevel", default="info")
 def main(concurrency: int, queues: str | None, loglevel: str) -> None:
     """Run a worker until it is told to leave."""
+    keep_current_folder_out()
     os.environ[CHILDREN] = str(concurrency)
     try:
         served = queues_of(queues)
@@ -94,7 +96,8 @@ def start_again() -> None:
     """
     click.echo("mtl worker: the consumer gave up; starting again", err=True)
     time.sleep(RESTART_PAUSE_S)
-    os.execv(sys.executable, [sys.executable, "-m", "worker", *sys.argv[1:]])
+    command = program("worker", *sys.argv[1:])
+    os.execv(command[0], command)
 
 
 if __name__ == "__main__":

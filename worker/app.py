@@ -32,7 +32,8 @@ from worker.threads import children_of_worker
 
 log = logging.getLogger(__name__)
 
-app = Celery("mtl")
+# Without fix-ups: Celery's own, for Django, would put the current folder into the module path.
+app = Celery("mtl", fixups=())
 app.conf.update(
     broker_url=broker_url(settings().redis_url or "redis://localhost:6379/0"),
     accept_content=["json"],

@@ -6,9 +6,12 @@ from difflib import get_close_matches
 
 import click
 
+from jobs import interrupt
+from jobs.cli.plain import plain
 from jobs.config_file import config_file, file_options, read_config
 from mtl_core import __version__
 from mtl_core.errors import LedgerUnreachableError, MtlError, SettingsError
+from mtl_core.processes import keep_current_folder_out
 
 # Command -> module below this package that defines it, and its line in `mtl --help`. Nothing is
 # imported for the help, so that it comes at once.
@@ -112,20 +115,27 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except MtlError as error:
-            click.echo(f"mtl: {error} ({error.code})", err=True)
-            sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            sys.exit(130)
-        except BrokenPipeError:
-            sys.exit(0)  # the reader (head, less) has seen enough
+            interrupt.leave()
         except Exception as error:
-            # redis is asked for only if a command has loaded it; help must not.
-            redis = sys.modules.get("redis")
-            if redis is None or not isinstance(error, redis.RedisError):
-                raise
-            click.echo(f"mtl: {_redis_line(error)} ({LedgerUnreachableError.code})", err=True)
-            sys.exit(LedgerUnreachableError.exit_code)
+            if interrupt.came():
+                interrupt.leave()
+            _end(error)
+            raise
+
+
+def _end(error: Exception) -> None:
+    """Say an expected error in one line and end with its exit code; return where it is none."""
+    if isinstance(error, MtlError):
+        click.echo(f"mtl: {plain(error)} ({error.code})", err=True)
+        sys.exit(error.exit_code)
+    if isinstance(error, BrokenPipeError):
+        sys.exit(0)  # the reader (head, less) has seen enough
+    # redis is asked for only if a command has loaded it; help must not.
+    redis = sys.modules.get("redis")
+    if redis is not None and isinstance(error, redis.RedisError):
+        click.echo(f"mtl: {_redis_line(error)} ({LedgerUnreachableError.code})", err=True)
+        sys.exit(LedgerUnreachableError.exit_code)
 
 
 def _redis_line(error: Exception) -> str:
@@ -160,3 +170,4 @@ def main() -> None:
 
     With MTL_REDIS_URL unset, commands run on an embedded Redis and worker of their own.
     """
+    keep_current_folder_out()

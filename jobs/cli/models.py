@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jobs.cli import complete
 from jobs.cli.common import json_option, print_json
+from jobs.cli.plain import cell, plain
 from jobs.settings import settings
 from mtl_core.registry import DEFAULT_MODEL, ModelEntry, find_model, list_models
 
@@ -41,7 +42,7 @@ def models(as_json: bool) -> None:
             for task in config["tasks"]
         )
         folder = "shipped" if entry.shipped else str(entry.home)
-        table.add_row(entry.name, tasks, config["backbone"], folder)
+        table.add_row(*map(cell, (entry.name, tasks, config["backbone"], folder)))
     console = Console()
     console.print(table) if console.is_terminal else Console(width=200).print(table)
 
@@ -81,16 +82,19 @@ def evaluate(model: str, data: str | None, samples: bool, as_json: bool) -> None
     """
     entry = find_model(model, settings().models, settings().model_copies)
     data_dir = Path(data).expanduser() if data else settings().data_dir
+    from jobs.training_data import split_loader
     from mtl_core.checkpoint import load_model
     from mtl_core.engines import choose_precision
     from mtl_core.precision import best_device
     from mtl_core.train_run import evaluate_trained
 
     loaded = load_model(entry.folder)
+    training = entry.config().get("training", {})
     found = evaluate_trained(
         loaded.model.to(best_device()),
         data_dir,
-        entry.config().get("training", {}),
+        training,
+        load_split=split_loader(data_dir, trained_on=training.get("files", {})),
         precision=choose_precision("torch", settings().precision),
         report=lambda task: click.echo(f"scoring {task} …", err=True),
     )
@@ -110,6 +114,8 @@ def _print_evaluation(found: "Evaluation", samples: bool) -> None:
             f"by chance {ece['ece_by_chance']:.4f} "
             f"({metrics['rows']:,} rows, {metrics['split']})"
         )
+        for note in metrics.get("notes", ()):
+            click.echo(f"  {note}")
         unseen = metrics.get("unseen", {})
         if unseen.get("accuracy") is not None and unseen["rows"] < metrics["rows"]:
             click.echo(
@@ -127,7 +133,7 @@ def _print_evaluation(found: "Evaluation", samples: bool) -> None:
                 mark = "ok   " if row["expected"] == row["predicted"] else "WRONG"
                 click.echo(
                     f"  {mark} {row['predicted']} {row['score']:.2f} "
-                    f"(is {row['expected']}): {row['text'][:100]}"
+                    f"(is {row['expected']}): {plain(row['text'][:100])}"
                 )
 
 
@@ -167,7 +173,7 @@ def embed(texts: tuple[str, ...], model: str, as_json: bool) -> None:
             f"{answer[t.name]} ({answer[f'{t.name}_score']:.2f})" for t in loaded.config.tasks
         )
         numbers = " ".join(f"{value:+.3f}" for value in vector[:8])
-        click.echo(f"{number}. {text}\n   {labels}\n   [{numbers} …] {len(vector)} numbers")
+        click.echo(f"{number}. {plain(text)}\n   {labels}\n   [{numbers} …] {len(vector)} numbers")
     if len(texts) > 1:
         click.echo("cosines:")
         for row in cosines:

@@ -277,14 +277,14 @@ def submit_train(
     new = ledger.create(job, spec, priority)
     state = ledger.state(job)
     there = not place_of(spec.output).is_empty()
-    if state is JobState.DONE and there:
-        return job, False
     try:
-        refuse_other(spec, job)
+        refuse_other(spec, job, known=state is JobState.DONE)
     except JobError:
         if new:
             ledger.delete(job)
         raise
+    if state is JobState.DONE and there:
+        return job, False
     if state is JobState.DONE:  # its model was deleted
         ledger.delete(job)
         new = ledger.create(job, spec, priority)

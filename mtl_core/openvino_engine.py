@@ -66,7 +66,8 @@ class OpenVinoEngine(Engine):
             exported = exported_graph(folder, cache, pulse)
             if precision == "int8":
                 exported = quantised_graph(exported, calibration, pulse)
-            os.utime(exported)
+            with suppress(OSError):  # another user's, who keeps it as long as it pleases him
+                os.utime(exported)
             facts = json.loads((exported / "labels.json").read_text(encoding="utf-8"))
             tokenizer = Tokenizer.from_file(
                 exported / "tokenizer.json", facts["pad_token_id"], facts["max_tokens"]

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import signal
+import sys
 import time
 import uuid
 from contextlib import suppress
@@ -194,7 +195,8 @@ def _work(
     spec = ledger().spec(job)
     # Here and not above: these load torch, which only the children may do.
     own = "worker.label" if isinstance(spec, LabelSpec) else "worker.train"
-    with_pulse(heartbeat.pulse, import_module, own)
+    if own not in sys.modules:
+        with_pulse(heartbeat.pulse, import_module, own)
     if isinstance(spec, LabelSpec):
         from worker.label import label_shard
 

@@ -15,7 +15,7 @@ from jobs.inputs import AsGiven, Source, describe, open_source
 from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
-from jobs.made_by import is_its_own, refuse_other
+from jobs.made_by import refuse_other
 from jobs.messages import Publisher
 from jobs.output import (
     SHARDS,
@@ -347,18 +347,20 @@ def submit_train(
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
     state = ledger.state(job)
-    again = AGAIN[state]
-    if again == "join" or (again == "anew" and is_its_own(spec, job)):
+    again, there = AGAIN[state], not place_of(spec.output).is_empty()
+    if again == "join":
         return job, False
     if again == "refuse":
         raise JobError(f"{job} is {state}; repeat the command when that is over")
     try:
-        refuse_other(spec, job)
+        refuse_other(spec, job, known=state is JobState.DONE)
     except JobError:
         if new or again == "begin":
             ledger.delete(job)
         raise
-    if again == "anew":  # done, and its model was deleted
+    if again == "anew" and there:
+        return job, False
+    if again == "anew":  # its model was deleted
         ledger.delete(job)
         new = ledger.create(job, spec, priority)
     elif again == "open":

@@ -1,7 +1,10 @@
 """Messages to workers: hints that a shard of a job waits. They hold two names and nothing else."""
 
+import base64
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import redis
 from celery import Celery
@@ -46,12 +49,26 @@ def broker_url(redis_url: str) -> str:
     return redis_url.replace("unix://", "redis+socket://", 1)
 
 
+def waiting(client: redis.Redis, queue: str, most: int = 20) -> list[tuple[str, str]]:
+    """Jobs and shards of the messages that wait longest in a queue, the oldest first."""
+    found = []
+    for text in reversed(cast(list[str], client.lrange(queue, -most, -1))):
+        message = json.loads(text)
+        arguments = json.loads(base64.b64decode(message["body"]))[0]
+        if message["headers"]["task"] == RUN_SHARD and len(arguments) == 2:
+            found.append((str(arguments[0]), str(arguments[1])))
+    return found
+
+
 class Publisher:
     """Sends Celery tasks by name, so that no submitter loads a model."""
 
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
-        self._app = Celery("mtl-submit", broker=broker_url(redis_url), set_as_current=False)
+        # Without fix-ups: Celery's own, for Django, looks for modules in the current folder.
+        self._app = Celery(
+            "mtl-submit", broker=broker_url(redis_url), set_as_current=False, fixups=()
+        )
         self._app.conf.update(
             task_serializer="json",
             task_ignore_result=True,

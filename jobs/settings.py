@@ -19,7 +19,7 @@ from pydantic_settings import (
 from jobs.config_file import config_file, file_settings
 from mtl_core.config import LabelPrecision
 from mtl_core.errors import SettingsError
-from mtl_core.place import Place, place_of
+from mtl_core.place import Folder, Place, place_of
 
 
 class Settings(BaseSettings):
@@ -108,7 +108,9 @@ class Settings(BaseSettings):
     @property
     def models(self) -> Place:
         """Where models are kept."""
-        return place_of(self.models_dir or self.state_dir / "models")
+        place = place_of(self.models_dir or self.state_dir / "models")
+        # A job's spec holds its path: it must mean the same to a worker in another folder.
+        return Folder(place.path.absolute()) if isinstance(place, Folder) else place
 
     @property
     def model_copies(self) -> Path:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +16,10 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     version: Literal[1] = 1
+
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after the first release. A job's id leaves them out where they have their
+    default, so that a new field changes no job's id but those that use it."""
 
 
 Format = Literal["txt", "csv", "tsv", "jsonl", "parquet", "arrow"]
@@ -102,9 +106,19 @@ AnySpec = LabelSpec | TrainSpec
 
 def job_id(spec: AnySpec) -> str:
     """The job's id: made from what decides its output, so the same submit finds the same job."""
-    deciding = spec.model_dump(mode="json", exclude={"cache"})
+    deciding = _deciding(spec)
     canonical = json.dumps(deciding, sort_keys=True, ensure_ascii=False)
     return f"{spec.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def _deciding(spec: Spec) -> dict[str, Any]:
+    """A spec's fields that decide its output, as JSON."""
+    fields = type(spec).model_fields
+    unset = {name for name in spec.added if getattr(spec, name) == fields[name].default}
+    values = spec.model_dump(mode="json", exclude={*unset, "cache"})
+    if isinstance(spec, LabelSpec):
+        values["inputs"] = [_deciding(file) for file in spec.inputs]
+    return values
 
 
 def parse_spec(text: str) -> AnySpec:

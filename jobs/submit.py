@@ -1,27 +1,41 @@
 """Submitting: everything is checked before anything is queued; the same again is the same job."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from redis.exceptions import LockError, RedisError
 
 from jobs.inputs import Source, check_ids, fingerprint, open_source
-from jobs.ledger import Ledger
-from jobs.lifecycle import ENDED, RESTING, JobState
+from jobs.ledger import JobClosed, Ledger
+from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
 from jobs.messages import Publisher
-from jobs.output import finished, release_folder, reopen_folder, take_folder
+from jobs.output import (
+    SHARDS,
+    WORK,
+    finished,
+    release_folder,
+    reopen_folder,
+    staged_name,
+    take_folder,
+)
 from jobs.plan import plan
 from jobs.presence import Lock
-from jobs.roots import check_address, check_inside, place_inside
+from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings
 from jobs.specs import Format, LabelSpec, TrainSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
 from mtl_core.errors import (
     InputError,
     JobError,
+    LedgerUnreachableError,
     ModelError,
+    MtlError,
     OutputError,
     StoreError,
     UnknownTaskError,
@@ -33,7 +47,6 @@ from mtl_core.registry import find_model
 from mtl_core.tasks import Task
 
 TRAIN_SHARD = "run"
-PLANNABLE = (JobState.QUEUED, JobState.PLANNING)
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,7 @@ def prepare_label(
     if not isinstance(entry.home, Folder):
         place_inside(str(entry.home), settings)
     config = entry.config()
+    check_backbone_inside(config["backbone"], settings)
     tasks = _chosen_tasks(config, only)
     taken = output_columns([Task(name, labels) for name, labels in tasks])
     source = open_source(files, text_columns, taken, limit)
@@ -167,19 +181,39 @@ def thresholds_for(
 def open_label(ledger: Ledger, job: LabelJob, priority: str) -> bool:
     """Take the output folder and put the job into the ledger, not yet planned.
 
-    A job that is there already is joined; one that ended without its output being whole (failed,
-    cancelled, or its folder deleted) is opened again.
+    A job that is there already is joined. One that came to rest without its output being whole
+    (failed, cancelled, paused) is opened again; one whose output or staged input has been deleted
+    begins anew.
 
     Returns:
         whether the job is new.
     Raises:
         OutputError: the output folder cannot be used.
     """
-    take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
-    new = ledger.create(job.id, job.spec, priority)
-    if not new:
-        _open_again(ledger, job)
+    with _taking(ledger, job.output):
+        emptied = take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
+        new = ledger.create(job.id, job.spec, priority)
+        if not new:
+            _open_again(ledger, job, emptied=emptied)
     return new
+
+
+@contextmanager
+def _taking(ledger: Ledger, output: Place) -> Iterator[None]:
+    """Let one submit at a time take a folder.
+
+    The folder itself decides who has it; but not every object store knows a conditional put.
+    """
+    digest = hashlib.sha256(str(output).encode()).hexdigest()[:16]
+    lease_s = ledger.settings.lease_s
+    lock = ledger.redis.lock(f"mtl:taking:{digest}", timeout=lease_s, blocking_timeout=4 * lease_s)
+    if not lock.acquire():
+        raise OutputError(f"{output} is being taken by another command; repeat this one")
+    try:
+        yield
+    finally:
+        with suppress(LockError):  # it ran out: the folder decides all the same
+            lock.release()
 
 
 def plan_label(
@@ -203,21 +237,42 @@ def plan_label(
             return False
         ledger.transition(job.id, JobState.PLANNING)
         try:
-            plan(ledger, publisher, job.id, job.spec, job.source, planned)
-        except InputError as error:
-            ledger.transition(job.id, JobState.FAILED, str(error))
-            release_folder(job.output)
-            raise
-        except OSError as error:
-            reason = f"planning could not write {job.output} ({error.strerror or error})"
-            ledger.transition(job.id, JobState.PAUSED, reason)
-            if isinstance(error, StoreError):
-                raise
-            raise OutputError(f"{reason}; mend that and repeat the command") from error
+            with _planning(ledger, job):
+                plan(ledger, publisher, job.id, job.spec, job.source, planned)
+        except JobClosed:
+            return False  # cancelled or paused meanwhile: its state tells
         ledger.transition(job.id, JobState.RUNNING)
     if ledger.snapshot(job.id).settled:
         publisher.finalise("label", job.id)  # there is no later shard that would do it
     return True
+
+
+@contextmanager
+def _planning(ledger: Ledger, job: LabelJob) -> Iterator[None]:
+    """Whatever ends planning early brings the job to rest with its reason; none stays planning."""
+    try:
+        yield
+    except InputError as error:
+        ledger.transition(job.id, JobState.FAILED, str(error))
+        release_folder(job.output, job.id)
+        raise
+    except OSError as error:
+        reason = f"planning could not write {job.output} ({error.strerror or error})"
+        ledger.transition(job.id, JobState.PAUSED, reason)
+        if isinstance(error, StoreError):
+            raise
+        raise OutputError(f"{reason}; mend that and repeat the command") from error
+    except (KeyboardInterrupt, SystemExit):
+        ledger.transition(job.id, JobState.PAUSED, "stopped while it was planned")
+        raise
+    except (JobClosed, RedisError, LedgerUnreachableError):
+        raise  # nothing is to be, or can be, written down; whoever watches the job plans again
+    except Exception as error:
+        what = "" if isinstance(error, MtlError) else f"{type(error).__name__}: "
+        reason = f"planning failed: {what}{error}"
+        ledger.transition(job.id, JobState.FAILED, reason)
+        release_folder(job.output, job.id)
+        raise
 
 
 def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
@@ -241,25 +296,33 @@ def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
 
 def open_again(ledger: Ledger, job: LabelJob) -> None:
     """Let a job at rest go on, from the beginning if its output has gone."""
-    reopen_folder(job.output)
-    take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
-    _open_again(ledger, job)
+    with _taking(ledger, job.output):
+        emptied = take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
+        reopen_folder(job.output)
+        _open_again(ledger, job, emptied=emptied)
 
 
-def _open_again(ledger: Ledger, job: LabelJob) -> None:
+def _open_again(ledger: Ledger, job: LabelJob, *, emptied: bool) -> None:
     state = ledger.state(job.id)
-    if state in RESTING and not job.finished:
-        if state is JobState.DONE or not _parts_are_there(ledger, job):
-            priority = ledger.snapshot(job.id).priority
-            ledger.delete(job.id)  # its output was deleted: from the beginning
-            ledger.create(job.id, job.spec, priority)
-        else:
-            ledger.reopen(job.id)
+    if job.finished or state is JobState.CANCELLING:
+        return
+    if emptied or state is JobState.DONE or not _is_there(ledger, job):
+        priority = ledger.snapshot(job.id).priority
+        ledger.delete(job.id)
+        ledger.create(job.id, job.spec, priority)
+    elif state in RESTING:
+        ledger.reopen(job.id)
 
 
-def _parts_are_there(ledger: Ledger, job: LabelJob) -> bool:
-    there = set(job.output.matching("part-*.parquet"))
-    return all(r["part"] in there for r in ledger.results(job.id).values())
+def _is_there(ledger: Ledger, job: LabelJob) -> bool:
+    """Whether the parts of all shards that are done, and the staged rows of all others, exist."""
+    done = ledger.results(job.id)
+    parts = set(job.output.matching("part-*.parquet"))
+    staged = set(job.output.names(f"{WORK}/{SHARDS}"))
+    waiting = {name: s for name, s in ledger.shards(job.id).items() if name not in done}
+    return all(result["part"] in parts for result in done.values()) and all(
+        staged_name(shard["file"]) in staged for shard in waiting.values()
+    )
 
 
 def submit_train(
@@ -268,27 +331,49 @@ def submit_train(
     """Queue a train job.
 
     Returns:
-        its id, and whether it is new; a job that failed is opened again.
+        its id, and whether it is new; a job that failed or was paused is opened again.
     Raises:
-        JobError: a model of that name is there, made by another job.
+        JobError: a model of that name is there, made by another job; or the job is being cancelled.
     """
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
-    if not new:
-        state = ledger.state(job)
-        there = not place_of(spec.output).is_empty()
-        if state is JobState.DONE and not there:
+    state = ledger.state(job)
+    there = not place_of(spec.output).is_empty()
+    match AGAIN[state]:
+        case "join":
+            return job, False
+        case "refuse":
+            raise JobError(f"{job} is {state}; repeat the command when that is over")
+        case "anew" if there:
+            return job, False  # done, and its model is there
+        case "anew":
             ledger.delete(job)
             new = ledger.create(job, spec, priority)
-        elif state in ENDED and not there:
+        case "open" if not there:
             ledger.reopen(job)
-        elif state is JobState.DONE:
-            return job, False
-    if new and not place_of(spec.output).is_empty():
-        ledger.delete(job)
+    if there:
+        if new or AGAIN[state] == "begin":
+            ledger.delete(job)
         raise JobError(f"there is a model '{spec.name}' already; choose another --name")
-    ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
+    with suppress(JobClosed):  # cancelled in this moment
+        ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)
     ledger.transition(job, JobState.RUNNING)
     publisher.shards("train", priority, job, [TRAIN_SHARD])
     return job, new
+
+
+Again = Literal["begin", "join", "open", "anew", "refuse"]
+AGAIN: dict[JobState, Again] = {
+    JobState.QUEUED: "begin",
+    JobState.PLANNING: "begin",
+    JobState.RUNNING: "join",
+    JobState.FINALISING: "join",
+    JobState.DONE: "anew",
+    JobState.PARTIAL: "open",
+    JobState.FAILED: "open",
+    JobState.PAUSED: "open",
+    JobState.CANCELLED: "open",
+    JobState.CANCELLING: "refuse",
+}
+"""What the same train job, submitted again, does to one that is there already, by its state."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+from jobs.roots import check_backbone_inside
 from jobs.settings import Settings
 from jobs.specs import TrainSpec
 from mtl_core.backbones import check_backbone
@@ -60,6 +61,7 @@ def train_spec(request: TrainRequest, scenario: str, name: str, settings: Settin
     data_dir = local_path(request.data).absolute() if request.data else settings.data_dir
     check_data(data_dir, tasks)
     check_backbone(request.backbone)
+    check_backbone_inside(request.backbone, settings)
     backbone = Path(request.backbone)
     return TrainSpec(
         name=check_name(name),

@@ -7,10 +7,9 @@ worker needs neither torch nor transformers to label.
 import hashlib
 import json
 import mmap
-import os
+import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +22,10 @@ from mtl_core.cores import available_cores
 from mtl_core.engine import EMBEDDING_OUTPUT, Engine, Forward, Pending
 from mtl_core.engines import choose_precision
 from mtl_core.errors import ModelError
-from mtl_core.files import file_sha256
+from mtl_core.files import file_sha256, temporary_beside
 from mtl_core.model_config import read_model_config
 from mtl_core.plain_attention import write_out_attention
+from mtl_core.processes import program
 from mtl_core.tokenizer import Tokenizer
 
 # Padded tokens in one batch of one core: its activations stay in the core's cache.
@@ -35,6 +35,8 @@ MAX_STREAMS = 8
 # What one padded token may need at most while a batch runs. Measured: 26 KB at 212 tokens a text in
 # float32 with MiniLM (hidden 384, intermediate 1536); larger backbones need more in proportion.
 BYTES_PER_TOKEN_AND_UNIT = 128
+# How Python words an OSError, as the last line of a process that ended with one.
+SYSTEM_ERROR = re.compile(r"\[Errno (\d+)\]")
 PRECISION_HINTS = {"bfloat16": "bf16", "float32": "f32"}
 
 
@@ -146,13 +148,14 @@ def exported_graph(folder: Path, cache: Path) -> Path:
 
     Raises:
         ModelError: the model cannot be exported; another attempt would not do better.
-        RuntimeError: the exporting process failed otherwise (killed, no room on the disk).
+        OSError: the cache cannot be written.
+        RuntimeError: the exporting process failed otherwise (killed).
     """
     parts = [file_sha256(folder / name)[:12] for name in ("model.safetensors", "config.json")]
     target = cache / "-".join(["openvino", *parts, __version__])
     if (target / "labels.json").is_file():
         return target
-    command = [sys.executable, "-m", "mtl_core.export", str(folder), "openvino"]
+    command = program("mtl_core.export", str(folder), "openvino")
     return _made(target, command, f"{folder} cannot be exported to OpenVINO")
 
 
@@ -175,21 +178,23 @@ def quantised_graph(exported: Path, texts: Sequence[str]) -> Path:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(sample)
         file.flush()
-        command = [sys.executable, "-m", "mtl_core.quantise", str(exported), file.name]
+        command = program("mtl_core.quantise", str(exported), file.name)
         return _made(target, command, f"{exported.name} cannot be quantised")
 
 
 def _made(target: Path, command: list[str], failure: str) -> Path:
     """Have a process make a folder, its last argument, that takes its name when it is whole."""
-    building = target.with_name(f".{target.name}.{os.getpid()}")
+    building = temporary_beside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(building, ignore_errors=True)
     done = subprocess.run([*command, str(building)], capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(building, ignore_errors=True)
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        kind = ModelError if done.returncode == ModelError.exit_code else RuntimeError
-        raise kind(f"{failure}: {reason}")
+        if done.returncode == ModelError.exit_code:
+            raise ModelError(f"{failure}: {reason}")
+        if system := SYSTEM_ERROR.search(reason):
+            raise OSError(int(system[1]), f"{failure}: {reason}")
+        raise RuntimeError(f"{failure}: {reason}")
     try:
         building.rename(target)
     except OSError:  # another worker was quicker

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 from fault_job import SHARD_ROWS, WORKER, Job, Killer, write_sentences
-from support import Ran, RedisServer, Workers
+from support import Ran, RedisServer, Workers, pace
 
 SHARDS, KILLS, LIMIT_S = 400, 8, 300
 ROWS = SHARDS * SHARD_ROWS
@@ -26,7 +26,9 @@ def run_mtl(*arguments: str | Path, **environment: str) -> Ran:
     """Run ``mtl`` to its end."""
     command = [sys.executable, "-m", "jobs", *map(str, arguments)]
     environment = {**os.environ, **environment}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120 * pace()
+    )
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
@@ -57,7 +59,9 @@ def chaos(seed: int, folder: Path, expected: pd.DataFrame) -> float:
         killer.start()
         alive = [workers.start(), workers.start()]
         while not (job.output / "_SUCCESS").exists():
-            assert time.monotonic() - started < LIMIT_S, f"seed {seed}: {workers.logs()[-3000:]}"
+            assert time.monotonic() - started < LIMIT_S * pace(), (
+                f"seed {seed}: {workers.logs()[-3000:]}"
+            )
             if kill_at and job.parts() >= kill_at[0]:
                 kill_at.pop(0)
                 workers.kill(alive.pop(generator.randrange(2)))

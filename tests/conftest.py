@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3_server import S3Server
 from support import WORDS, Mtl, Ran, Workers, made_texts
+from support import pace as machine_pace
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_DATA = Path(os.environ.get("MTL_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -18,6 +20,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 for name in [name for name in os.environ if name.startswith("MTL_") and name != "MTL_TEST_DATA"]:
     del os.environ[name]  # a developer's own settings must not steer the tests
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A slow machine gets longer for each test, as it does for each wait within one."""
+    if config.option.collectonly:
+        return
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        seconds = own.args[0] if own else float(config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(seconds * machine_pace()), append=False)
+
+
+@pytest.fixture(scope="session")
+def pace() -> float:
+    """How much longer than on a fast machine a wait may last here."""
+    return machine_pace()
 
 
 @pytest.fixture(scope="session")
@@ -140,6 +158,26 @@ def redis_url(redis_session: str) -> Iterator[str]:
     client.close()
 
 
+# --- a real object store
+
+
+@pytest.fixture
+def s3(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[S3Server]:
+    """The server, and an environment in which this process and its children find it."""
+    server = S3Server(tmp_path_factory.mktemp("s3") / "objects")
+    server.folder.mkdir()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    from mtl_core.bucket import store_of
+
+    store_of.cache_clear()
+    server.start()
+    yield server
+    server.kill()
+
+
 # --- real worker processes
 
 
@@ -168,7 +206,7 @@ def mtl(tmp_path: Path) -> Mtl:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * machine_pace(),
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import pace
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = [path.name for path in sorted(BENCHMARKS.glob("*.py")) if "argparse" in path.read_text()]
@@ -14,6 +15,6 @@ SCRIPTS = [path.name for path in sorted(BENCHMARKS.glob("*.py")) if "argparse" i
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_benchmark_starts_and_explains_itself(name: str) -> None:
     command = [sys.executable, str(BENCHMARKS / name), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120 * pace())
     assert done.returncode == 0, done.stderr
     assert f"usage: {name}" in done.stdout

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from chaos import chaos, undisturbed
+from support import pace
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -17,4 +18,4 @@ def test_chaos_loses_and_doubles_nothing(
     expected = undisturbed(tmp_path / "undisturbed")
     seconds = chaos(SEED, tmp_path, expected)
     recovered(f"chaos, seed {SEED}: 400 shards, 8 kills, 1 poison row, 1 Redis restart", seconds)
-    assert seconds < 90
+    assert seconds < 90 * pace()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
-from support import Workers, made_texts
+from support import Workers, made_texts, pace
 from test_monitoring import free_port
 
 from jobs.cli import COMMANDS, main
@@ -213,7 +213,7 @@ def test_every_command_of_a_page_runs(
         stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
       )  # fmt: skip
     try:
-        code = process.wait(timeout=240)
+        code = process.wait(timeout=240 * pace())
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # its Redis and workers, too

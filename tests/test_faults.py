@@ -28,7 +28,7 @@ from fault_job import (
     stop_in_mid_shard,
     write_sentences,
 )
-from support import Mtl, RedisServer, Workers, running_mtl, wait_until
+from support import Mtl, RedisServer, Workers, pace, running_mtl, wait_until
 
 from jobs.presence import Lock
 
@@ -348,7 +348,9 @@ def test_the_same_job_submitted_twice_at_once_is_one_job(job: Job) -> None:
         running_mtl(*arguments, **environment) as one,
         running_mtl(*arguments, **environment) as two,
     ):
-        answers = [json.loads(process.communicate(timeout=90)[0]) for process in (one, two)]
+        answers = [
+            json.loads(process.communicate(timeout=90 * pace())[0]) for process in (one, two)
+        ]
     assert answers[0]["id"] == answers[1]["id"]
     assert answers[0]["rows"]["labelled"] == ROWS
     job.id = answers[0]["id"]
@@ -401,7 +403,7 @@ def test_cancel_takes_effect_within_a_batch_and_retry_goes_on(job: Job) -> None:
     cancelled = job.run("cancel", job.id, "--json")
     assert cancelled.code == 0, cancelled.err
     assert json.loads(cancelled.out)["state"] == "cancelled"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 5 * pace()
     before = job.parts()
     time.sleep(1)
     assert job.parts() == before

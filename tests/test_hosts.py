@@ -15,7 +15,7 @@ import psutil
 import pytest
 from fault_job import LEASE_S, WORKER, child_of, write_sentences
 from hosts import Host, network, require_namespaces
-from support import RedisServer, Workers, wait_until
+from support import RedisServer, Workers, pace, wait_until
 
 from jobs.ledger import Ledger
 from jobs.settings import Settings
@@ -56,7 +56,7 @@ class Cluster:
         done = subprocess.run(
             [*self.hosts["desk"].prefix, sys.executable, "-m", "jobs", *map(str, arguments)],
             env={**os.environ, **WORKER, "MTL_REDIS_URL": self.redis.over_the_network},
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=60 * pace(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout

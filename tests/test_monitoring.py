@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support import Mtl, Workers, wait_until
+from support import Mtl, Workers, pace, wait_until
 
 from jobs.messages import Publisher, broker_url
 
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 def scraped(port: int) -> dict[tuple[str, ...], float]:
     """Every sample by its name and label values."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10 * pace()) as answer:
         text = answer.read().decode()
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -94,7 +94,7 @@ def test_flower_lists_workers_and_tasks(workers: Workers, redis_url: str) -> Non
     def asked(what: str) -> dict[str, Any]:
         try:
             with urllib.request.urlopen(
-                f"http://127.0.0.1:{port}/api/{what}", timeout=10
+                f"http://127.0.0.1:{port}/api/{what}", timeout=10 * pace()
             ) as answer:
                 found: dict[str, Any] = json.load(answer)
                 return found

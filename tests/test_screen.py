@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import psutil
 import pytest
-from support import Mtl, Workers
+from support import Mtl, Workers, pace
 
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
@@ -41,7 +41,7 @@ def terminal(folder: Path, *arguments: str, **environment: str) -> Iterator[pexp
         cwd=folder,
         dimensions=(30, 120),
         encoding="utf-8",
-        timeout=60,
+        timeout=60 * pace(),
     )
     child.logfile_read = (folder / "screen").open("w")
     try:
@@ -92,7 +92,7 @@ def test_a_second_ctrl_c_leaves_at_once(sentences: Path, workers: Workers, tmp_p
         child.expect("Ctrl-C again leaves without waiting")
         child.sendintr()
         child.expect("left; label-[0-9a-f]+ stops after the batches under way")
-        child.expect(pexpect.EOF, timeout=5)
+        child.expect(pexpect.EOF, timeout=5 * pace())
     assert child.exitstatus == 130
     ledger = Ledger(workers.url, Settings())
     (job,) = ledger.job_ids()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from jobs.ledger import Ledger
-from jobs.roots import check_inside, place_inside
+from jobs.roots import check_backbone_inside, check_inside, place_inside
 from jobs.settings import settings
 from jobs.specs import TrainSpec
 from mtl_core.bucket import Bucket
@@ -33,9 +33,12 @@ def train_model(
     worker: str,
     attempt: int,
     progress: Callable[[int], None],
+    publishing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train as the spec says; resumes from the newest checkpoint of an earlier attempt.
 
+    Args:
+        publishing: called before the model takes its place; an exception it raises prevents that.
     Returns:
         the result for the ledger: rows trained on, model folder, checksum and official metrics.
     Raises:
@@ -64,6 +67,7 @@ def train_model(
     for task in tasks:
         for file in task.source.files.values() if task.source else ():
             check_inside(file, settings())
+    check_backbone_inside(spec.backbone, settings())
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     checkpoints = settings().checkpoints / job
     copies: CheckpointCopies | None = None
@@ -86,6 +90,7 @@ def train_model(
         report=report,
         stage=stage,
     )
+    publishing()
     if not output.is_empty():
         raise OutputError(f"{output} appeared while training; the new model is in {building}")
     if isinstance(output, Folder):

@@ -11,6 +11,7 @@ from jobs.cli.plain import plain
 from jobs.config_file import config_file, file_options, read_config
 from mtl_core import __version__
 from mtl_core.errors import LedgerUnreachableError, MtlError, SettingsError
+from mtl_core.processes import keep_current_folder_out
 
 # Command -> module below this package that defines it, and its line in `mtl --help`. Nothing is
 # imported for the help, so that it comes at once.
@@ -169,3 +170,4 @@ def main() -> None:
 
     With MTL_REDIS_URL unset, commands run on an embedded Redis and worker of their own.
     """
+    keep_current_folder_out()

@@ -75,7 +75,7 @@ def backend(*, worker: bool) -> Iterator[Backend]:
         server = stack.enter_context(EmbeddedRedis(config.state_dir))
         here = Backend(connect(server.url, config), embedded=True)
         if worker:
-            own = stack.enter_context(EmbeddedWorker(server.url, config.state_dir))
+            own = stack.enter_context(EmbeddedWorker(here.ledger, config.state_dir))
             here.keep_running = own.keep_running
         stack.callback(interrupt.hold)
         interrupt.release()

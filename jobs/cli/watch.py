@@ -22,9 +22,9 @@ from jobs.cli.common import Backend
 from jobs.cli.plain import plain
 from jobs.connection import refused
 from jobs.ledger import Ledger
+from jobs.lifecycle import PLANNABLE
 from jobs.presence import Presence
 from jobs.snapshot import Snapshot
-from jobs.submit import PLANNABLE
 from mtl_core.errors import LedgerUnreachableError, MtlError
 
 POLL_S = 0.25

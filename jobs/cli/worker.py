@@ -1,7 +1,6 @@
 """``mtl worker``."""
 
 import os
-import sys
 
 import click
 
@@ -9,6 +8,7 @@ from jobs.cli.common import connect
 from jobs.connection import reachable
 from jobs.settings import settings
 from mtl_core.errors import SettingsError
+from mtl_core.processes import program
 
 
 @click.command()
@@ -57,4 +57,5 @@ def worker(concurrency: int, queues: str | None, loglevel: str, check: bool) -> 
     if queues:
         arguments += ["--queues", queues]
     # Its own program: jobs may not import worker, and the parent must stay without torch.
-    os.execv(sys.executable, [sys.executable, "-m", "worker", *arguments])
+    command = program("worker", *arguments)
+    os.execv(command[0], command)

@@ -611,11 +611,14 @@ def test_any_output_can_be_verified_shown_collected_and_reported(
             assert len(pq.read_table(where / "c.parquet")) == sum(fine)
 
 
+KOI8 = "Очень хороший фильм\nСкучный фильм\nАкции банка упали\n".encode("koi8-r")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "text", "way_out"),
     [
         ("a.csv", b"Report of May\nid,text\n1,good\n", "Report of May", "names its columns"),
-        ("a.txt", b"\x81 \x8d \xff\n\xff\x9d\n", "text", "by --encoding"),
+        ("a.txt", KOI8, "text", "by --encoding"),
         ("a.jsonl", b'{"text": null}\n{"text": " "}\n', "text", "the text is null"),
     ],
 )

@@ -162,7 +162,7 @@ def label_shard(
             f"model '{spec.model}' on worker {worker} has sha256 {engine.model_sha256[:12]}…, "
             f"the job was submitted with {spec.model_sha256[:12]}…"
         )
-    staged = with_pulse(pulse, read_shard, output, definition)
+    staged = read_shard(output, definition)  # no pulse: a disk that hangs must be seen
     loaded = time.monotonic()
     texts = staged.column(text_column_of(staged)).to_pylist()
     once = label_once(engine, texts, progress, cache_for(engine) if spec.cache else None)

@@ -27,10 +27,11 @@ import redis
 from support import Worker, manifest_of, write_sentences
 
 from jobs.inputs import open_source, read_source
-from jobs.ledger import PARTS, Ledger, key
+from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
 from jobs.local import EmbeddedRedis
 from jobs.plan import ShardCutter
+from jobs.scripts import PARTS, key
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec
 from jobs.staging import stage_shard
@@ -128,7 +129,7 @@ engine = engine_of(spec, place_of(spec.output))
 engine.label(["warm up"] * 100, lambda done: None)
 started = time.perf_counter()
 for name, definition in shards.items():
-    label_shard("label-bench", spec, name, 1, definition, "bench:1", lambda done: None)
+    label_shard("label-bench", spec, name, 1, "0" * 32, definition, "bench:1", lambda done: None)
 print(time.perf_counter() - started)
 """
 

@@ -1,6 +1,6 @@
 """``python -m jobs``: the same as ``mtl``."""
 
-from jobs.cli import main
+from jobs.entry import main
 
 if __name__ == "__main__":
-    main(prog_name="mtl")
+    main()

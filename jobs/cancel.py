@@ -5,6 +5,7 @@ import time
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
 from jobs.snapshot import Snapshot
+from mtl_core.errors import JobError
 
 POLL_S = 0.1
 REASON = "cancelled by its user"
@@ -14,8 +15,16 @@ def cancel_job(ledger: Ledger, job: str) -> Snapshot:
     """Ask a job to stop and wait until its workers have, for one lease at most.
 
     If this process dies meanwhile, the reconciler ends the cancelling.
+
+    Raises:
+        JobError: it cannot be cancelled where it stands.
     """
-    ledger.transition(job, JobState.CANCELLING, REASON)
+    if not ledger.transition(job, JobState.CANCELLING, REASON):
+        state = ledger.state(job)
+        if state is JobState.FINALISING:
+            raise JobError(f"{job} is {state}: all its rows are done; wait for its end")
+        if state not in (JobState.CANCELLING, JobState.CANCELLED):
+            raise JobError(f"{job} has ended already ({state})")
     deadline = time.monotonic() + ledger.settings.lease_s
     while ledger.snapshot(job).workers and time.monotonic() < deadline:
         time.sleep(POLL_S)

@@ -5,6 +5,7 @@ rename (or put) is the commit.
 """
 
 import platform
+import re
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,20 @@ import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from jobs.output import ERRORS, INPUT_ERRORS, MANIFEST, README, SUCCESS, WORK, error_name
+from jobs.output import (
+    EMPTY_PART,
+    ERROR_FILE,
+    ERRORS,
+    INPUT_ERRORS,
+    MANIFEST,
+    PART,
+    README,
+    SUCCESS,
+    job_of,
+    mark,
+    remove_work,
+    set_aside_name,
+)
 from jobs.presence import Lock
 from jobs.roots import place_inside
 from jobs.specs import LabelSpec
@@ -26,6 +40,8 @@ from mtl_core.parquet import ROW_ID, label_fields, put_table
 from mtl_core.place import Place
 from mtl_core.tasks import Task
 
+HALF_WRITTEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp")
+
 
 def finalise(ledger: Ledger, job: str) -> bool:
     """Finish a job whose shards are all done or set aside.
@@ -35,13 +51,16 @@ def finalise(ledger: Ledger, job: str) -> bool:
     Raises:
         JobError: a completed part has gone from the output folder; the job is then ``failed``.
         OSError: the output cannot be written; the job is still ``finalising``.
+        MtlError: this worker may not write there; likewise.
     """
     with Lock(ledger.redis, f"mtl:{{{job}}}:finaliser").held(ledger.settings.lease_s) as alone:
         snapshot = ledger.snapshot(job)
         runs = snapshot.state in (JobState.RUNNING, JobState.FINALISING)
         if not (alone and runs and snapshot.settled):
             return False
-        ledger.transition(job, JobState.FINALISING)
+        stepped = ledger.transition(job, JobState.FINALISING)
+        if not stepped and ledger.state(job) is not JobState.FINALISING:
+            return False  # cancelled or paused in this moment
         spec = ledger.spec(job)
         reason = "; ".join(sorted(set(ledger.poisoned(job).values()))[:3])
         if isinstance(spec, LabelSpec):
@@ -62,40 +81,58 @@ def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
     if missing:
         raise JobError(f"{output.at(missing[0])} has gone ({len(missing)} of {len(results)} parts)")
     set_aside = _write_set_aside(ledger, job, output)
-    _remove_all_but(output, results, set_aside)
+    _remove_all_but(output, job, results, set_aside)
     if not results:
-        _write_empty_part(output, spec)
+        _write_empty_part(output, job, spec)
     manifest = _manifest(ledger, job, spec, output, results)
     output.write_text(README, readme(manifest))
     output.write_json(MANIFEST, manifest)
     output.write_text(SUCCESS, "")
     if not set_aside:
-        output.delete_folder(WORK)  # else `mtl retry` still needs it
+        remove_work(output, job)  # else `mtl retry` still needs it
 
 
-def _remove_all_but(output: Place, results: dict[str, dict[str, Any]], set_aside: set[str]) -> None:
-    """Parts and errors of attempts that did not win, and what killed writers left."""
-    winners = {result["part"] for result in results.values()} | set_aside | {INPUT_ERRORS}
+def _remove_all_but(
+    output: Place, job: str, results: dict[str, dict[str, Any]], set_aside: set[str]
+) -> None:
+    """Parts and errors of attempts that did not win, and what killed writers left.
+
+    Only what bears a name that this software gives, and this job's mark, is removed.
+    """
+    winners = {result["part"] for result in results.values()} | set_aside
     winners |= {result["errors"] for result in results.values() if result.get("errors")}
-    there = [
-        *(*output.matching("part-*.parquet"), *output.matching(".*.tmp")),
-        *(*output.matching("*.parquet", ERRORS), *output.matching(".*.tmp", ERRORS)),
-    ]
-    output.delete(*(name for name in there if name.rpartition("/")[2] not in winners))
+    there = [*output.names(), *output.names(ERRORS)]
+    names = [(name, name.rpartition("/")[2]) for name in there]
+    others = [name for name, last in names if last not in winners and _has_our_name(last)]
+    output.delete(*(name for name in others if _says_so(output, name, job)))
+
+
+def _has_our_name(name: str) -> bool:
+    """Whether a file is called as an attempt's, or as a half-written one of this software."""
+    half = HALF_WRITTEN.fullmatch(name)
+    if half:
+        own = (MANIFEST, README, SUCCESS, INPUT_ERRORS)
+        return _has_our_name(half["name"]) or half["name"] in own
+    return name == EMPTY_PART or bool(PART.fullmatch(name) or ERROR_FILE.fullmatch(name))
+
+
+def _says_so(output: Place, name: str, job: str) -> bool:
+    """Whether a file so called says, too, that this job wrote it; what is half-written cannot."""
+    return name.endswith(".tmp") or job_of(output, name) == job
 
 
 def _write_set_aside(ledger: Ledger, job: str, output: Place) -> set[str]:
     """Rows of shards that were set aside go to ``errors/``; returns the names of those files."""
     shards, written = ledger.shards(job), set()
     for shard, reason in ledger.poisoned(job).items():
-        name = error_name(shard, "all")
+        name = set_aside_name(shard)
         rows = read_shard(output, shards[shard])
-        put_table(output, f"{ERRORS}/{name}", error_rows(rows, [reason] * len(rows)))
+        put_table(output, f"{ERRORS}/{name}", error_rows(rows, [reason] * len(rows)), mark(job))
         written.add(name)
     return written
 
 
-def _write_empty_part(output: Place, spec: LabelSpec) -> None:
+def _write_empty_part(output: Place, job: str, spec: LabelSpec) -> None:
     """Every row was bad: a part without rows still tells readers the schema."""
     tasks = [Task(name, labels) for name, labels in spec.tasks]
     fields = label_fields(
@@ -106,7 +143,7 @@ def _write_empty_part(output: Place, spec: LabelSpec) -> None:
         top=spec.top,
     )
     schema = pa.schema([pa.field(ROW_ID, pa.int64(), nullable=False), *fields])
-    put_table(output, "part-empty.parquet", schema.empty_table())
+    put_table(output, EMPTY_PART, schema.empty_table(), mark(job))
 
 
 def _manifest(
@@ -118,7 +155,7 @@ def _manifest(
 ) -> dict[str, Any]:
     snapshot = ledger.snapshot(job)
     parts = [{"shard": shard, **results[shard]} for shard in sorted(results, key=shard_order)]
-    with output.reading(output.matching("part-*.parquet")[0]) as path:
+    with output.reading(parts[0]["part"] if parts else EMPTY_PART) as path:
         schema = pq.read_schema(path)
     engines = sorted({(p["engine"], p["precision"]) for p in parts})
     return {
@@ -148,11 +185,12 @@ def _manifest(
         "engines": [{"engine": engine, "precision": precision} for engine, precision in engines],
         "schema": describe_schema(schema),
         "parts": parts,
-        "errors": [_error_entry(output, name) for name in output.matching("*.parquet", ERRORS)],
-        "attempts": {
-            outcome: sum(1 for a in ledger.attempts(job) if a["outcome"] == outcome)
-            for outcome in ("done", "failed", "lost", "released")
-        },
+        "errors": [
+            _error_entry(output, name)
+            for name in output.names(ERRORS)
+            if ERROR_FILE.fullmatch(name.rpartition("/")[2]) or name.endswith(f"/{INPUT_ERRORS}")
+        ],
+        "attempts": dict(snapshot.attempts),
         "created": _iso(snapshot.created_s),
         "finished": _iso(time.time()),
         "seconds": round(time.time() - snapshot.created_s, 3),

@@ -6,7 +6,7 @@ import redis
 from celery import Celery
 
 from jobs.messages import broker_url
-from jobs.presence import Presence
+from jobs.presence import Presence, host_of, node_name
 from mtl_core.errors import JobError
 
 PING_TIMEOUT_S = 5.0
@@ -24,10 +24,10 @@ def check_workers_here(client: redis.Redis, redis_url: str) -> list[str]:
         JobError: none is announced on this machine, or one does not answer.
     """
     host = os.uname().nodename
-    names = [name for name in Presence(client).workers() if name.rpartition(":")[0] == host]
+    names = [name for name in Presence(client).workers() if host_of(name) == host]
     if not names:
         raise JobError(f"no worker is announced on {host}")
-    nodes = {f"mtl-{name.rpartition(':')[2]}@{host}": name for name in names}
+    nodes = {node_name(name): name for name in names}
     broker = broker_url(redis_url)
     with Celery("mtl-check", broker=broker, set_as_current=False, fixups=()) as app:
         replies = app.control.ping(destination=list(nodes), timeout=PING_TIMEOUT_S)

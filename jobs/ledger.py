@@ -18,6 +18,8 @@ done       hash   shard -> result of the attempt that completed
 poison     hash   shard -> why it was set aside
 history    list   the last 1,000 ended attempts, newest first
 split      set    shards that were split into pieces
+declined   hash   worker, or ``worker#child`` -> why it cannot do the job
+failing    hash   ``worker#child`` -> shards it failed at since it last did one
 ========== ====== ==========================================================
 """
 
@@ -25,19 +27,15 @@ import json
 import time
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from functools import cached_property
-from importlib.resources import files
 from typing import Any, cast
 
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.commands.core import Script
-from redis.retry import Retry
 
-from jobs.connection import reachable
+from jobs.connection import client, reachable
 from jobs.lifecycle import ENDED, JobState, allowed_from
+from jobs.scripts import Scripts, key, keys_of
 from jobs.settings import Settings
-from jobs.snapshot import Claim, Counts, Snapshot
+from jobs.snapshot import OUTCOMES, Claim, Counts, Reconciled, Snapshot
 from jobs.specs import AnySpec, parse_spec
 from mtl_core.errors import JobError
 
@@ -45,16 +43,14 @@ JOBS = "mtl:jobs"
 BARREN_LIMIT = 40
 """Failed attempts in a row, without any shard done between, after which a job is given up: it is
 not the rows, and splitting every shard down to them would take for ever."""
-PASSING_ERRORS = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.BusyLoadingError,
-    redis.OutOfMemoryError,
-)
-PARTS = (
-    *("job", "shards", "pending", "leases", "holders"),
-    *("attempts", "strikes", "done", "poison", "history", "split"),
-)
+HINTS = 1000
+"""Most shards of a job that are published again in one round."""
+ALL_MESSAGES_REACHED = 2**52
+"""For :meth:`Ledger.reconcile`: no message waits."""
+
+
+class JobClosed(Exception):
+    """The job takes no more shards: it was cancelled or paused, has ended, or was forgotten."""
 
 
 class Ledger:
@@ -68,39 +64,8 @@ class Ledger:
                 or full. Every script may be run twice: it answers the second time as the first.
         """
         self.url, self.settings = url, settings
-        self.redis: redis.Redis = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=10,
-            socket_connect_timeout=5,
-            health_check_interval=30,
-            retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), patience),
-            retry_on_error=list(PASSING_ERRORS),
-        )
-        self._patience = patience
-        self._scripts: dict[str, Script] = {}
-
-    @cached_property
-    def _prelude(self) -> str:
-        return (files("jobs") / "lua" / "prelude.lua").read_text()
-
-    def _run(self, script: str, job: str, *arguments: Any) -> Any:
-        if script not in self._scripts:
-            source = (files("jobs") / "lua" / f"{script}.lua").read_text()
-            self._scripts[script] = self.redis.register_script(self._prelude + source)
-        keys = [key(job, part) for part in PARTS]
-        for tries_left in range(self._patience, -1, -1):
-            try:
-                return self._scripts[script](keys=keys, args=arguments)
-            except redis.ResponseError as error:
-                # Redis 6 words a full memory in a script as a script's error. It refuses a script's
-                # first write and none after it, so nothing was done.
-                if "OOM command" not in str(error):
-                    raise
-                if not tries_left:
-                    raise redis.OutOfMemoryError("Redis is full") from error
-                time.sleep(1.0)
-        raise AssertionError("unreachable")
+        self.redis: redis.Redis = client(url, patience)
+        self._run = Scripts(self.redis, patience).run
 
     def ping(self) -> None:
         """Raise LedgerUnreachableError unless Redis answers."""
@@ -118,7 +83,7 @@ class Ledger:
 
     def delete(self, job: str) -> None:
         """Forget a job altogether."""
-        self.redis.delete(*(key(job, part) for part in PARTS))
+        self.redis.delete(*keys_of(job))
         self.redis.zrem(JOBS, job)
 
     def spec(self, job: str) -> AnySpec:
@@ -147,8 +112,9 @@ class Ledger:
         pipe = self.redis.pipeline(transaction=False)
         for job in ids:
             pipe.hget(key(job, "job"), "state")
-        states = pipe.execute()
-        return [job for job, state in zip(ids, states, strict=True) if state and state not in ENDED]
+        states = pipe.execute(raise_on_error=False)  # one record that is none hides no other
+        known = set(JobState) - ENDED
+        return [job for job, state in zip(ids, states, strict=True) if state in known]
 
     def transition(
         self,
@@ -185,14 +151,14 @@ class Ledger:
 
         It is then running, or queued when its planning had not come to its end.
         """
-        if self.transition(job, JobState.QUEUED):
-            self._run("reopen", job)
-            if self.redis.hget(key(job, "job"), "planned") == "1":
-                self.transition(job, JobState.RUNNING)
+        self._run("reopen", job, *allowed_from(JobState.QUEUED))
 
     def update(self, job: str, **fields: str | int | float) -> None:
-        """Set plain fields of a job: planning's row counts, a training run's note."""
-        self.redis.hset(key(job, "job"), mapping={k: str(v) for k, v in fields.items()})
+        """Set plain fields of a job: planning's row counts, a training run's note.
+
+        A job that was forgotten meanwhile stays so.
+        """
+        self._run("update", job, *(str(part) for pair in fields.items() for part in pair))
 
     def forget_expired(self) -> list[str]:
         """Drop jobs from the list whose records have expired; returns them."""
@@ -219,35 +185,48 @@ class Ledger:
         holders = [json.loads(text) for text in held]
         progress = sum(int(holder.get("progress", 0)) for holder in holders)
         rows_done = int(fields["rows_done"]) + progress
+        rows_failed = int(fields["rows_failed"]) + int(fields.get("rows_bad", 0))
         return Snapshot(
             id=job,
             kind=fields["kind"],
             state=JobState(fields["state"]),
             reason=fields["reason"],
             priority=fields["priority"],
-            rows=Counts(
-                int(fields["rows_total"]),
-                rows_done,
-                int(fields["rows_failed"]) + int(fields.get("rows_bad", 0)),
-            ),
+            rows=Counts(int(fields["rows_total"]), rows_done, rows_failed),
             shards=Counts(shards, done, poison),
             planned=fields["planned"] == "1",
             created_s=int(fields["created_ms"]) / 1000,
             changed_s=int(fields["changed_ms"]) / 1000,
             workers=tuple(sorted({holder["worker"] for holder in holders})),
             note=json.loads(fields.get("note", "{}")),
+            attempts={each: int(fields.get(f"attempts_{each}", 0)) for each in OUTCOMES},
         )
 
     # --- shards
 
     def add_shards(self, job: str, shards: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Add shards that are new; returns their names. The others stand as they were."""
-        flat = [part for name, shard in shards.items() for part in (name, json.dumps(shard))]
-        return cast(list[str], self._run("add_shards", job, *flat)) if flat else []
+        """Add shards that are new; returns their names. The others stand as they were.
 
-    def claim(self, job: str, shard: str, token: str, worker: str) -> Claim:
-        """Ask for a shard's lease; asking again with the same token gives the same answer."""
-        answer, *rest = self._run("claim", job, shard, token, worker, self._lease_ms)
+        Raises:
+            JobClosed: the job takes no more.
+        """
+        flat = [part for name, shard in shards.items() for part in (name, json.dumps(shard))]
+        added = self._run("add_shards", job, *flat) if flat else []
+        if added is None:
+            raise JobClosed(f"{job} takes no more shards; `mtl status {job}` says why")
+        return cast(list[str], added)
+
+    def claim(
+        self, job: str, shard: str, token: str, worker: str, child: int = 0, *, insist: bool = False
+    ) -> Claim:
+        """Ask for a shard's lease; asking again with the same token gives the same answer.
+
+        Args:
+            child: which of the worker's children asks, from 0.
+            insist: ask though this child failed at the shard, or at several others.
+        """
+        asked = (shard, token, worker, self._lease_ms, child, int(insist))
+        answer, *rest = self._run("claim", job, *asked)
         if answer != "LEASED":
             return Claim(answer)
         return Claim(answer, int(rest[0]), json.loads(rest[1]))
@@ -294,26 +273,42 @@ class Ledger:
         """Give a shard back uncounted. Returns OK or STALE."""
         return cast(str, self._run("release", job, shard, token, reason))
 
-    def reconcile(
-        self, job: str, stale_s: float, *, expire: bool, limit: int = 1000
-    ) -> tuple[bool, list[str]]:
-        """End leases that ran out (if ``expire``) and pick shards to publish again.
+    def decline(self, job: str, shard: str, token: str, reason: str) -> str:
+        """Give a shard back uncounted: this worker cannot do the job. Returns OK or STALE."""
+        return cast(str, self._run("decline", job, shard, token, reason))
 
-        Returns:
-            whether all shards are settled, and the pending shards whose last message is older
-            than ``stale_s``.
+    def note_unfinalised(self, job: str, reason: str) -> int:
+        """Note why a job could not be finalised; returns how often so far, 0 if it is not at it."""
+        return int(self._run("unfinalised", job, reason))
+
+    def reconcile(
+        self,
+        job: str,
+        stale_s: float,
+        *,
+        expire: bool,
+        reached_ms: int = ALL_MESSAGES_REACHED,
+    ) -> Reconciled:
+        """End leases that ran out (if ``expire``), pick shards to publish, find unfit children.
+
+        Args:
+            stale_s: a message younger than this may be on its way.
+            reached_ms: a message older than this waits in no queue (Redis' clock).
         """
         asked_ms = self.now_ms() if expire else 0
-        settled, *due = self._run(
-            "reconcile", job, self.settings.max_attempts, int(stale_s * 1000), limit, asked_ms
-        )
+        limits = (self.settings.max_attempts, int(stale_s * 1000), HINTS)
+        fields = json.loads(self._run("reconcile", job, *limits, asked_ms, reached_ms))
         self._give_up_if_barren(job)
-        return settled == "SETTLED", due
+        return Reconciled(fields["settled"], fields.get("due", []), fields.get("unfit", {}))
+
+    def published_ms(self, job: str, shard: str) -> int:
+        """When a pending shard's last message was sent (Redis' clock); 0: not known."""
+        return int(cast(float | None, self.redis.zscore(key(job, "pending"), shard)) or 0)
 
     def now_ms(self) -> int:
         """Redis' own clock."""
         seconds, microseconds = cast(tuple[int, int], self.redis.time())
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return seconds * 1000 + microseconds // 1000
 
     def uptime_s(self) -> float:
         """How long Redis has been up."""
@@ -321,7 +316,7 @@ class Ledger:
 
     def results(self, job: str) -> dict[str, dict[str, Any]]:
         """Results of all completed shards, by shard."""
-        return {s: json.loads(v) for s, v in self.redis.hscan_iter(key(job, "done"), count=1000)}
+        return self._hash(job, "done")
 
     def poisoned(self, job: str) -> dict[str, str]:
         """Why each set-aside shard was set aside."""
@@ -329,7 +324,7 @@ class Ledger:
 
     def shards(self, job: str) -> dict[str, dict[str, Any]]:
         """Definitions of all shards."""
-        return {s: json.loads(v) for s, v in self.redis.hscan_iter(key(job, "shards"), count=1000)}
+        return self._hash(job, "shards")
 
     def holder(self, job: str, shard: str) -> dict[str, Any] | None:
         """Who holds a shard: token, worker, attempt, start, progress."""
@@ -341,11 +336,18 @@ class Ledger:
         found = cast(list[str], self.redis.lrange(key(job, "history"), 0, -1))
         return [json.loads(text) for text in found]
 
+    def declined(self, job: str) -> dict[str, dict[str, Any]]:
+        """Workers, and single children, that cannot do it: ``reason``, ``at_ms`` (Redis' clock)."""
+        return self._hash(job, "declined")
+
+    def failing(self, job: str) -> dict[str, dict[str, Any]]:
+        """Children whose last attempts failed: ``shards``, ``reason`` and ``last_ms``."""
+        return self._hash(job, "failing")
+
+    def _hash(self, job: str, part: str) -> dict[str, dict[str, Any]]:
+        pairs = self.redis.hscan_iter(key(job, part), count=1000)
+        return {name: json.loads(text) for name, text in pairs}
+
     @property
     def _lease_ms(self) -> int:
         return int(self.settings.lease_s * 1000)
-
-
-def key(job: str, part: str) -> str:
-    """The Redis key of one part of a job."""
-    return f"mtl:{{{job}}}:{part}"

@@ -49,6 +49,9 @@ ENDED = frozenset({S.DONE, S.PARTIAL, S.FAILED, S.CANCELLED})
 RESTING = ENDED | {S.PAUSED}
 """Nothing more will happen until somebody acts."""
 
+PLANNABLE = frozenset({S.QUEUED, S.PLANNING})
+"""Its input is to be read still."""
+
 
 def allowed_from(target: JobState) -> list[JobState]:
     """States from which a job may step to ``target``."""

@@ -22,6 +22,7 @@ from typing import IO, cast
 import psutil
 import redis
 
+from jobs.ledger import Ledger
 from mtl_core.errors import JobError, LedgerUnreachableError
 from mtl_core.processes import program
 
@@ -159,15 +160,25 @@ def _wait_gone(pid: int) -> None:
         time.sleep(0.02)
 
 
+def workers_at_work(ledger: Ledger) -> set[str]:
+    """Workers that hold a shard of any job."""
+    found: set[str] = set()
+    for job in ledger.active_jobs():
+        with suppress(JobError):  # forgotten meanwhile
+            found.update(ledger.snapshot(job).workers)
+    return found
+
+
 class EmbeddedWorker:
     """One worker process on an embedded Redis; use as a context."""
 
-    def __init__(self, redis_url: str, state_dir: Path) -> None:
+    def __init__(self, ledger: Ledger, state_dir: Path) -> None:
         self.log = state_dir / f"worker-{os.getpid()}.log"
+        self._ledger = ledger
         self._environment = {
             "MTL_RECONCILE_S": "1",
             **os.environ,
-            "MTL_REDIS_URL": redis_url,
+            "MTL_REDIS_URL": ledger.url,
             "MTL_PARENT_PID": str(os.getpid()),
         }
         self._starts = 0
@@ -202,13 +213,30 @@ class EmbeddedWorker:
         process = self._process
         if process is None:
             return
-        if kind is not None:
+        if kind is not None or self._holds_something(process):
             process.send_signal(signal.SIGTERM)  # it gives its shard back and leaves
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_TIMEOUT_S)
-        # After a job's end it holds nothing, and a graceful stop would take Celery three seconds.
+        # It holds nothing, and a graceful stop would take Celery three seconds.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if kind is None or kind in (KeyboardInterrupt, SystemExit):
             self.log.unlink(missing_ok=True)
+
+    def _holds_something(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it is at a shard: another command's job is on the same queue, perhaps.
+
+        It is stopped meanwhile, so that it cannot take one after it was asked.
+        """
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(0.05)  # what it had sent to Redis has been carried out by then
+        try:
+            names = workers_at_work(self._ledger)
+            return any(name.startswith(f"{os.uname().nodename}:{process.pid}:") for name in names)
+        except redis.RedisError:
+            return False
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)

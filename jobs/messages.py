@@ -1,7 +1,10 @@
 """Messages to workers: hints that a shard of a job waits. They hold two names and nothing else."""
 
+import base64
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import redis
 from celery import Celery
@@ -44,6 +47,17 @@ def queues_of(wanted: str | None) -> list[str]:
 def broker_url(redis_url: str) -> str:
     """A Redis URL as Celery spells it: a socket is ``redis+socket://``."""
     return redis_url.replace("unix://", "redis+socket://", 1)
+
+
+def waiting(client: redis.Redis, queue: str, most: int = 20) -> list[tuple[str, str]]:
+    """Jobs and shards of the messages that wait longest in a queue, the oldest first."""
+    found = []
+    for text in reversed(cast(list[str], client.lrange(queue, -most, -1))):
+        message = json.loads(text)
+        arguments = json.loads(base64.b64decode(message["body"]))[0]
+        if message["headers"]["task"] == RUN_SHARD and len(arguments) == 2:
+            found.append((str(arguments[0]), str(arguments[1])))
+    return found
 
 
 class Publisher:

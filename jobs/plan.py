@@ -11,9 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.inputs import NumberedChunk, Source, read_source
-from jobs.ledger import Ledger
+from jobs.ledger import JobClosed, Ledger
+from jobs.lifecycle import PLANNABLE
 from jobs.messages import Publisher
-from jobs.output import ERRORS, INPUT_ERRORS
+from jobs.output import ERRORS, INPUT_ERRORS, mark
+from jobs.readers.carried import carry
+from jobs.readers.rows import in_words
 from jobs.specs import LabelSpec
 from jobs.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from mtl_core.errors import InputError
@@ -45,6 +48,8 @@ def plan(
         keep_alive: called for every chunk of rows read.
     Raises:
         InputError: the input holds no row at all, or a file is damaged.
+        JobClosed: the job was cancelled or paused meanwhile.
+        JobError: it was forgotten.
     """
     output = place_of(spec.output)
     rows_total = rows_bad = 0
@@ -60,10 +65,12 @@ def plan(
 
     with (
         ThreadPoolExecutor(output.transfers) as pool,
-        ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}") as errors,
+        ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job) as errors,
     ):
         for numbered in read_source(source):
             keep_alive()
+            if ledger.state(job) not in PLANNABLE:
+                raise JobClosed(job)
             errors.write(_error_table(numbered))
             rows_bad += len(numbered.chunk.bad)
             rows_total += len(numbered.row_ids) + len(numbered.chunk.bad)
@@ -136,12 +143,26 @@ class ShardCutter:
             yield pa.concat_tables(gathered)
 
     def _conform(self, numbered: NumberedChunk) -> pa.Table:
-        """The chunk with ``row_id`` and the job's columns: renamed, in order, missing ones null."""
+        """The chunk with ``row_id`` and the job's columns: renamed, in order, missing ones null.
+
+        Raises:
+            InputError: a value cannot be held by the type that the column has over all files.
+        """
         table = numbered.chunk.table
-        named = {self.source.written_name(n): table.column(n) for n in table.column_names}
+        named = {self.source.names[n]: table.column(n) for n in table.column_names}
         columns = [pa.array(numbered.row_ids, pa.int64())]
         for field in list(self.schema)[1:]:
-            columns.append(named.get(field.name, pa.nulls(len(table), field.type)))
+            own = named.get(field.name)
+            try:
+                columns.append(
+                    pa.nulls(len(table), field.type) if own is None else carry(own, field.type)
+                )
+            except (pa.ArrowException, ValueError) as error:
+                raise InputError(
+                    f"{numbered.file.name}: column '{field.name}' cannot be carried through as "
+                    f"{field.type}, its type over all files ({in_words(error)}); label it in a "
+                    "separate job"
+                ) from error
         return pa.Table.from_arrays(columns, schema=self.schema)
 
 
@@ -166,8 +187,9 @@ class ErrorFile:
     It is there only if there were any, and only if the context ends without an exception.
     """
 
-    def __init__(self, place: Place, name: str) -> None:
+    def __init__(self, place: Place, name: str, job: str) -> None:
         self.place, self.name = place, name
+        self._schema = ERROR_SCHEMA.with_metadata(mark(job))
         self._file = ExitStack()
         self._writer: pq.ParquetWriter | None = None
 
@@ -177,7 +199,7 @@ class ErrorFile:
             return
         if self._writer is None:
             path = self._file.enter_context(self.place.writing(self.name))
-            self._writer = pq.ParquetWriter(path, ERROR_SCHEMA, compression="zstd")
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._writer.write_table(table)
 
     def __enter__(self) -> "ErrorFile":

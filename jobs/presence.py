@@ -6,7 +6,7 @@ All of it in Redis beside the ledger, but none of it decides what becomes of a s
 import json
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
@@ -17,7 +17,25 @@ from mtl_core import __version__
 
 WORKER = "mtl:worker:"
 BUSY = "mtl:busy:"
+UNFIT = "mtl:unfit:"
 BUSY_KEPT_S = 7 * 24 * 3600
+UNFIT_KEPT_S = 24 * 3600
+
+
+def child_name(worker: str, place: int) -> str:
+    """A worker's child, by its place from 0: the name stays when its process is replaced."""
+    return f"{worker}#{place}"
+
+
+def node_name(worker: str) -> str:
+    """The name that Celery knows a worker (``host:pid:word``) by."""
+    host, _, rest = worker.partition(":")
+    return f"mtl-{rest.replace(':', '-')}@{host}"
+
+
+def host_of(worker: str) -> str:
+    """The host in a worker's name."""
+    return worker.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,8 @@ class Busy:
     job: str
     shard: str
     token: str
+    born_s: float = 0.0
+    """When the child's process began: its number may have become another's."""
 
 
 class Presence:
@@ -36,9 +56,16 @@ class Presence:
     def __init__(self, client: redis.Redis) -> None:
         self.redis = client
 
-    def announce(self, worker: str, seconds: float) -> None:
-        """Say that a worker of this version lives, for the next ``seconds``."""
-        self.redis.set(WORKER + worker, __version__, ex=max(1, round(seconds)))
+    def announce(
+        self, worker: str, seconds: float, queues: Iterable[str] = (), children: int = 1
+    ) -> None:
+        """Say that a worker of this version lives, for the next ``seconds``.
+
+        Args:
+            queues: those it serves; none named: all.
+        """
+        words = f"{__version__} {children} {','.join(queues)}"
+        self.redis.set(WORKER + worker, words, ex=max(1, round(seconds)))
 
     def leave(self, worker: str) -> None:
         """Say that a worker has gone."""
@@ -50,17 +77,44 @@ class Presence:
 
     def versions(self) -> dict[str, str]:
         """The version of each of these workers."""
+        return {name: words[0] for name, words in self._words().items()}
+
+    def serving(self, queue: str) -> dict[str, list[str]]:
+        """Workers that serve a queue, with the names of their children."""
+        found = {}
+        for name, (_, *said) in self._words().items():  # earlier versions said no more
+            children = int(said[0]) if said else 1
+            if len(said) < 2 or queue in said[1].split(","):
+                found[name] = [child_name(name, place) for place in range(children)]
+        return found
+
+    def _words(self) -> dict[str, list[str]]:
         names = self.workers()
         if not names:
             return {}
         found = cast(list[str | None], self.redis.mget([WORKER + name for name in names]))
-        return {name: own for name, own in zip(names, found, strict=True) if own is not None}
+        return {name: own.split() for name, own in zip(names, found, strict=True) if own}
+
+    def note_unfit(self, worker: str, child: str, reason: str) -> None:
+        """Keep for a day that a child of a worker fails at what others do."""
+        self.redis.hset(UNFIT + worker, child, reason)
+        self.redis.expire(UNFIT + worker, UNFIT_KEPT_S)
+
+    def unfit(self, worker: str) -> dict[str, str]:
+        """Children of a worker that fail at what others do, with the reasons."""
+        return cast(dict[str, str], self.redis.hgetall(UNFIT + worker))
+
+    def all_unfit(self) -> dict[str, str]:
+        """Such children of all workers of the last day, of those that left for it, too."""
+        found: dict[str, str] = {}
+        for name in sorted(self.redis.scan_iter(UNFIT + "*")):
+            found |= self.unfit(name.removeprefix(UNFIT))
+        return found
 
     def begin(self, worker: str, busy: Busy) -> None:
         """Say what a child begins to work on."""
-        self.redis.hset(
-            BUSY + worker, str(busy.pid), json.dumps([busy.job, busy.shard, busy.token])
-        )
+        said = json.dumps([busy.job, busy.shard, busy.token, busy.born_s])
+        self.redis.hset(BUSY + worker, str(busy.pid), said)
         self.redis.expire(BUSY + worker, BUSY_KEPT_S)
 
     def end(self, worker: str, pid: int) -> None:
@@ -73,19 +127,24 @@ class Presence:
         return [Busy(int(pid), *json.loads(text)) for pid, text in found.items()]
 
 
+# Looked at and acted on in one step: between two, the lock may end and another take it.
+KEEP = (
+    "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
+)
+RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
+
+
 class Lock:
     """A lock that ends by itself when its holder dies."""
 
     def __init__(self, client: redis.Redis, name: str) -> None:
         self.redis, self.name, self.token = client, name, uuid.uuid4().hex
+        self._keep, self._release = client.register_script(KEEP), client.register_script(RELEASE)
 
     def hold(self, seconds: float) -> bool:
         """Take or keep the lock for ``seconds``; False while another holds it."""
         taken = self.redis.set(self.name, self.token, nx=True, px=int(seconds * 1000))
-        if not taken and self.redis.get(self.name) == self.token:
-            self.redis.pexpire(self.name, int(seconds * 1000))
-            return True
-        return bool(taken)
+        return bool(taken or self._keep(keys=[self.name], args=[self.token, int(seconds * 1000)]))
 
     @contextmanager
     def held(self, seconds: float) -> Iterator[bool]:
@@ -111,5 +170,4 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back if it is still held."""
-        if self.redis.get(self.name) == self.token:
-            self.redis.delete(self.name)
+        self._release(keys=[self.name], args=[self.token])

@@ -4,7 +4,6 @@ Parts are read as streams of batches; what is kept is counts, the few rows shown
 embeddings, so memory does not grow with the output.
 """
 
-import heapq
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.output import SUCCESS, read_manifest
-from mtl_core.errors import InputError, OutputError
+from jobs.targets import check_page_target, in_one_line
+from mtl_core.errors import InputError
 from mtl_core.files import write_text
 from mtl_core.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, TRUNCATED
 from mtl_core.place import Place
@@ -117,7 +117,13 @@ def _batches(output: Place, manifest: dict[str, Any]) -> Iterator[pa.Table]:
             wanted |= {name for task in tasks for name in (task, f"{task}_score")}
             columns = [name for name in file.schema_arrow.names if name in wanted]
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-                yield pa.Table.from_batches([batch])
+                yield _with_plain_text(pa.Table.from_batches([batch]), manifest["text_column"])
+
+
+def _with_plain_text(table: pa.Table, name: str) -> pa.Table:
+    """The table with its texts as strings: a column may be a dictionary or a view of them."""
+    index = table.schema.get_field_index(name)
+    return table.set_column(index, name, table.column(index).cast(pa.large_string()))
 
 
 @contextmanager
@@ -147,18 +153,44 @@ def _count(facts: ReportFacts, batch: pa.Table) -> None:
 
 def _remember(facts: ReportFacts, batch: pa.Table) -> None:
     """Keep the rows that are among the least sure, the longest, and the truncated."""
+    every = np.arange(len(batch))
     for task in facts.tasks:
         scores = batch.column(f"{task.name}_score").to_numpy()
-        for row in np.argsort(scores, kind="stable")[:SHOWN_ROWS]:
-            task.unsure.append(_shown(facts, batch, int(row), float(scores[row])))
-        task.unsure = heapq.nsmallest(SHOWN_ROWS, task.unsure, key=lambda shown: shown.number)
+        task.unsure = _keep(facts, batch, every, scores, task.unsure)
     lengths = pc.utf8_length(batch.column(facts.manifest["text_column"])).to_numpy()
-    cut = batch.column(TRUNCATED).to_numpy()
-    for rows, kept in ((np.arange(len(batch)), "longest"), (np.flatnonzero(cut), "truncated")):
-        top = rows[np.argsort(-lengths[rows], kind="stable")[:SHOWN_ROWS]]
-        found = [_shown(facts, batch, int(row), float(lengths[row])) for row in top]
-        both = [*getattr(facts, kept), *found]
-        setattr(facts, kept, heapq.nlargest(SHOWN_ROWS, both, key=lambda shown: shown.number))
+    cut = np.flatnonzero(batch.column(TRUNCATED).to_numpy())
+    facts.longest = _keep(facts, batch, every, lengths, facts.longest, greatest=True)
+    facts.truncated = _keep(facts, batch, cut, lengths, facts.truncated, greatest=True)
+
+
+def _keep(
+    facts: ReportFacts,
+    batch: pa.Table,
+    rows: NDArray[np.int64],
+    numbers: NDArray[Any],
+    kept: list[ShownRow],
+    *,
+    greatest: bool = False,
+) -> list[ShownRow]:
+    """The rows kept so far and those among some of a batch's, the least first; SHOWN_ROWS at most.
+
+    Equal texts stand once.
+
+    Args:
+        rows: which rows of the batch to look at.
+        numbers: what each row of the batch is ordered by, [N].
+        kept: those of the batches before, in order.
+        greatest: the greatest first.
+    """
+    sign = -1 if greatest else 1
+    for row in rows[np.argsort(sign * numbers[rows], kind="stable")]:
+        number = float(numbers[row])
+        if len(kept) == SHOWN_ROWS and sign * number >= sign * kept[-1].number:
+            break
+        shown = _shown(facts, batch, int(row), number)
+        if all(shown.text != other.text for other in kept):
+            kept = sorted([*kept, shown], key=lambda one: sign * one.number)[:SHOWN_ROWS]
+    return kept
 
 
 def _shown(facts: ReportFacts, batch: pa.Table, row: int, number: float) -> ShownRow:
@@ -184,7 +216,11 @@ def _vectors(batch: pa.Table, form: str) -> NDArray[np.float32]:
 def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     from sklearn.decomposition import PCA
 
-    points: NDArray[np.float64] = PCA(2, random_state=0).fit_transform(vectors.astype(np.float64))
+    # Of equal vectors, as those of equal texts are, it warns that their variance is none.
+    with np.errstate(invalid="ignore"):
+        points: NDArray[np.float64] = PCA(2, random_state=0).fit_transform(
+            vectors.astype(np.float64)
+        )
     return points
 
 
@@ -224,19 +260,19 @@ def rate_by_worker(manifest: dict[str, Any]) -> tuple[float, dict[str, NDArray[n
     return float(end - begin), rates
 
 
-def write_report(output: Place, target: Path) -> ReportFacts:
+def write_report(output: Place, target: Path, *, overwrite: bool = False) -> ReportFacts:
     """Gather an output folder's facts and write the page.
 
+    Args:
+        overwrite: replace a file that is no page of ours, too.
     Raises:
         InputError: as :func:`gather`.
-        OutputError: the page cannot be written.
+        OutputError: the page cannot be written, or would replace a file that is none of ours.
     """
     from jobs.report_page import render
 
+    check_page_target(target, overwrite=overwrite)
     facts = gather(output)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with in_one_line(target):
         write_text(target, render(facts))
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror or error})") from error
     return facts

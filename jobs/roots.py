@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jobs.settings import Settings
 from mtl_core.errors import SettingsError
+from mtl_core.model_config import read_model_config
 from mtl_core.model_copy import local_copy
 from mtl_core.place import PATIENCE_S, Folder, Place, is_address, place_of
 from mtl_core.registry import SHIPPED_MODELS
@@ -77,9 +78,22 @@ def model_folder(
         StoreError: its store refuses or does not answer.
     """
     place = place_inside(where, settings, patience_s)
-    if isinstance(place, Folder):
-        return place.path
-    return local_copy(place, settings.model_copies, sha256)
+    folder = (
+        place.path
+        if isinstance(place, Folder)
+        else local_copy(place, settings.model_copies, sha256)
+    )
+    check_backbone_inside(read_model_config(folder).backbone, settings)
+    return folder
+
+
+def check_backbone_inside(backbone: str, settings: Settings) -> None:
+    """Raise SettingsError if a backbone is a folder that lies below none of the configured roots.
+
+    One known by its name comes from an installed package or the hub.
+    """
+    if Path(backbone).expanduser().is_dir():
+        check_inside(Path(backbone).expanduser(), settings)
 
 
 def _outside(where: str | Path, settings: Settings) -> SettingsError:

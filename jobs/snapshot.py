@@ -6,15 +6,31 @@ from typing import Any
 
 from jobs.lifecycle import ENDED, RESTING, JobState
 
+OUTCOMES = ("done", "failed", "lost", "released")
+"""How an attempt can end."""
+
 
 @dataclass(frozen=True)
 class Claim:
     """The ledger's answer to a claim."""
 
     answer: str
-    """LEASED, BUSY, DONE, POISON, CLOSED (the job runs no more) or GONE (no such shard)."""
+    """LEASED, BUSY, DONE, POISON, CLOSED (the job runs no more), GONE (no such shard), DECLINED
+    (this child cannot do the job) or DOUBTED (it failed at this shard, or at several others)."""
     attempt: int = 0
     shard: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What a look at one job's leases and shards found."""
+
+    settled: bool
+    """Whether all shards of a wholly planned job are done or set aside."""
+    due: list[str]
+    """Pending shards to publish; they count as published."""
+    unfit: dict[str, str]
+    """Children that failed at several shards in a row which others did, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class Snapshot:
     """Workers that hold a shard of it."""
     note: Mapping[str, Any]
     """What a train job last told of itself: stage, step, loss."""
+    attempts: Mapping[str, int]
+    """How many ended in each way, all of them."""
 
     @property
     def ended(self) -> bool:

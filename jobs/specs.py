@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,13 +17,23 @@ class Spec(BaseModel):
 
     version: Literal[1] = 1
 
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after the first release. A job's id leaves them out where they have their
+    default, so that a new field changes no job's id but those that use it."""
 
-Format = Literal["txt", "csv", "tsv", "jsonl", "parquet", "arrow"]
+
+Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet", "arrow"]
 Compression = Literal["none", "gzip", "bz2", "xz", "zstd"]
+Quotes = Literal["double", "backslash", "none"]
+"""How a quote within quotes is written, or that quotes are text like any other."""
 
 
 class InputFile(Spec):
     """One input file, how to read it, and its fingerprint."""
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"quotes", "header", "skip", "line_end", "partition"}
+    )
 
     path: str
     origin: str = ""
@@ -34,6 +44,18 @@ class InputFile(Spec):
     """Of a text format, as Python names it."""
     delimiter: str = ","
     """Of csv and tsv."""
+    quotes: Quotes = "double"
+    """Of csv and tsv."""
+    header: bool = True
+    """Of csv and tsv: whether a line names the columns; else they are column_1, column_2, …"""
+    doubt: str = Field("", exclude=True)
+    """Why its first line may be no header after all; to be said, and no part of the job."""
+    skip: int = 0
+    """Of csv and tsv: lines above the header that are no rows."""
+    line_end: Literal["\n", "\r"] = "\n"
+    """Of a text format; \\r\\n is taken as \\n."""
+    partition: tuple[tuple[str, str | None], ...] = ()
+    """Columns that the names of its folders give (``lang=en``), with their value."""
     bytes: int
     sha256: str
 
@@ -82,6 +104,8 @@ class LabelSpec(Spec):
 class TrainSpec(Spec):
     """A train job: a scenario and its settings in, a model directory out."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"backbone_sha256", "data"})
+
     kind: Literal["train"] = "train"
     name: str
     output: str
@@ -106,9 +130,20 @@ AnySpec = LabelSpec | TrainSpec
 
 def job_id(spec: AnySpec) -> str:
     """The job's id: made from what decides its output, so the same submit finds the same job."""
-    deciding = spec.model_dump(mode="json", exclude={"cache"})
+    deciding = _deciding(spec)
     canonical = json.dumps(deciding, sort_keys=True, ensure_ascii=False)
     return f"{spec.kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+
+def _deciding(spec: Spec) -> dict[str, Any]:
+    """A spec's fields that decide its output, as JSON."""
+    fields = type(spec).model_fields
+    unset = {name for name in spec.added if getattr(spec, name) == fields[name].default}
+    values = spec.model_dump(mode="json", exclude={*unset, "cache"})
+    for name in ("inputs", "data"):
+        if name in values:
+            values[name] = [_deciding(file) for file in getattr(spec, name)]
+    return values
 
 
 def parse_spec(text: str) -> AnySpec:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from jobs.output import staged_name
 from jobs.readers import SAMPLE_CHARS
+from mtl_core.errors import OutputError
 from mtl_core.parquet import ERROR_SCHEMA, ROW_ID, put_table
 from mtl_core.place import Place
 
@@ -35,8 +36,13 @@ def read_first_shard(output: Place) -> pa.Table:
 
 def _read(output: Place, file: str) -> pa.Table:
     # A stream and not a path, whose folders' names would be taken for columns (a=b).
-    with output.reading(staged_name(file)) as path, path.open("rb") as stream:
-        return pq.read_table(stream)
+    try:
+        with output.reading(staged_name(file)) as path, path.open("rb") as stream:
+            return pq.read_table(stream)
+    except FileNotFoundError as error:
+        raise OutputError(
+            f"{output.at(staged_name(file))}, the job's own, has gone; the same command begins anew"
+        ) from error
 
 
 def text_column_of(table: pa.Table) -> str:

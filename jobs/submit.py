@@ -1,28 +1,43 @@
 """Submitting: everything is checked before anything is queued; the same again is the same job."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jobs.inputs import Source, check_ids, fingerprint, open_source
-from jobs.ledger import Ledger
-from jobs.lifecycle import ENDED, RESTING, JobState
+from redis.exceptions import LockError, RedisError
+
+from jobs.ids import check_ids
+from jobs.inputs import AsGiven, Source, describe, open_source
+from jobs.ledger import JobClosed, Ledger
+from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
 from jobs.made_by import refuse_other
 from jobs.messages import Publisher
-from jobs.output import finished, release_folder, reopen_folder, take_folder
+from jobs.output import (
+    SHARDS,
+    WORK,
+    finished,
+    release_folder,
+    reopen_folder,
+    staged_name,
+    take_folder,
+)
 from jobs.plan import plan
 from jobs.presence import Lock
-from jobs.roots import check_address, check_inside, place_inside
+from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings
 from jobs.specs import Format, LabelSpec, TrainSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
 from mtl_core.errors import (
     InputError,
     JobError,
+    LedgerUnreachableError,
     ModelError,
+    MtlError,
     OutputError,
     StoreError,
     UnknownTaskError,
@@ -34,7 +49,6 @@ from mtl_core.registry import find_model
 from mtl_core.tasks import Task
 
 TRAIN_SHARD = "run"
-PLANNABLE = (JobState.QUEUED, JobState.PLANNING)
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,8 @@ class LabelJob:
     id: str
     spec: LabelSpec
     source: Source
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the input was found and read."""
 
     @property
     def output(self) -> Place:
@@ -63,6 +79,8 @@ def prepare_label(
     *,
     text_columns: Sequence[str],
     input_format: Format | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
     id_column: str | None = None,
     limit: int | None = None,
     model: str,
@@ -79,6 +97,8 @@ def prepare_label(
 
     Args:
         input_format: of files whose name does not tell.
+        encoding: of text files; found where it is not given.
+        header: whether csv and tsv files have a header line; found where it is not given.
         id_column: to be checked to differ in every row.
         limit: label this many of the first rows only.
         only: tasks to write; empty: all.
@@ -94,14 +114,16 @@ def prepare_label(
     for address in filter(is_address, inputs):
         check_address(address, settings)
     located = locate(inputs, settings.spool)
-    for file in located:
+    for file in located.files:
         check_inside(file.path, settings)
     place_inside(target, settings)
-    files = tuple(fingerprint(file, input_format, columned=bool(text_columns)) for file in located)
+    given = AsGiven(input_format, encoding, header, tuple(text_columns))
+    files, notes = describe(located.files, given)
     entry = find_model(model, settings.models, settings.model_copies)
     if not isinstance(entry.home, Folder):
         place_inside(str(entry.home), settings)
     config = entry.config()
+    check_backbone_inside(config["backbone"], settings)
     tasks = _chosen_tasks(config, only)
     taken = output_columns([Task(name, labels) for name, labels in tasks])
     source = open_source(files, text_columns, taken, limit)
@@ -128,7 +150,7 @@ def prepare_label(
         shard_tokens=shard_tokens,
         cache=cache,
     )
-    return LabelJob(job_id(spec), spec, source)
+    return LabelJob(job_id(spec), spec, source, (*located.notes, *notes, *source.notes))
 
 
 def _chosen_tasks(
@@ -168,19 +190,39 @@ def thresholds_for(
 def open_label(ledger: Ledger, job: LabelJob, priority: str) -> bool:
     """Take the output folder and put the job into the ledger, not yet planned.
 
-    A job that is there already is joined; one that ended without its output being whole (failed,
-    cancelled, or its folder deleted) is opened again.
+    A job that is there already is joined. One that came to rest without its output being whole
+    (failed, cancelled, paused) is opened again; one whose output or staged input has been deleted
+    begins anew.
 
     Returns:
         whether the job is new.
     Raises:
         OutputError: the output folder cannot be used.
     """
-    take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
-    new = ledger.create(job.id, job.spec, priority)
-    if not new:
-        _open_again(ledger, job)
+    with _taking(ledger, job.output):
+        emptied = take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
+        new = ledger.create(job.id, job.spec, priority)
+        if not new:
+            _open_again(ledger, job, emptied=emptied)
     return new
+
+
+@contextmanager
+def _taking(ledger: Ledger, output: Place) -> Iterator[None]:
+    """Let one submit at a time take a folder.
+
+    The folder itself decides who has it; but not every object store knows a conditional put.
+    """
+    digest = hashlib.sha256(str(output).encode()).hexdigest()[:16]
+    lease_s = ledger.settings.lease_s
+    lock = ledger.redis.lock(f"mtl:taking:{digest}", timeout=lease_s, blocking_timeout=4 * lease_s)
+    if not lock.acquire():
+        raise OutputError(f"{output} is being taken by another command; repeat this one")
+    try:
+        yield
+    finally:
+        with suppress(LockError):  # it ran out: the folder decides all the same
+            lock.release()
 
 
 def plan_label(
@@ -204,21 +246,42 @@ def plan_label(
             return False
         ledger.transition(job.id, JobState.PLANNING)
         try:
-            plan(ledger, publisher, job.id, job.spec, job.source, planned)
-        except InputError as error:
-            ledger.transition(job.id, JobState.FAILED, str(error))
-            release_folder(job.output)
-            raise
-        except OSError as error:
-            reason = f"planning could not write {job.output} ({error.strerror or error})"
-            ledger.transition(job.id, JobState.PAUSED, reason)
-            if isinstance(error, StoreError):
-                raise
-            raise OutputError(f"{reason}; mend that and repeat the command") from error
+            with _planning(ledger, job):
+                plan(ledger, publisher, job.id, job.spec, job.source, planned)
+        except JobClosed:
+            return False  # cancelled or paused meanwhile: its state tells
         ledger.transition(job.id, JobState.RUNNING)
     if ledger.snapshot(job.id).settled:
         publisher.finalise("label", job.id)  # there is no later shard that would do it
     return True
+
+
+@contextmanager
+def _planning(ledger: Ledger, job: LabelJob) -> Iterator[None]:
+    """Whatever ends planning early brings the job to rest with its reason; none stays planning."""
+    try:
+        yield
+    except InputError as error:
+        ledger.transition(job.id, JobState.FAILED, str(error))
+        release_folder(job.output, job.id)
+        raise
+    except OSError as error:
+        reason = f"planning could not write {job.output} ({error.strerror or error})"
+        ledger.transition(job.id, JobState.PAUSED, reason)
+        if isinstance(error, StoreError):
+            raise
+        raise OutputError(f"{reason}; mend that and repeat the command") from error
+    except (KeyboardInterrupt, SystemExit):
+        ledger.transition(job.id, JobState.PAUSED, "stopped while it was planned")
+        raise
+    except (JobClosed, RedisError, LedgerUnreachableError):
+        raise  # nothing is to be, or can be, written down; whoever watches the job plans again
+    except Exception as error:
+        what = "" if isinstance(error, MtlError) else f"{type(error).__name__}: "
+        reason = f"planning failed: {what}{error}"
+        ledger.transition(job.id, JobState.FAILED, reason)
+        release_folder(job.output, job.id)
+        raise
 
 
 def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
@@ -242,25 +305,33 @@ def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
 
 def open_again(ledger: Ledger, job: LabelJob) -> None:
     """Let a job at rest go on, from the beginning if its output has gone."""
-    reopen_folder(job.output)
-    take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
-    _open_again(ledger, job)
+    with _taking(ledger, job.output):
+        emptied = take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
+        reopen_folder(job.output)
+        _open_again(ledger, job, emptied=emptied)
 
 
-def _open_again(ledger: Ledger, job: LabelJob) -> None:
+def _open_again(ledger: Ledger, job: LabelJob, *, emptied: bool) -> None:
     state = ledger.state(job.id)
-    if state in RESTING and not job.finished:
-        if state is JobState.DONE or not _parts_are_there(ledger, job):
-            priority = ledger.snapshot(job.id).priority
-            ledger.delete(job.id)  # its output was deleted: from the beginning
-            ledger.create(job.id, job.spec, priority)
-        else:
-            ledger.reopen(job.id)
+    if job.finished or state is JobState.CANCELLING:
+        return
+    if emptied or state is JobState.DONE or not _is_there(ledger, job):
+        priority = ledger.snapshot(job.id).priority
+        ledger.delete(job.id)
+        ledger.create(job.id, job.spec, priority)
+    elif state in RESTING:
+        ledger.reopen(job.id)
 
 
-def _parts_are_there(ledger: Ledger, job: LabelJob) -> bool:
-    there = set(job.output.matching("part-*.parquet"))
-    return all(r["part"] in there for r in ledger.results(job.id).values())
+def _is_there(ledger: Ledger, job: LabelJob) -> bool:
+    """Whether the parts of all shards that are done, and the staged rows of all others, exist."""
+    done = ledger.results(job.id)
+    parts = set(job.output.matching("part-*.parquet"))
+    staged = set(job.output.names(f"{WORK}/{SHARDS}"))
+    waiting = {name: s for name, s in ledger.shards(job.id).items() if name not in done}
+    return all(result["part"] in parts for result in done.values()) and all(
+        staged_name(shard["file"]) in staged for shard in waiting.values()
+    )
 
 
 def submit_train(
@@ -269,29 +340,50 @@ def submit_train(
     """Queue a train job.
 
     Returns:
-        its id, and whether it is new; a job that failed is opened again.
+        its id, and whether it is new; a job that failed or was paused is opened again.
     Raises:
-        JobError: a model of that name is there, made by another job.
+        JobError: a model of that name is there, made by another job; or the job is being cancelled.
     """
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
     state = ledger.state(job)
-    there = not place_of(spec.output).is_empty()
+    again, there = AGAIN[state], not place_of(spec.output).is_empty()
+    if again == "join":
+        return job, False
+    if again == "refuse":
+        raise JobError(f"{job} is {state}; repeat the command when that is over")
     try:
         refuse_other(spec, job, known=state is JobState.DONE)
     except JobError:
-        if new:
+        if new or again == "begin":
             ledger.delete(job)
         raise
-    if state is JobState.DONE and there:
+    if again == "anew" and there:
         return job, False
-    if state is JobState.DONE:  # its model was deleted
+    if again == "anew":  # its model was deleted
         ledger.delete(job)
         new = ledger.create(job, spec, priority)
-    elif state in ENDED:
+    elif again == "open":
         ledger.reopen(job)
-    ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
+    with suppress(JobClosed):  # cancelled in this moment
+        ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)
     ledger.transition(job, JobState.RUNNING)
     publisher.shards("train", priority, job, [TRAIN_SHARD])
     return job, new
+
+
+Again = Literal["begin", "join", "open", "anew", "refuse"]
+AGAIN: dict[JobState, Again] = {
+    JobState.QUEUED: "begin",
+    JobState.PLANNING: "begin",
+    JobState.RUNNING: "join",
+    JobState.FINALISING: "join",
+    JobState.DONE: "anew",
+    JobState.PARTIAL: "open",
+    JobState.FAILED: "open",
+    JobState.PAUSED: "open",
+    JobState.CANCELLED: "open",
+    JobState.CANCELLING: "refuse",
+}
+"""What the same train job, submitted again, does to one that is there already, by its state."""

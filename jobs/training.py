@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.roots import check_backbone_inside
 from jobs.settings import Settings
 from jobs.specs import TrainSpec
 from mtl_core.backbones import check_backbone, weights_sha256
@@ -88,6 +89,7 @@ def train_spec(
     check_name(name)
     train_config(request.preset, scenario=scenario, **request.changes)  # checks the values
     check_backbone(request.backbone)
+    check_backbone_inside(request.backbone, settings)
     backbone = Path(request.backbone).expanduser()
     data_dir = request.data_dir(settings)
     checked = checked or checked_data(request, settings)

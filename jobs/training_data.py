@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.inputs import assumptions, fingerprint, open_source, read_source
-from jobs.locate import Located
+from jobs.folders import Located
+from jobs.inputs import AsGiven, assumptions, fingerprint, open_source, read_source
 from jobs.readers import BadRow
 from jobs.specs import InputFile
 from mtl_core import data
@@ -58,7 +58,7 @@ def check_data(data_dir: Path | None, tasks: Sequence[Task], config: TrainConfig
             continue
         for split in dict.fromkeys((source.train_split, source.evaluation_split)):
             path = _path_of(task, split, data_dir)
-            own = described(path)
+            own = described(path, source.text_column, source.label_column)
             files[own.path] = own
             found = load_split(task, split, data_dir, files)
             notes += [f"task '{task.name}': {note}" for note in found.notes]
@@ -85,14 +85,16 @@ def _path_of(task: Task, split: str, data_dir: Path | None) -> Path:
     return path
 
 
-def described(path: Path) -> InputFile:
+def described(path: Path, *columns: str) -> InputFile:
     """One local file, how to read it, and its fingerprint.
 
+    Args:
+        columns: names that it should have.
     Raises:
         DataError: empty, unreadable, or of no known format.
     """
     try:
-        return fingerprint(Located(path))
+        return fingerprint(Located(path), AsGiven(text_columns=columns))
     except InputError as error:
         raise DataError(str(error)) from error
 
@@ -127,7 +129,8 @@ def load_split(
     if task.source is None or not task.source.files:
         return data.load_split(task, split, data_dir, pulse)
     path = _path_of(task, split, data_dir)
-    file = (files or {}).get(str(path.resolve())) or described(path)
+    columns = (task.source.text_column, task.source.label_column)
+    file = (files or {}).get(str(path.resolve())) or described(path, *columns)
     try:
         rows = _read(task, file, pulse)
     except InputError as error:
@@ -179,7 +182,7 @@ def _read(task: Task, file: InputFile, pulse: Pulse) -> _Rows:
     assert task.source is not None
     source = open_source([file], [task.source.text_column], set())
     column = task.source.label_column
-    names = [field.name for field in source.fields]
+    names = list(source.names)
     if column not in names:
         raise InputError(f"{file.name}: no column '{column}'; it has: {', '.join(names)}")
     rows = _Rows()

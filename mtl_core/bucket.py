@@ -114,6 +114,24 @@ class Bucket(Place):
             yield path
             self._try(name, lambda: self._store.put(self._key(name), path))
 
+    def create_text(self, name: str, text: str) -> bool:
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError
+
+        key, content = self._key(name), text.encode()
+
+        def put() -> bool:
+            try:
+                self._store.put(key, content, mode="create")
+            except AlreadyExistsError:
+                return False
+            except NotSupportedError:
+                if self.has(name):
+                    return False
+                self._store.put(key, content)
+            return True
+
+        return self._try(name, put)
+
     def delete(self, *names: str) -> None:
         if not names:
             return

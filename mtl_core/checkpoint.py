@@ -9,7 +9,6 @@ the next step of an interrupted run depends on.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mtl_core.errors import ModelError
-from mtl_core.files import file_sha256, replace_file, write_json
+from mtl_core.files import file_sha256, replace_file, temporary_beside, write_json
 from mtl_core.model import MultiTaskModel, build_model
 from mtl_core.model_config import MODEL_FORMAT, read_model_config
 from mtl_core.tasks import task_as_json
@@ -58,9 +57,10 @@ def save_model(
         elif name in changed:
             tensors[name] = value.to(torch.float16)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".model.{os.getpid()}.tmp"
+    weights = folder / "model.safetensors"
+    temporary = temporary_beside(weights)
     save_file(tensors, str(temporary), metadata={"format": "pt"})
-    replace_file(temporary, folder / "model.safetensors")
+    replace_file(temporary, weights)
     config = model.config
     write_json(
         folder / "config.json",
@@ -140,7 +140,7 @@ class CheckpointFolder:
         """Write a checkpoint, then its checksum, then remove all but the newest ``keep``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{state.step:08d}.safetensors"
-        temporary = self.folder / f".{path.name}.{os.getpid()}.tmp"
+        temporary = temporary_beside(path)
         save_file(state.tensors, str(temporary))
         replace_file(temporary, path)
         # Written last: a checkpoint without its JSON was interrupted and does not count.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_core.errors import ModelError
+from mtl_core.errors import ModelError, StoreError
+from mtl_core.files import write_text
 from mtl_core.registry import ModelEntry
 
 
@@ -36,6 +37,8 @@ def read_facts(entry: ModelEntry) -> ModelFacts:
     try:
         metrics = json.loads(entry.home.read_text("metrics.json"))
         history = json.loads(entry.home.read_text("history.json"))
+    except StoreError:
+        raise
     except (OSError, ValueError) as error:
         raise ModelError(f"model '{entry.name}' keeps no readable metrics: {error}") from error
     return ModelFacts(entry.name, entry.config(), metrics, history)
@@ -138,6 +141,5 @@ def comparison_page(models: Sequence[ModelFacts]) -> str:
 
 
 def write_comparison(models: Sequence[ModelFacts], path: Path) -> None:
-    """Write :func:`comparison_page` to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(comparison_page(models), encoding="utf-8")
+    """Write :func:`comparison_page` to a file, whole or not at all."""
+    write_text(path, comparison_page(models))

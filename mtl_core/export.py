@@ -6,6 +6,7 @@ probabilities out, each text encoded once. sentence-transformers holds the embed
 
 import json
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from mtl_core.checkpoint import LoadedModel, load_model
-from mtl_core.errors import ModelError
+from mtl_core.errors import ModelError, MtlError, OutputError
 from mtl_core.files import write_json
 from mtl_core.graph import LabelGraph
 
@@ -27,18 +28,26 @@ def export_model(loaded: LoadedModel, format: str, output: Path) -> None:
     Args:
         format: a key of :data:`FORMATS`.
     Raises:
-        ModelError: the format's packages are not installed, or the folder holds something.
+        ModelError: the format's packages are not installed.
+        OutputError: the folder holds something, or cannot be written.
     """
-    if output.exists() and any(output.iterdir()):
-        raise ModelError(f"{output} is not empty; name a new folder")
-    output.mkdir(parents=True, exist_ok=True)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{output} is not empty; name a new folder by -o")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
-            # Of the tracers, about branches that no input of ours takes.
-            warnings.simplefilter("ignore")
-            FORMATS[format](loaded, output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # A folder of our own making, so that all that is removed after a failure is ours.
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as made:
+            whole = Path(made) / "model"
+            whole.mkdir()
+            with warnings.catch_warnings():
+                # Of the tracers, about branches that no input of ours takes.
+                warnings.simplefilter("ignore")
+                FORMATS[format](loaded, whole)
+            whole.rename(output)  # over an empty folder, too
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written ({error.strerror or error})") from error
     except ImportError as error:
         raise ModelError(
             f"export to {format} needs a package that is not installed ({error.name}): "
@@ -154,7 +163,7 @@ def main() -> None:
     folder, form, output = sys.argv[1:]
     try:
         export_model(load_model(Path(folder)), form, Path(output))
-    except ModelError as error:
+    except MtlError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,62 @@ def replace_file(temporary: Path, final: Path) -> None:
     temporary.replace(final)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name that nobody else takes, in the folder of a file or folder to come.
+
+    Random and not the process's number: workers in containers of their own have the same numbers
+    and may share a folder.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    replace_file(temporary, path)
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        replace_file(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Write a text file whole unless there is one of that name, creating its folder.
+
+    Returns:
+        whether this call wrote it: of several at the same moment one does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.link(temporary, path)  # unlike a rename it never replaces
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        return _create_in_place(path, text)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _create_in_place(path: Path, text: str) -> bool:
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+def as_json(value: Any) -> str:
+    """JSON as all files of this project hold it: indented, keys in the order given."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented, keys in the order given."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON atomically."""
+    write_text(path, as_json(value))

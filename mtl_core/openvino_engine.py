@@ -8,6 +8,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,7 +25,7 @@ from mtl_core.cores import available_cores
 from mtl_core.engine import EMBEDDING_OUTPUT, Engine, Forward, Pending
 from mtl_core.engines import choose_precision
 from mtl_core.errors import ModelError
-from mtl_core.files import file_sha256
+from mtl_core.files import file_sha256, temporary_beside
 from mtl_core.graph_folders import drop_old_graphs, graphs_in_use
 from mtl_core.model_config import read_model_config
 from mtl_core.plain_attention import write_out_attention
@@ -39,6 +40,8 @@ MAX_STREAMS = 8
 # What one padded token may need at most while a batch runs. Measured: 26 KB at 212 tokens a text in
 # float32 with MiniLM (hidden 384, intermediate 1536); larger backbones need more in proportion.
 BYTES_PER_TOKEN_AND_UNIT = 128
+# How Python words an OSError, as the last line of a process that ended with one.
+SYSTEM_ERROR = re.compile(r"\[Errno (\d+)\]")
 # After so long a process that exports or quantises hangs.
 MAKING_S = 3600.0
 PRECISION_HINTS = {"bfloat16": "bf16", "float32": "f32"}
@@ -157,7 +160,8 @@ def exported_graph(folder: Path, cache: Path, pulse: Pulse = no_pulse) -> Path:
 
     Raises:
         ModelError: the model cannot be exported; another attempt would not do better.
-        RuntimeError: the exporting process failed otherwise (killed, no room on the disk).
+        OSError: the cache cannot be written.
+        RuntimeError: the exporting process failed otherwise (killed).
     """
     parts = [file_sha256(folder / name)[:12] for name in ("model.safetensors", "config.json")]
     target = cache / "-".join(["openvino", *parts, __version__])
@@ -192,9 +196,8 @@ def quantised_graph(exported: Path, texts: Sequence[str], pulse: Pulse = no_puls
 
 def _made(target: Path, command: list[str], failure: str, pulse: Pulse) -> Path:
     """Have a process make a folder, its last argument, that takes its name when it is whole."""
-    building = target.with_name(f".{target.name}.{os.getpid()}")
+    building = temporary_beside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(building, ignore_errors=True)
     try:
         code, said = _run([*command, str(building)], pulse)
     except BaseException:  # told to stop: nobody would use what the process makes
@@ -203,8 +206,11 @@ def _made(target: Path, command: list[str], failure: str, pulse: Pulse) -> Path:
     if code:
         shutil.rmtree(building, ignore_errors=True)
         reason = (said.strip().splitlines() or [f"exit code {code}"])[-1]
-        kind = ModelError if code == ModelError.exit_code else RuntimeError
-        raise kind(f"{failure}: {reason}")
+        if code == ModelError.exit_code:
+            raise ModelError(f"{failure}: {reason}")
+        if system := SYSTEM_ERROR.search(reason):
+            raise OSError(int(system[1]), f"{failure}: {reason}")
+        raise RuntimeError(f"{failure}: {reason}")
     try:
         building.rename(target)
     except OSError:  # another worker was quicker

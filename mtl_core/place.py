@@ -6,7 +6,6 @@ memory does not grow with a file.
 """
 
 import errno
-import json
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_core.errors import SettingsError
-from mtl_core.files import replace_file, write_text
+from mtl_core.files import as_json, create_text, replace_file, temporary_beside, write_text
 
 SCHEMES = ("s3", "gs", "az")
 """Of object stores. Only s3 is tested."""
@@ -79,6 +78,16 @@ class Place(ABC):
         """
 
     @abstractmethod
+    def create_text(self, name: str, text: str) -> bool:
+        """Write a small file unless there is one of that name; of several writers one wins.
+
+        In a store that knows no conditional put the last writer wins: read it again to be sure.
+
+        Returns:
+            whether this call wrote it.
+        """
+
+    @abstractmethod
     def delete(self, *names: str) -> None:
         """Remove files; those that are not there are passed over."""
 
@@ -107,7 +116,7 @@ class Place(ABC):
 
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON, indented, keys in the order given."""
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self.write_text(name, as_json(value))
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ class Folder(Place):
     def writing(self, name: str) -> Iterator[Path]:
         final = self.path / name
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+        temporary = temporary_beside(final)
         try:
             yield temporary
             replace_file(temporary, final)
@@ -168,6 +177,9 @@ class Folder(Place):
 
     def write_text(self, name: str, text: str) -> None:
         write_text(self.path / name, text)
+
+    def create_text(self, name: str, text: str) -> bool:
+        return create_text(self.path / name, text)
 
     def delete(self, *names: str) -> None:
         for name in names:

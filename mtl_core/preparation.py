@@ -16,6 +16,7 @@ from mtl_core.checkpoint import BACKBONE_PREFIX, run_tag
 from mtl_core.config import TrainConfig
 from mtl_core.data import LabelledTexts, LoadSplit, balance_classes, sample_rows, split_held_out
 from mtl_core.encoded import Activations, EncodedTexts, encode_texts, starts_of
+from mtl_core.files import temporary_beside
 from mtl_core.model import MultiTaskModel
 from mtl_core.published import Pass, published_pass, write_published
 from mtl_core.pulse import Pulse, no_pulse
@@ -163,6 +164,6 @@ class Store:
 @contextmanager
 def _made(path: Path) -> Iterator[Path]:
     """A place to write a file that takes its name when it is whole."""
-    building = path.with_suffix(".tmp")
+    building = temporary_beside(path)
     yield building
     building.replace(path)

@@ -50,6 +50,8 @@ class ModelEntry:
         """SHA-256 of its ``model.safetensors``; names the model in specs and manifests."""
         try:
             return file_sha256(self.folder / "model.safetensors")
+        except StoreError:
+            raise
         except OSError as error:
             raise ModelError(f"model '{self.name}': {error.filename}: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3_server import S3Server
 from support import WORDS, Mtl, Ran, Workers, made_texts
 from support import pace as machine_pace
 
@@ -155,6 +156,26 @@ def redis_url(redis_session: str) -> Iterator[str]:
     client.flushall()
     yield redis_session
     client.close()
+
+
+# --- a real object store
+
+
+@pytest.fixture
+def s3(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[S3Server]:
+    """The server, and an environment in which this process and its children find it."""
+    server = S3Server(tmp_path_factory.mktemp("s3") / "objects")
+    server.folder.mkdir()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    from mtl_core.bucket import store_of
+
+    store_of.cache_clear()
+    server.start()
+    yield server
+    server.kill()
 
 
 # --- real worker processes

@@ -18,8 +18,9 @@ import psutil
 import redis
 from support import Mtl, RedisServer, Workers, wait_until
 
-from jobs.ledger import Ledger, key
+from jobs.ledger import Ledger
 from jobs.presence import BUSY
+from jobs.scripts import key
 from jobs.settings import Settings
 
 ROWS, SHARD_ROWS = 2000, 10
@@ -163,7 +164,7 @@ class Killer(threading.Thread):
 
     def _seen_dead(self, name: str, pid: str) -> bool:
         """Whether the child's worker took back its word, or is dead itself."""
-        parent = int(name.rpartition(":")[2])
+        parent = int(name.split(":")[-2])
         return not psutil.pid_exists(parent) or not self.client.hexists(name, pid)
 
     def _holds_row(self, name: str) -> bool:

@@ -70,6 +70,7 @@ def test_compare_prints_a_table_json_and_a_page(
     ran = mtl("compare", *folders, "-o", "compare.html")
     assert ran.code == 0, ran.err
     assert "topic accuracy" in ran.out
+    assert "* " in ran.out, "the best is marked without a colour"
     assert (tmp_path / "compare.html").stat().st_size > 10_000
     assert len(json.loads(mtl("compare", *folders, "--json").out)) == 2
 

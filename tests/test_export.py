@@ -1,6 +1,7 @@
 """An exported model says what the model says."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from mtl_core.checkpoint import LoadedModel, load_model
-from mtl_core.errors import ModelError
+from mtl_core.errors import ModelError, OutputError
 from mtl_core.export import export_model
 from mtl_core.graph import LabelGraph
 from mtl_core.registry import SHIPPED_MODELS
@@ -68,5 +69,17 @@ def test_openvino_gives_the_same_vectors_and_probabilities(
 
 def test_a_folder_that_holds_something_is_left_alone(shipped: LoadedModel, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("x")
-    with pytest.raises(ModelError, match="is not empty"):
+    with pytest.raises(OutputError, match="is not empty"):
         export_model(shipped, "onnx", tmp_path)
+
+
+def test_a_failed_export_leaves_nothing_and_a_file_is_not_replaced(
+    shipped: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(OutputError, match="is not empty"):
+        export_model(shipped, "onnx", tmp_path / "mine")
+    monkeypatch.setitem(sys.modules, "openvino", None)  # as if it were not installed
+    with pytest.raises(ModelError, match=r"pip install 'mtl-batch\[export\]'"):
+        export_model(shipped, "openvino", tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]

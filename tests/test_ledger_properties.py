@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests_specs import TRAIN_SPEC
 
-from jobs.ledger import Ledger, key
+from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
+from jobs.scripts import key
 from jobs.settings import Settings
 
 JOB = "train-model"
@@ -45,7 +46,7 @@ class LedgerMachine(RuleBasedStateMachine):
         shard = self.pick(number, list(self.ledger.shards(JOB)))
         assert shard is not None
         token = uuid.uuid4().hex
-        claim = self.ledger.claim(JOB, shard, token, "worker")
+        claim = self.ledger.claim(JOB, shard, token, "worker", insist=True)
         is_open = self.ledger.state(JOB) is JobState.RUNNING
         free = shard not in self.done and shard not in self.held.values()
         free = free and shard not in self.ledger.poisoned(JOB)

@@ -139,6 +139,27 @@ def test_an_output_whose_rows_all_failed_gives_a_page(tmp_path: Path) -> None:
     assert "0 of 1 rows labelled" in (tmp_path / "report.html").read_text()
 
 
+def test_a_page_without_labelled_rows_leads_with_the_errors(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", rows=0, parts=0)
+    write_report(Folder(output), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("<h2>Rows that could not be labelled") < page.index("</main>")
+    assert page.count("<h2>") == 1
+
+
+def test_texts_of_any_string_type_give_a_page_and_equal_ones_stand_once(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", parts=1)
+    (part,) = output.glob("*.parquet")
+    table = pq.read_table(part, partitioning=None)
+    texts = pa.array(["same"] * 98 + ["other", "a third"])
+    for column in (texts.dictionary_encode(), texts.cast(pa.string_view())):
+        pq.write_table(table.set_column(1, "text", column), part)
+        facts = gather(Folder(output))
+        assert [row.text for row in facts.tasks[0].unsure] == ["same", "other", "a third"]
+        assert [row.row_id for row in facts.tasks[0].unsure] == [0, 98, 99]
+        assert [row.text for row in facts.longest] == ["a third", "other", "same"]
+
+
 def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:
     output = made_output(tmp_path / "out")
     (output / SUCCESS).unlink()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import psutil
 import pytest
 from support import Mtl, RedisServer, Workers, wait_until
 
-from jobs.roots import check_inside
+from jobs.roots import check_inside, model_folder
 from jobs.settings import Settings
+from jobs.training import TrainRequest, train_spec
 from mtl_core.backbones import weights_sha256
 from mtl_core.errors import BackboneError, SettingsError
+from mtl_core.registry import SHIPPED_MODELS, find_model
 
 
 @pytest.fixture
@@ -37,6 +40,35 @@ def test_a_symbolic_link_does_not_lead_out_of_a_root(rooted: Settings, tmp_path:
     (tmp_path / "allowed/link").symlink_to(tmp_path / "other")
     with pytest.raises(SettingsError, match="outside"):
         check_inside(tmp_path / "allowed/link/out", rooted)
+
+
+def test_a_backbone_outside_the_roots_is_refused_in_training_and_in_labelling(
+    rooted: Settings, tmp_path: Path, tiny_backbone: Path
+) -> None:
+    request = TrainRequest(preset="recommended", backbone=str(tiny_backbone))
+    with pytest.raises(SettingsError, match="tiny-bert lies outside"):
+        train_spec(request, "full", "mine", rooted)
+    # A model below a root whose backbone is not.
+    model = tmp_path / "allowed/model"
+    model.mkdir()
+    config = json.loads((SHIPPED_MODELS / "default/config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"backbone": str(tiny_backbone)}))
+    with pytest.raises(SettingsError, match="tiny-bert lies outside"):
+        model_folder(str(model), "", rooted)
+
+
+def test_a_relative_models_folder_stands_in_a_spec_as_an_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = train_spec(
+        TrainRequest(preset="recommended"), "full", "mine", Settings(models_dir="models")
+    )
+    assert spec.output == str(tmp_path / "models/mine")
+    model = tmp_path / "models/mine"
+    shutil.copytree(SHIPPED_MODELS / "default", model)
+    entry = find_model("mine", Settings(models_dir="models").models)
+    assert str(entry.home) == str(model)
 
 
 def test_weights_that_can_carry_code_are_not_loaded(tmp_path: Path) -> None:

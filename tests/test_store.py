@@ -4,7 +4,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,21 +24,6 @@ from mtl_core.place import Place, place_of
 from mtl_core.registry import SHIPPED_MODELS, find_model, list_models
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def s3(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[S3Server]:
-    """The server, and an environment in which this process and its children find it."""
-    server = S3Server(tmp_path_factory.mktemp("s3") / "objects")
-    server.folder.mkdir()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    store_of.cache_clear()
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -11,14 +11,18 @@ import click
 
 from jobs.local import EmbeddedRedis, stop_if_unused
 from jobs.messages import queues_of
+from jobs.presence import node_name
 from jobs.settings import settings
 from mtl_core.errors import MtlError
 from mtl_core.processes import keep_current_folder_out, program
 from worker.heartbeat import leaving
+from worker.own import take_name
 from worker.threads import CHILDREN
 
 RESTART_PAUSE_S = 2.0
 EVENT_BEAT_S = 10
+FAILED = 1
+"""What a worker exits with that ended itself because it does not work."""
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -40,6 +44,7 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
         served = queues_of(queues)
         if settings().metrics_port is not None:
             prepare_metrics()
+        name = take_name()
         from worker import app as worker_app
 
         worker_app.check_ledger()
@@ -52,7 +57,7 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
     # Node names must differ: Celery warns of two workers of one name, and status shows them.
     arguments = [
         "worker",
-        f"--hostname=mtl-{os.getpid()}@%h",
+        f"--hostname={node_name(name).partition('@')[0]}@%h",
         f"--concurrency={concurrency}",
         "--pool=prefork",
         f"--queues={','.join(served)}",
@@ -62,6 +67,9 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
         f"--heartbeat-interval={EVENT_BEAT_S}",
     ]
     worker_app.app.worker_main(arguments)
+    if reason := worker_app.failed_because():
+        click.echo(f"mtl worker: {reason}", err=True)
+        sys.exit(FAILED)
     if worker_app.gave_up() and not leaving.is_set():
         start_again()
 

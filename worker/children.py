@@ -6,15 +6,18 @@ thread lives on, would keep its shard for ever.
 
 import logging
 import os
-import signal
 import time
 from contextlib import suppress
 
 import psutil
 
+from jobs.connection import PASSING_ERRORS
 from jobs.ledger import Ledger
 from jobs.presence import Busy, Presence
 from worker.metrics import LEASES_LOST
+
+# Clocks that are set change what the system says of a birth.
+SAME_BIRTH_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +35,28 @@ class ChildWatch:
         seen = set()
         for busy in self._presence.busy(self._worker):
             seen.add(busy.token)
-            if not is_alive(busy.pid):
-                self._end(busy, "the worker's process died (killed, crashed or out of memory)")
-            elif self._stalled(busy):
-                log.error("%s/%s: no progress; killing process %d", busy.job, busy.shard, busy.pid)
-                with suppress(ProcessLookupError):
-                    os.kill(busy.pid, signal.SIGKILL)
-                limit = self._ledger.settings.stall_s
-                self._end(busy, f"no progress within {limit:g} s")
+            try:
+                self._look_at(busy)
+            except PASSING_ERRORS:
+                raise
+            except Exception:  # the others are looked at all the same
+                log.exception("%s/%s: the child at it cannot be looked at", busy.job, busy.shard)
         self._progress = {t: p for t, p in self._progress.items() if t in seen}
 
+    def _look_at(self, busy: Busy) -> None:
+        process = child_at(busy)
+        if process is None:
+            self._end(busy, "the worker's process died (killed, crashed or out of memory)")
+        elif self._stalled(busy):
+            log.error("%s/%s: no progress; killing process %d", busy.job, busy.shard, busy.pid)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+            self._end(busy, f"no progress within {self._ledger.settings.stall_s:g} s")
+
     def _end(self, busy: Busy, reason: str) -> None:
-        LEASES_LOST.inc()
         answer = self._ledger.fail(busy.job, busy.shard, busy.token, reason, outcome="lost")
+        if answer != "STALE":  # else it held nothing any more, or nothing yet
+            LEASES_LOST.inc()
         self._presence.end(self._worker, busy.pid)
         log.warning("%s/%s: %s: %s", busy.job, busy.shard, reason, answer.lower())
 
@@ -62,9 +74,18 @@ class ChildWatch:
         return time.monotonic() - before[1] > self._ledger.settings.stall_s
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and was not yet reaped does not."""
+def child_at(busy: Busy) -> psutil.Process | None:
+    """The process that said so, if it lives and is a child of this very process.
+
+    A number alone says little: it may be another's by now, or that of a process of another host
+    whose worker took the same name.
+    """
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        process = psutil.Process(busy.pid)
+        ours = process.ppid() == os.getpid()
+        same = not busy.born_s or abs(process.create_time() - busy.born_s) < SAME_BIRTH_S
+        # One that ended and was not yet reaped runs no more.
+        runs = process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return False
+        return None
+    return process if ours and same and runs else None

@@ -9,7 +9,7 @@ import redis
 
 from jobs.ledger import Ledger
 
-# As long as a child tries to reach Redis (worker.app.CHILD_PATIENCE).
+# As long as a child tries to reach Redis (worker.own.CHILD_PATIENCE).
 CONFIRM_PATIENCE_S = 300.0
 CONFIRM_POLL_S = 0.05
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.output import ERRORS, error_name, part_name
+from jobs.output import ERRORS, error_name, mark, part_name
 from jobs.roots import model_folder, place_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
@@ -37,6 +37,7 @@ from mtl_core.parquet import (
 from mtl_core.place import Place
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.quantise import CALIBRATION_TEXTS
+from worker.blame import own_trouble
 from worker.threads import threads_of_child
 
 CACHE_FILE = "label-cache.sqlite"
@@ -70,13 +71,14 @@ def engine_for(
         while len(_engines) >= ENGINES_KEPT:  # before the new one needs the memory
             del _engines[next(iter(_engines))]
         config = settings()
-        engine = load_engine(
-            *(folder, config.engine, precision),
-            cache=config.engines,
-            threads=threads_of_child(config),
-            calibration=calibration,
-            pulse=pulse,
-        )
+        with own_trouble("the engine folder, model or temporary folder"):
+            engine = load_engine(
+                *(folder, config.engine, precision),
+                cache=config.engines,
+                threads=threads_of_child(config),
+                calibration=calibration,
+                pulse=pulse,
+            )
     _engines[key] = engine
     return engine
 
@@ -92,7 +94,8 @@ def engine_of(spec: LabelSpec, output: Place, pulse: Pulse = no_pulse) -> Engine
 @lru_cache(maxsize=8)
 def _model_folder(where: str, sha256: str) -> str:
     # Kept between shards: to see whether a copy is there takes a look into the store.
-    return str(model_folder(where, sha256, settings(), settings().store_patience_s))
+    with own_trouble("the copy of the model"):
+        return str(model_folder(where, sha256, settings(), settings().store_patience_s))
 
 
 def _sha256(path: Path) -> str:
@@ -122,13 +125,14 @@ def calibration_texts(output: Place) -> tuple[str, ...]:
 def cache_for(engine: Engine) -> LabelCache:
     """This machine's cache, for the answers of one engine."""
     config = settings()
-    return LabelCache(
-        config.state_dir / CACHE_FILE,
-        engine.config,
-        engine.model_sha256,
-        engine.identity,
-        int(config.cache_gb * 2**30),
-    )
+    with own_trouble("the cache of labelled texts"):
+        return LabelCache(
+            config.state_dir / CACHE_FILE,
+            engine.config,
+            engine.model_sha256,
+            engine.identity,
+            int(config.cache_gb * 2**30),
+        )
 
 
 def label_shard(
@@ -136,15 +140,17 @@ def label_shard(
     spec: LabelSpec,
     shard: str,
     attempt: int,
+    token: str,
     definition: dict[str, Any],
     worker: str,
     progress: Callable[[int], None],
     publishing: Callable[[], None] = lambda: None,
     pulse: Pulse = no_pulse,
 ) -> dict[str, Any]:
-    """Label a shard's rows and write its part under a name that holds shard and attempt.
+    """Label a shard's rows and write its part under a name that holds shard, attempt and lease.
 
     Args:
+        token: the lease's.
         definition: the shard as planned: ``file`` and ``rows``.
         progress: told the rows done after each batch; an exception it raises ends the attempt.
         publishing: called before anything is written; an exception it raises prevents that.
@@ -152,7 +158,8 @@ def label_shard(
         the result for the ledger: part, rows, checksum, counts and times.
     Raises:
         ModelError: the model on this worker is not the one the job was submitted with.
-        SettingsError: output or model lie outside the configured roots.
+        SettingsError: output or model lie outside the configured roots, or a folder of this
+            worker's own cannot be used.
     """
     started = time.monotonic()
     output = place_inside(spec.output, settings(), settings().store_patience_s)
@@ -173,11 +180,12 @@ def label_shard(
     errors = ""
     if labelled.too_large:
         wrong = pa.array(labelled.too_large, pa.int64())
-        errors = error_name(shard, attempt)
+        errors = error_name(shard, attempt, token)
         reasons = [f"out of memory, even alone, on {worker}"] * len(wrong)
-        put_table(output, f"{ERRORS}/{errors}", error_rows(staged.take(wrong), reasons))
+        aside = error_rows(staged.take(wrong), reasons)
+        put_table(output, f"{ERRORS}/{errors}", aside, mark(job))
         table = table.filter(pc.invert(pc.is_in(table[ROW_ID], staged[ROW_ID].take(wrong))))
-    part = part_name(shard, attempt)
+    part = part_name(shard, attempt, token)
     written = put_table(output, part, table, part_metadata(job, spec))
     return {
         "part": part,
@@ -230,7 +238,7 @@ def with_labels(staged: pa.Table, labelled: Labelled, spec: LabelSpec) -> pa.Tab
 def part_metadata(job: str, spec: LabelSpec) -> dict[str, str]:
     """What every part says of its origin, in its Parquet schema."""
     return {
-        "mtl.job": job,
+        **mark(job),
         "mtl.model": spec.model,
         "mtl.model_sha256": spec.model_sha256,
         "mtl.backbone_sha256": spec.backbone_sha256,

@@ -9,8 +9,13 @@ CHILDREN = "MTL_WORKER_CHILDREN"
 """Environment variable: how many children this worker has."""
 
 
+def children_of_worker() -> int:
+    """How many children this worker has."""
+    return max(1, int(os.environ.get(CHILDREN, "1")))
+
+
 def threads_of_child(settings: Settings) -> int:
     """Threads to compute on: as set, else the cores this process may use, by its siblings."""
     if settings.threads is not None:
         return settings.threads
-    return max(1, available_cores() // max(1, int(os.environ.get(CHILDREN, "1"))))
+    return max(1, available_cores() // children_of_worker())

@@ -9,7 +9,7 @@ import torch
 
 from jobs.ledger import Ledger
 from jobs.made_by import MADE_BY, files_of, finished_result, made_by
-from jobs.roots import check_inside, place_inside
+from jobs.roots import check_backbone_inside, check_inside, place_inside
 from jobs.settings import settings
 from jobs.specs import TrainSpec
 from jobs.training_data import check_unchanged, split_loader
@@ -48,6 +48,7 @@ def train_model(
     tasks = tuple(task_from_json(task) for task in spec.tasks)
     for file in (f for task in tasks if task.source for f in task.source.files.values()):
         check_inside(file, settings())
+    check_backbone_inside(spec.backbone, settings())
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     checkpoints = settings().checkpoints / job
     copies: CheckpointCopies | None = None

@@ -4,8 +4,10 @@ import click
 
 from jobs.cli import complete
 from jobs.cli.common import json_option, output_folder, print_json
-from jobs.collect import CollectFormat, collect_by_label
 from jobs.collect import collect as collect_parts
+from jobs.collect import collect_by_label
+from jobs.collect_formats import CollectFormat
+from jobs.output import read_manifest
 from mtl_core.place import local_path
 
 
@@ -32,7 +34,11 @@ from mtl_core.place import local_path
     shell_complete=complete.tasks,
     help="Write a folder for each label of this task instead (TASK=LABEL/…, Parquet).",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the file named, or a folder that holds only what this command wrote.",
+)
 @json_option
 def collect(
     job: str,
@@ -45,7 +51,9 @@ def collect(
     """Write all rows of a finished label job into one file, in the order of row_id.
 
     JOB is a job's id or its output, a folder or an s3:// address. Every part is checked against the
-    manifest. csv holds no lists, and so no embedding.
+    manifest. csv holds no lists, and so no embedding, and no bytes; jsonl holds bytes as base64 and
+    null for NaN and infinities. The place must lie outside any job's output. A folder written by
+    --by lists its files in _collected.json and is replaced only if it holds these and nothing else.
 
     \b
     Examples:
@@ -55,7 +63,7 @@ def collect(
     """
     target = local_path(output)
     folder = output_folder(job)
-    left_out: list[str] = []
+    left_out: dict[str, str] = {}
     if task is not None:
         if form not in (None, "parquet"):
             raise click.UsageError("--by writes Parquet; leave --format out")
@@ -63,9 +71,13 @@ def collect(
     else:
         rows, left_out = collect_parts(folder, target, form, overwrite=overwrite)
     if as_json:
-        print_json({"rows": rows, "output": str(target.absolute()), "left_out": left_out})
+        print_json({"rows": rows, "output": str(target.absolute()), "left_out": list(left_out)})
         return
     size = f" ({target.stat().st_size:,} bytes)" if target.is_file() else ""
     click.echo(f"{rows:,} rows in {target}{size}")
+    if not rows:
+        errors = read_manifest(folder)["rows"]["errors"]
+        click.echo(f"no row was labelled; {errors:,} are in {folder}/errors", err=True)
     if left_out:
-        click.echo(f"left out, because csv holds no lists: {', '.join(left_out)}", err=True)
+        names = ", ".join(f"{name} ({word})" for name, word in left_out.items())
+        click.echo(f"left out, because csv cannot hold them: {names}", err=True)

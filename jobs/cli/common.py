@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from jobs import interrupt
 from jobs.connection import reachable
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
@@ -62,18 +63,23 @@ def backend(*, worker: bool) -> Iterator[Backend]:
     """
     config = settings()
     if config.redis_url is not None:
-        yield Backend(connect(config.redis_url, config), embedded=False)
+        with interrupt.unwinding():
+            yield Backend(connect(config.redis_url, config), embedded=False)
         return
     from jobs.local import EmbeddedRedis, EmbeddedWorker
 
-    with _sigterm_is_an_exit(), ExitStack() as stack:
+    with interrupt.unwinding(), _sigterm_is_an_exit(), ExitStack() as stack:
+        # Ctrl-C waits while a process is started or stopped, or it would be left behind.
+        stack.callback(interrupt.release)
+        interrupt.hold()
         server = stack.enter_context(EmbeddedRedis(config.state_dir))
-        ledger = connect(server.url, config)
-        if not worker:
-            yield Backend(ledger, embedded=True)
-            return
-        own = stack.enter_context(EmbeddedWorker(server.url, config.state_dir))
-        yield Backend(ledger, embedded=True, keep_running=own.keep_running)
+        here = Backend(connect(server.url, config), embedded=True)
+        if worker:
+            own = stack.enter_context(EmbeddedWorker(here.ledger, config.state_dir))
+            here.keep_running = own.keep_running
+        stack.callback(interrupt.hold)
+        interrupt.release()
+        yield here
 
 
 def connect(url: str, config: Settings) -> Ledger:

@@ -6,7 +6,9 @@ from rich.table import Table
 
 from jobs.cli import complete
 from jobs.cli.common import json_option, print_json
+from jobs.cli.plain import cell
 from jobs.settings import settings
+from jobs.targets import check_page_target, in_one_line
 from mtl_core.compare import ModelFacts, comparison, read_facts, write_comparison
 from mtl_core.place import local_path
 from mtl_core.registry import find_model
@@ -15,14 +17,24 @@ from mtl_core.registry import find_model
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL…", shell_complete=complete.models)
 @click.option("-o", "--output", metavar="FILE.html", help="Also write one self-contained page.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the file also where it is no page of `mtl`, which is replaced without asking.",
+)
 @json_option
-def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:
+def compare(models: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool) -> None:
     """Compare trained models: metrics, calibration, STS-B, trained parameters, time.
+
+    A * stands at the best value of a line.
 
     \b
     Example:
       mtl compare default mine -o compare.html
     """
+    path = local_path(output) if output else None
+    if path:
+        check_page_target(path, overwrite=overwrite)
     facts = [
         read_facts(find_model(name, settings().models, settings().model_copies)) for name in models
     ]
@@ -36,9 +48,9 @@ def compare(models: tuple[str, ...], output: str | None, as_json: bool) -> None:
         )
     else:
         print_comparison(facts)
-    if output:
-        path = local_path(output)
-        write_comparison(facts, path)
+    if path:
+        with in_one_line(path):
+            write_comparison(facts, path)
         if not as_json:
             click.echo(f"page: {path}")
 
@@ -48,14 +60,14 @@ def print_comparison(models: list[ModelFacts]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for model in models:
-        table.add_column(model.name, justify="right", overflow="fold")
+        table.add_column(cell(model.name), justify="right", overflow="fold")
     for column in comparison(models):
         cells = [
-            f"[bold green]{column.text(row)}[/]"
+            cell(f"* {column.text(row)}", "bold green")
             if column.best is not None and column.values[row] == column.best
-            else column.text(row)
+            else cell(column.text(row))
             for row in range(len(models))
         ]
-        table.add_row(column.title, *cells)
+        table.add_row(cell(column.title), *cells)
     console = Console()
     console.print(table) if console.is_terminal else Console(width=200).print(table)

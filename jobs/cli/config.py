@@ -4,6 +4,7 @@ import click
 
 from jobs.cli import COMMANDS
 from jobs.cli.common import json_option, print_json
+from jobs.cli.plain import plain
 from jobs.config_file import FILE_NAME, config_file, read_config
 from jobs.connection import without_password
 from jobs.settings import Settings, settings, source_of, variable_of
@@ -18,7 +19,8 @@ def config(as_json: bool) -> None:
 
     Flags win over the environment (MTL_…), that over mtl.toml, that over the defaults. mtl.toml is
     the one in this folder, else the user's own; MTL_CONFIG names another. Its keys are settings,
-    its tables are defaults of commands' options, whose variables are MTL_COMMAND_OPTION.
+    its tables are defaults of commands' options, whose variables are MTL_COMMAND_OPTION
+    (of an option that may be given several times, a value a line).
 
     \b
     An mtl.toml:
@@ -46,7 +48,7 @@ def config(as_json: bool) -> None:
     wide = max(len(name) for name, _, _ in rows)
     widest = max(len(value) for _, value, _ in rows)
     for name, value, where in rows:
-        click.echo(f"{name:<{wide}}  {value:<{widest}}  {where}")
+        click.echo(plain(f"{name:<{wide}}  {value:<{widest}}  {where}"))
     if config_file() is None:
         click.echo(
             f"no {FILE_NAME}; a setting's variable is e.g. {variable_of('engine')}", err=True

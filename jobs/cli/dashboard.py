@@ -8,8 +8,8 @@ from typing import Any, cast
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from jobs.cli.plain import cell
 from jobs.ledger import Ledger
 from jobs.presence import Presence
 from jobs.snapshot import Snapshot
@@ -63,7 +63,7 @@ def _screen(ledger: Ledger, snapshots: list[Snapshot], rates: dict[str, float]) 
     if troubles:
         lines.append(f"errors: {len(troubles)} attempts failed or were lost; the latest")
         lines += [f"  {describe_attempt(attempt)}" for attempt in troubles[:SHOWN_TROUBLES]]
-    return Group(job_table(snapshots, rates), *(Text(line) for line in lines))
+    return Group(job_table(snapshots, rates), *(cell(line) for line in lines))
 
 
 def _queue_lines(ledger: Ledger, snapshots: list[Snapshot]) -> list[str]:
@@ -110,7 +110,7 @@ def job_table(snapshots: list[Snapshot], rates: dict[str, float] | None = None) 
         ]
         if rates is not None:
             cells[3:3] = _speed(s, rates[s.id])
-        table.add_row(*cells)
+        table.add_row(*(cell(value) for value in cells))
     return table
 
 

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.cli.common import json_option, print_json
+from jobs.cli.plain import cell
 from jobs.doctor import Finding, examine
 from jobs.settings import settings
 
-MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
+COLOURS = {"ok": "green", "note": "yellow", "wrong": "red"}
 
 
 @click.command()
@@ -35,7 +36,9 @@ def doctor(as_json: bool) -> None:
 def _show(findings: list[Finding]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        remedy = f"\n→ {finding.remedy}" if finding.remedy else ""
-        table.add_row(MARKS[finding.state], finding.subject, f"{finding.found}{remedy}")
+        found = cell(finding.found)
+        if finding.remedy:
+            found.append("\n→ ").append(cell(finding.remedy))
+        table.add_row(cell(finding.state, COLOURS[finding.state]), finding.subject, found)
     console = Console()
     console.print(table) if console.is_terminal else Console(width=200).print(table)

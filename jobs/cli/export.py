@@ -2,8 +2,10 @@
 
 import click
 
+from jobs import interrupt
 from jobs.cli import complete
 from jobs.settings import settings
+from jobs.targets import check_outside_outputs
 from mtl_core.place import local_path
 from mtl_core.registry import find_model
 
@@ -36,9 +38,11 @@ def export(model: str, form: str, output: str) -> None:
       mtl export default --format sentence-transformers -o exported/
     """
     entry = find_model(model, settings().models, settings().model_copies)
+    folder = local_path(output)
+    check_outside_outputs(folder)
     from mtl_core.checkpoint import load_model
     from mtl_core.export import export_model
 
-    folder = local_path(output)
-    export_model(load_model(entry.folder), form, folder)
+    with interrupt.unwinding():
+        export_model(load_model(entry.folder), form, folder)
     click.echo(f"{entry.name} for {form}: {folder}")

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jobs.cli import complete
 from jobs.cli.common import json_option, print_json
+from jobs.cli.plain import cell, plain
 from jobs.settings import settings
 from mtl_core.registry import DEFAULT_MODEL, ModelEntry, find_model, list_models
 
@@ -41,7 +42,7 @@ def models(as_json: bool) -> None:
             for task in config["tasks"]
         )
         folder = "shipped" if entry.shipped else str(entry.home)
-        table.add_row(entry.name, tasks, config["backbone"], folder)
+        table.add_row(*map(cell, (entry.name, tasks, config["backbone"], folder)))
     console = Console()
     console.print(table) if console.is_terminal else Console(width=200).print(table)
 
@@ -132,7 +133,7 @@ def _print_evaluation(found: "Evaluation", samples: bool) -> None:
                 mark = "ok   " if row["expected"] == row["predicted"] else "WRONG"
                 click.echo(
                     f"  {mark} {row['predicted']} {row['score']:.2f} "
-                    f"(is {row['expected']}): {row['text'][:100]}"
+                    f"(is {row['expected']}): {plain(row['text'][:100])}"
                 )
 
 
@@ -172,7 +173,7 @@ def embed(texts: tuple[str, ...], model: str, as_json: bool) -> None:
             f"{answer[t.name]} ({answer[f'{t.name}_score']:.2f})" for t in loaded.config.tasks
         )
         numbers = " ".join(f"{value:+.3f}" for value in vector[:8])
-        click.echo(f"{number}. {text}\n   {labels}\n   [{numbers} …] {len(vector)} numbers")
+        click.echo(f"{number}. {plain(text)}\n   {labels}\n   [{numbers} …] {len(vector)} numbers")
     if len(texts) > 1:
         click.echo("cosines:")
         for row in cosines:

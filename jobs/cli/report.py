@@ -17,7 +17,12 @@ from mtl_core.place import local_path
     help="Page to write.",
     shell_complete=complete.files,
 )
-def report(job: str, output: str) -> None:
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the file also where it is no page of `mtl`, which is replaced without asking.",
+)
+def report(job: str, output: str, overwrite: bool) -> None:
     """Write one self-contained HTML page about a finished label job.
 
     JOB is a job's id or its output, a folder or an s3:// address. The page shows the labels' shares
@@ -31,6 +36,6 @@ def report(job: str, output: str) -> None:
     from jobs.report import write_report
 
     target = local_path(output)
-    facts = write_report(output_folder(job), target)
+    facts = write_report(output_folder(job), target, overwrite=overwrite)
     rows = facts.manifest["rows"]["labelled"]
     click.echo(f"{target}: {rows:,} rows, {target.stat().st_size:,} bytes")

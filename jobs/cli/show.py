@@ -8,6 +8,7 @@ from rich.table import Table
 
 from jobs.cli import complete
 from jobs.cli.common import json_option, output_folder, print_json
+from jobs.cli.plain import cell
 from jobs.output import read_manifest
 from mtl_core.near import near_hint
 from mtl_core.place import Place
@@ -39,10 +40,11 @@ def show(job: str, rows: int, label: str | None, as_json: bool) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("row_id", justify="right")
     for name in (*tasks, "text"):
-        table.add_column(name, overflow="fold")
+        table.add_column(cell(name), overflow="fold")
     for row in found:
-        cells = [f"{row[task] or '(none)'} {row[f'{task}_score']:.2f}" for task in tasks]
-        table.add_row(str(row["row_id"]), *cells, row[manifest["text_column"]])
+        labels = [f"{row[task] or '(none)'} {row[f'{task}_score']:.2f}" for task in tasks]
+        shown = (row["row_id"], *labels, row[manifest["text_column"]])
+        table.add_row(*(cell(value) for value in shown))
     console = Console()
     console.print(table) if console.is_terminal else Console(width=160).print(table)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from jobs.cli import complete
 from jobs.cli.common import backend, json_option, print_json
 from jobs.cli.dashboard import dashboard, describe_attempt, job_table
+from jobs.cli.plain import plain
 from jobs.connection import reachable
 from jobs.ledger import Ledger
 from jobs.presence import Presence
@@ -94,11 +95,11 @@ def _show(ledger: Ledger, snapshots: list[Snapshot], job: str | None) -> None:
     else:
         _print_table(snapshots)
     if job and snapshots[0].reason:
-        click.echo(f"reason: {snapshots[0].reason}")
+        click.echo(f"reason: {plain(snapshots[0].reason)}")
     if job:
         for attempt in ledger.attempts(job):
             if attempt["outcome"] != "done":
-                click.echo(describe_attempt(attempt))
+                click.echo(plain(describe_attempt(attempt)))
     workers = Presence(ledger.redis).workers()
     click.echo(f"workers: {', '.join(workers) if workers else 'none; start one with `mtl worker`'}")
 

@@ -16,16 +16,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jobs import interrupt
 from jobs.cancel import cancel_job
 from jobs.cli.common import Backend
+from jobs.cli.plain import plain
+from jobs.connection import refused
 from jobs.ledger import Ledger
+from jobs.lifecycle import PLANNABLE
 from jobs.presence import Presence
 from jobs.snapshot import Snapshot
-from jobs.submit import PLANNABLE
-from mtl_core.errors import LedgerUnreachableError
+from mtl_core.errors import LedgerUnreachableError, MtlError
 
 POLL_S = 0.25
 PLAIN_LINE_S = 5.0
+SAME_LINE_S = 60.0
+"""After so long a line comes again even if it says the same."""
 RATE_WINDOW_S = 10.0
 NO_WORKER_HINT_S = 5.0
 MEMORY_LOOK_S = 3.0
@@ -41,9 +46,9 @@ class JobProgress:
         self.live = self.console.is_terminal and not quiet
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[counts]}"),
+            TextColumn("{task.fields[counts]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
@@ -51,6 +56,7 @@ class JobProgress:
         self._task: TaskID | None = None
         self._seen: deque[tuple[float, int]] = deque()
         self._next_line = time.monotonic() + PLAIN_LINE_S
+        self._last_line = ""
         self._started = time.monotonic()
         self._hinted = False
         self._full = False
@@ -69,7 +75,7 @@ class JobProgress:
     def say(self, line: str) -> None:
         """One plain line."""
         if not self.quiet:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot) -> None:
         """Show where the job stands."""
@@ -82,9 +88,11 @@ class JobProgress:
                 total=snapshot.rows.total or None,
                 counts=counts,
             )
-        elif time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + PLAIN_LINE_S
-            self.say(f"{self._what(snapshot)}: {counts}")
+        elif (now := time.monotonic()) >= self._next_line:
+            line = f"{self._what(snapshot)}: {counts}"
+            if line != self._last_line or now >= self._next_line + SAME_LINE_S - PLAIN_LINE_S:
+                self._next_line, self._last_line = now + PLAIN_LINE_S, line
+                self.say(line)
 
     def hint_without_workers(self, workers: int) -> None:
         """Say once that nobody works, when that has lasted."""
@@ -156,6 +164,8 @@ def watch(
     try:
         return _watch(backend, progress, plan, until_planned=until_planned)
     except KeyboardInterrupt:
+        if not progress.quiet:
+            interrupt.explained()
         if backend.embedded:
             progress.say("stopped; the same command goes on from here")
         else:
@@ -187,28 +197,32 @@ def _watch(
 ) -> Snapshot:
     lost_at: float | None = None
     while True:
+        interrupt.check()
         try:
             snapshot = backend.ledger.snapshot(progress.job)
             if not backend.embedded and not snapshot.workers:
                 progress.hint_without_workers(len(Presence(backend.ledger.redis).workers()))
-            lost_at = None
-        except redis.RedisError as error:
-            lost_at = lost_at or _say_lost(progress, error)
-            if backend.embedded and time.monotonic() - lost_at > EMBEDDED_PATIENCE_S:
-                raise LedgerUnreachableError(
-                    "the private redis-server has gone; the same command goes on from there"
-                ) from error
-        else:
             progress.show(snapshot)
             progress.hint_if_full(backend.ledger)
             if snapshot.resting or (until_planned and snapshot.state not in PLANNABLE):
                 return snapshot
             if snapshot.state in PLANNABLE:
                 plan()
+            lost_at = None
+        except (redis.RedisError, LedgerUnreachableError) as error:
+            if refused(error) or refused(error.__cause__):
+                raise
+            lost_at = lost_at or _say_lost(progress, error)
+            if backend.embedded and time.monotonic() - lost_at > EMBEDDED_PATIENCE_S:
+                raise LedgerUnreachableError(
+                    "the private redis-server has gone; the same command goes on from there"
+                ) from error
+        else:
             backend.keep_running()
         time.sleep(POLL_S)
 
 
-def _say_lost(progress: JobProgress, error: redis.RedisError) -> float:
-    progress.say(f"Redis does not answer ({error}); waiting for it")
+def _say_lost(progress: JobProgress, error: Exception) -> float:
+    line = str(error) if isinstance(error, MtlError) else f"Redis does not answer ({error})"
+    progress.say(f"{line}; waiting for it")
     return time.monotonic()

@@ -1,4 +1,7 @@
--- ARGV: pairs of shard, definition (JSON). Adds those that are new; returns their names.
+-- ARGV: pairs of shard, definition (JSON). Adds those that are new; returns their names, or nothing
+-- at all where the job is not there or takes no more.
+local state = redis.call('HGET', JOB, 'state')
+if not is_open() and state ~= 'queued' then return false end
 local added = {}
 for i = 1, #ARGV, 2 do
   local known = redis.call('SISMEMBER', SPLIT, ARGV[i]) == 1

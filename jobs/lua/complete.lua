@@ -7,6 +7,7 @@ if known then return known == ARGV[3] and 'DUPLICATE' or 'STALE' end
 local holder = holder_of(shard)
 if not holder or holder.token ~= ARGV[2] then return 'STALE' end
 local result = cjson.decode(ARGV[3])
+redis.call('HDEL', FAILING, child_of(holder))
 record(shard, holder, 'done', '')
 drop_lease(shard)
 redis.call('HSET', DONE, shard, ARGV[3])

@@ -1,21 +1,24 @@
 -- Shared by all scripts; KEYS are always the keys of one job, in this order.
 local JOB, SHARDS, PENDING, LEASES, HOLDERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ATTEMPTS, STRIKES, DONE, POISON, HISTORY = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local SPLIT = KEYS[11]
+local SPLIT, DECLINED, FAILING = KEYS[11], KEYS[12], KEYS[13]
 
 -- A shard that used up its attempts is split into this many pieces, and they again.
 local PIECES = 8
+-- A child that failed at so many shards in a row, none done between, is looked at with doubt.
+local DOUBTED = 3
 
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- The attempt's end, kept apart from the shard: the last 1000 of a job.
+-- The attempt's end, kept apart from the shard: the last 1000 of a job, and how many there were.
 local function record(shard, holder, outcome, reason)
   holder.shard, holder.ended_ms, holder.outcome, holder.reason = shard, now_ms(), outcome, reason
   redis.call('LPUSH', HISTORY, cjson.encode(holder))
   redis.call('LTRIM', HISTORY, 0, 999)
+  redis.call('HINCRBY', JOB, 'attempts_' .. outcome, 1)
 end
 
 local function holder_of(shard)
@@ -36,6 +39,34 @@ end
 local function all_settled()
   if redis.call('HGET', JOB, 'planned') ~= '1' then return false end
   return redis.call('HLEN', DONE) + redis.call('HLEN', POISON) == redis.call('HLEN', SHARDS)
+end
+
+-- A child of a worker, by its place: it keeps the name when its process is replaced.
+local function child_name(worker, child)
+  return worker .. '#' .. child
+end
+
+local function child_of(holder)
+  return child_name(holder.worker or '', holder.child or 0)
+end
+
+-- The shards a child failed at since it last completed one.
+local function failures_of(child)
+  local text = redis.call('HGET', FAILING, child)
+  return text and cjson.decode(text) or nil
+end
+
+local function note_failure(shard, holder, reason)
+  local child = child_of(holder)
+  local failures = failures_of(child) or {shards = {}}
+  failures.shards[shard], failures.last_ms, failures.reason = 1, now_ms(), reason
+  redis.call('HSET', FAILING, child, cjson.encode(failures))
+end
+
+-- Who cannot do the job: a worker, or one child of it.
+local function decline(name, reason)
+  redis.call('HSET', DECLINED, name, cjson.encode({reason = reason, at_ms = now_ms()}))
+  redis.call('HDEL', FAILING, name)
 end
 
 -- Pieces of a shard take its place; each is pending.
@@ -62,6 +93,7 @@ end
 local function strike(shard, holder, max_attempts, outcome, reason)
   record(shard, holder, outcome, reason)
   drop_lease(shard)
+  note_failure(shard, holder, reason)
   redis.call('HINCRBY', JOB, 'barren', 1)
   redis.call('HSET', JOB, 'last_failure', reason)
   local definition = cjson.decode(redis.call('HGET', SHARDS, shard))

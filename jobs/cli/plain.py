@@ -1,0 +1,22 @@
+"""Users' texts on the screen: as they are, never as markup, control characters shown, not sent."""
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+# Those that move the cursor, colour, ring, or turn the direction of writing.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: object) -> str:
+    """A text in one line, with ``\\n`` and ``\\x1b`` for what would steer a terminal."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def cell(text: object, style: str = "") -> "Text":
+    """The text for a cell of a table, in which rich looks for no markup."""
+    from rich.text import Text
+
+    return Text(plain(text), style)

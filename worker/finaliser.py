@@ -1,0 +1,44 @@
+"""Finalising by a worker, and what becomes of a job that cannot be finalised."""
+
+import logging
+
+import redis
+
+from jobs.finalise import finalise
+from jobs.ledger import Ledger
+from jobs.lifecycle import JobState
+from mtl_core.errors import JobError
+from worker.attempt import one_line, pause
+from worker.blame import Blame, blame
+
+log = logging.getLogger(__name__)
+
+
+def finalise_or_pause(ledger: Ledger, job: str) -> None:
+    """Write the manifest of a job whose shards are all settled, and end it.
+
+    What fails is tried again by the reconciler, here or elsewhere, and the job paused with the
+    reason when that does not help.
+    """
+    try:
+        if finalise(ledger, job):
+            log.info("%s: %s", job, ledger.state(job))
+    except redis.RedisError:
+        raise  # the reconciler hints again
+    except JobError as error:
+        log.error("%s: %s", job, error)  # it has failed with that, or was forgotten
+    except Exception as error:
+        _not_finalised(ledger, job, error)
+
+
+def _not_finalised(ledger: Ledger, job: str, error: Exception) -> None:
+    log.exception("%s: not finalised", job)
+    times = ledger.note_unfinalised(job, one_line(error))
+    if not times:
+        return
+    spec = ledger.spec(job)
+    if isinstance(error, OSError) and blame(error, spec) is Blame.OUTPUT:
+        pause(ledger, job, spec, error)
+    elif times >= ledger.settings.max_attempts:
+        reason = f"it cannot be finalised: {one_line(error)}; mend that, then `mtl retry {job}`"
+        ledger.transition(job, JobState.PAUSED, reason)

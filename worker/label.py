@@ -63,7 +63,8 @@ def engine_for(
         precision: the job's; where it leaves it open, this worker's own.
         calibration: texts that int8 is calibrated on.
     """
-    contents = [_sha256(folder / name) for name in (WEIGHTS, CONFIG)]
+    with own_trouble("the model"):
+        contents = [_sha256(folder / name) for name in (WEIGHTS, CONFIG)]
     texts = hashlib.sha256(json.dumps(list(calibration)).encode()).hexdigest()
     key = (str(folder), *contents, precision, texts)
     engine = _engines.pop(key, None)

@@ -1,33 +1,56 @@
 """Input files checked and described, and one set of columns over all of them."""
 
-import hashlib
-from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.locate import SUFFIXES, Located, format_of
-from jobs.readers import DAMAGE, READERS, Chunk, TextColumn, inner_fields, is_text
+from jobs.columns import Columns, written_names
+from jobs.dialect import dialect_of
+from jobs.folders import Listing, Located
+from jobs.readers import DAMAGE, Chunk, TextColumn, columns_of, fields_of, inner_fields, read_rows
 from jobs.sniff import (
     FORMATS,
+    SUFFIXES,
+    check_content,
     compression_of,
-    delimiter_of,
     encoding_of,
+    format_of,
     format_of_content,
+    json_kind,
+    line_end_of,
+    named_encoding,
+    remedy_of,
     sample_of,
 )
 from jobs.specs import Format, InputFile
+from jobs.text_column import find_text_column, text_path
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256
-from mtl_core.near import near_hint
 
-# Without --text-column the first of these that is there is taken, else the only text column.
-USUAL_TEXT_COLUMNS = ("text", "sentence")
+
+@dataclass(frozen=True)
+class AsGiven:
+    """What the user said of how the files are written; the rest is found."""
+
+    format: Format | None = None
+    """Of files whose name does not tell."""
+    encoding: str | None = None
+    """Of text files."""
+    header: bool | None = None
+    """Of csv and tsv: whether a line names the columns."""
+    text_columns: tuple[str, ...] = ()
+
+
+class NoRowsError(InputError):
+    """A file holds no rows, so that it is passed over where it was found in a folder."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -38,10 +61,12 @@ class Source:
     text: TextColumn
     fields: tuple[pa.Field, ...]
     """All columns of all files, as they will be written, the text column among them."""
-    taken: frozenset[str]
-    """Names that the output needs for itself."""
+    names: Mapping[str, str]
+    """The name under which each of the user's columns is written."""
     limit: int | None = None
     """Read this many of the first rows only."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how columns were found and are written."""
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -51,54 +76,129 @@ class Source:
     @property
     def text_column(self) -> str:
         """The output's column that holds the text."""
-        return self.written_name(self.text.name)
+        return self.names[self.text.name]
 
-    def written_name(self, name: str) -> str:
-        """The name under which a user's column is written."""
-        return f"input_{name}" if name in self.taken else name
+    @property
+    def renamed(self) -> list[tuple[str, str]]:
+        """Columns that are written under another name, with that name."""
+        return [(name, written) for name, written in self.names.items() if name != written]
 
 
-def fingerprint(
-    located: Located, input_format: Format | None = None, *, columned: bool = False
-) -> InputFile:
+def describe(
+    located: Sequence[Located], given: AsGiven
+) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
+    """Describe input files; those found in folders are passed over where they hold no rows.
+
+    Returns:
+        the files, and what the user should know of them.
+    Raises:
+        InputError: one cannot be used, or none holds rows.
+    """
+    files: list[InputFile] = []
+    listing = Listing()
+    for file in located:
+        try:
+            files.append(fingerprint(file, given))
+        except NoRowsError as error:
+            if not file.found or len(located) == 1:
+                raise
+            listing.leave(error.reason, file.name)
+    if not files:
+        raise InputError(f"no rows in any file; {listing.notes[0]}")
+    notes = [note for file in files for note in [assumptions(file)] if note]
+    return tuple(files), (*listing.notes, *notes)
+
+
+def fingerprint(located: Located, given: AsGiven | None = None) -> InputFile:
     """Describe one input file; reads all of it once for its checksum.
 
-    Args:
-        input_format: of a file whose name does not tell; else found from its content, if it came
-            without a name.
-        columned: it must have columns, since one was named.
     Raises:
-        InputError: empty, unreadable, or of no known format.
+        NoRowsError: it is empty, or JSON of another kind than rows.
+        InputError: unreadable, or of no known format.
     """
-    path = located.path
+    given = given or AsGiven()
+    path, name = located.path, located.name
     try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{located.name}: the file is empty")
+        size = path.stat().st_size
         compression = compression_of(path)
-        sample = sample_of(path, compression)
-        sha256 = file_sha256(path)
+        sample, whole = sample_of(path, compression)
+        sha256 = file_sha256(path) if sample else ""
     except DAMAGE as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{located.name}: cannot be read ({reason})") from error
-    kind = input_format or format_of(path)
-    if kind is None:
-        if not located.origin:
-            raise InputError(
-                f"{path}: its name ends in no known format; name it {', '.join(SUFFIXES)} "
-                f"or give --input-format {'|'.join(FORMATS)}"
-            )
-        kind = format_of_content(sample, columned=columned)
-    encoding = encoding_of(sample, kind)
-    delimiter = {"csv": delimiter_of(sample, encoding), "tsv": "\t"}.get(kind, ",")
-    return InputFile(
+        raise InputError(f"{name}: cannot be read ({reason})") from error
+    kind = _format(located, given, sample)
+    content = sample.strip() if kind in WITHOUT_BLANK else sample
+    if not size or (whole and not content):
+        raise NoRowsError(name, "the file is empty")
+    check_content(sample, kind, name)
+    encoding = named_encoding(given.encoding) if given.encoding else encoding_of(sample, kind)
+    file = InputFile(
         path=str(path.resolve()),
         origin=located.origin,
         format=kind,
         compression=compression,
-        encoding=encoding,
-        delimiter=delimiter,
-        bytes=path.stat().st_size,
+        encoding="utf-8" if kind in ("parquet", "arrow") else encoding,
+        delimiter="\t" if kind == "tsv" else ",",
+        partition=located.partition,
+        bytes=size,
         sha256=sha256,
+    )
+    if kind in ("parquet", "arrow"):
+        return file
+    file = file.model_copy(update={"line_end": line_end_of(sample, encoding)})
+    if kind in ("csv", "tsv"):
+        return _with_dialect(file, sample, whole, given)
+    if kind in ("json", "jsonl"):
+        text = sample.decode(encoding, "replace").removeprefix("\ufeff").encode("utf-8", "replace")
+        rows = json_kind(text, whole=whole, certain=path.suffix == ".jsonl" or not located.found)
+        if rows is None:
+            raise NoRowsError(name, NO_JSON_ROWS)
+        return file.model_copy(update={"format": rows})
+    return file
+
+
+NO_JSON_ROWS = (
+    "JSON that is no array of objects and has no object a line; write its rows one a line: "
+    "jq -c '.ROWS[]' FILE > rows.jsonl"
+)
+
+
+WITHOUT_BLANK = ("csv", "tsv", "json", "jsonl")
+"""Formats in which a blank line is no row."""
+
+
+def _format(located: Located, given: AsGiven, sample: bytes) -> Format:
+    kind = given.format or format_of(located.path)
+    if kind is not None:
+        return kind
+    if located.origin:
+        columned = bool(given.text_columns) or given.header is not None
+        return format_of_content(sample, columned=columned)
+    what = remedy_of(located.path) or (
+        f"name it {', '.join(SUFFIXES)} or give --input-format {'|'.join(FORMATS)}"
+    )
+    raise InputError(f"{located.path}: its name ends in no known format; {what}")
+
+
+def _with_dialect(file: InputFile, sample: bytes, whole: bool, given: AsGiven) -> InputFile:
+    text = sample.decode(file.encoding, "replace")
+    if file.line_end == "\r":
+        text = text.replace("\r", "\n")
+    dialect = dialect_of(
+        text,
+        tabs=file.format == "tsv",
+        whole=whole,
+        header=given.header,
+        named=given.text_columns,
+    )
+    return file.model_copy(
+        update={
+            "delimiter": dialect.delimiter,
+            "quotes": dialect.quotes,
+            "skip": dialect.skip,
+            "header": dialect.header,
+            "doubt": dialect.doubt,
+        }
     )
 
 
@@ -113,7 +213,18 @@ def assumptions(file: InputFile) -> str:
         guessed.append(
             "separated by " + ("tabs" if file.delimiter == "\t" else f"'{file.delimiter}'")
         )
-    return f"{file.name}: read as {', '.join(guessed)}" if guessed else ""
+    if file.quotes == "backslash":
+        guessed.append('quotes within quotes written as \\"')
+    elif file.format == "tsv" and file.quotes == "double":
+        guessed.append("quotes used as in csv")
+    elif file.format == "csv" and file.quotes == "none":
+        guessed.append("quotes taken as text")
+    if not file.header:
+        guessed.append("without a header line (columns column_1, column_2, …)")
+    said = [f"read as {', '.join(guessed)}"] if guessed else []
+    if file.doubt:
+        said.append(f"{file.doubt}; if it is no header, give --no-header")
+    return f"{file.name}: {'; '.join(said)}" if said else ""
 
 
 def open_source(
@@ -132,92 +243,53 @@ def open_source(
     Raises:
         InputError: unreadable file, no such column, no text column, or files that disagree.
     """
-    columns: dict[str, tuple[pa.DataType, str]] = {}
+    columns = Columns()
     nested: dict[str, dict[str, bool]] = {}
-    text = None
-    described = [(file, READERS[file.format].fields(file)) for file in files]
+    described = [(file, fields_of(file)) for file in files]
     for file, fields in described:
-        if text_columns:
-            paths = tuple(_text_path(file, fields, name) for name in text_columns)
-            text = _same_everywhere(text, TextColumn(paths), file)
-        for field in fields:
-            nested.setdefault(field.name, {}).update(inner_fields(field))
-            known, where = columns.setdefault(field.name, (field.type, file.name))
-            if known != field.type:
-                raise InputError(
-                    f"{file.name}: column '{field.name}' is {field.type}, "
-                    f"but {known} in {where}; label them in separate jobs"
-                )
-    if text is None:
-        text = TextColumn(((_find_text_column(files[0].name, columns, nested),),))
-        for file, fields in described:
-            _text_path(file, fields, text.name)
-    for field in text.field():
-        if field.name in columns:
+        columns.add(file, fields)
+        for own in fields:
+            nested.setdefault(own.name, {}).update(inner_fields(own))
+    types, notes = columns.types(), _left_out(files) + columns.notes
+    if not text_columns:
+        name, note = find_text_column(files, types, nested)
+        text_columns = [name]
+        notes += [note] if note else []
+    text = None
+    for file, fields in described:
+        own_names = {field.name for field in fields} - dict(file.partition).keys()
+        own_fields = [field for field in fields if field.name in own_names]
+        paths = tuple(text_path(file, own_fields, name) for name in text_columns)
+        text = _same_everywhere(text, TextColumn(paths), file)
+    assert text is not None
+    for made in text.field():
+        if made.name in types:
             raise InputError(
-                f"{columns[field.name][1]}: the joined text would be column '{field.name}', but "
-                "there is one of that name; rename it"
+                f"{columns.first_file(made.name)}: the joined text would be column '{made.name}', "
+                "but there is one of that name; rename it"
             )
-        columns[field.name] = (field.type, "")
-    source = Source(tuple(files), text, (), frozenset(taken), limit)
-    written = {source.written_name(name): kind for name, (kind, _) in columns.items()}
-    if len(written) < len(columns):
-        raise InputError(
-            f"{files[0].name}: a column cannot be carried through under the name input_…, because "
-            f"there is one already; rename one of: {', '.join(set(columns) & taken)}"
-        )
-    return replace(source, fields=tuple(pa.field(n, kind) for n, kind in written.items()))
+        types[made.name] = made.type
+    if pa.types.is_null(types[text.name]):
+        types[text.name] = pa.string()
+    names = written_names(types, frozenset(taken))
+    written = tuple(pa.field(names[name], kind) for name, kind in types.items())
+    return Source(tuple(files), text, written, names, limit, tuple(notes))
+
+
+def _left_out(files: Sequence[InputFile]) -> list[str]:
+    """What to say of nameless csv columns without any value."""
+    counts = [(f.name, len(columns_of(f).empty)) for f in files if f.format in ("csv", "tsv")]
+    return [
+        f"{name}: left out {count} column{'s' * (count > 1)} without name and content"
+        for name, count in counts
+        if count
+    ]
 
 
 def _same_everywhere(known: TextColumn | None, own: TextColumn, file: InputFile) -> TextColumn:
     if known is not None and known != own:
         raise InputError(f"{file.name}: has columns where the other files have nested fields")
     return own
-
-
-def _find_text_column(
-    path: str, columns: dict[str, tuple[pa.DataType, str]], nested: dict[str, dict[str, bool]]
-) -> str:
-    texts = [name for name, (kind, _) in columns.items() if is_text(kind) and not nested[name]]
-    for usual in USUAL_TEXT_COLUMNS:
-        if usual in texts:
-            return usual
-    if len(texts) == 1:
-        return texts[0]
-    if not texts:
-        inner = [f"{name}.{i}" for name in nested for i, text in nested[name].items() if text]
-        hint = f"; --text-column can name a field: {', '.join(inner[:5])}" if inner else ""
-        raise InputError(f"{path}: no text column among: {', '.join(columns)}{hint}")
-    raise InputError(
-        f"{path}: several columns could hold the text ({', '.join(texts)}); "
-        f"say which by --text-column {texts[0]}"
-    )
-
-
-def _text_path(file: InputFile, fields: Sequence[pa.Field], name: str) -> tuple[str, ...]:
-    """Where a text column is: a column of that name, else a field within one."""
-    known = {field.name: field for field in fields}
-    if name in known:
-        inner = inner_fields(known[name])
-        if inner:
-            names = ", ".join(f"{name}.{i}" for i in inner)
-            raise InputError(f"{file.name}: column '{name}' is not text; name a field: {names}")
-        if not is_text(known[name].type):
-            raise InputError(f"{file.name}: column '{name}' is {known[name].type}, not text")
-        return (name,)
-    first, _, rest = name.partition(".")
-    if rest and first in known:
-        inner = inner_fields(known[first])
-        if inner and rest not in inner:
-            raise InputError(
-                f"{file.name}: no field '{rest}' in '{first}'{near_hint(rest, list(inner))}"
-            )
-        if inner and not inner[rest]:
-            raise InputError(f"{file.name}: '{name}' is not text")
-        # A jsonl column that holds other things, too: whether a row has the field is seen there.
-        if inner or file.format == "jsonl":
-            return tuple(name.split("."))
-    raise InputError(f"{file.name}: no column '{name}'{near_hint(name, list(known))}")
 
 
 @dataclass(frozen=True)
@@ -243,7 +315,7 @@ def read_source(source: Source, chunk_rows: int = 4096) -> Iterator[NumberedChun
     offset = 0
     for file in source.files:
         rows = 0
-        for chunk in READERS[file.format].read(file, source.text, chunk_rows):
+        for chunk in read_rows(file, source.text, chunk_rows):
             chunk = _first_rows(chunk, source.limit, offset)
             good = np.asarray(chunk.rows, dtype=np.int64) + (offset - 1)
             bad = np.asarray([row.row for row in chunk.bad], dtype=np.int64) + (offset - 1)
@@ -261,51 +333,3 @@ def _first_rows(chunk: Chunk, limit: int | None, offset: int) -> Chunk:
     rows = [row for row in chunk.rows if row + offset <= limit]
     bad = [row for row in chunk.bad if row.row + offset <= limit]
     return Chunk(chunk.table.slice(0, len(rows)), rows, bad)
-
-
-def check_ids(source: Source, column: str) -> None:
-    """Make sure that a column holds another value in every row; reads the whole input.
-
-    Memory is 8 bytes a row: hashes are compared, and only rows whose hashes agree are looked at
-    again.
-
-    Raises:
-        InputError: no such column; a row without value; two rows with the same.
-    """
-    names = [field.name for field in source.fields]
-    name = source.written_name(column)
-    if name not in names:
-        raise InputError(
-            f"{source.files[0].name}: no id column '{column}'{near_hint(column, names)}"
-        )
-    hashes = array("Q")
-    for numbered, row, value in _values(source, column):
-        if value is None or value == "":
-            raise InputError(f"{numbered.file.name}:{row}: no id in column '{column}'")
-        hashes.append(_hash(value))
-    ordered = np.sort(np.frombuffer(hashes, np.uint64))
-    repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-    if not repeated:
-        return
-    seen: dict[object, str] = {}
-    for numbered, row, value in _values(source, column):
-        if _hash(value) in repeated:
-            where = seen.setdefault(value, f"{numbered.file.name}:{row}")
-            if where != f"{numbered.file.name}:{row}":
-                raise InputError(
-                    f"{numbered.file.name}:{row}: id {value!r} is that of {where}, too; "
-                    "ids must differ"
-                )
-
-
-def _hash(value: object) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest())
-
-
-def _values(source: Source, column: str) -> Iterator[tuple[NumberedChunk, int, object]]:
-    for numbered in read_source(source):
-        table = numbered.chunk.table
-        if column not in table.column_names:
-            raise InputError(f"{numbered.file.name}: no id column '{column}'")
-        values = pc.cast(table.column(column), pa.string()).to_pylist()
-        yield from ((numbered, r, v) for r, v in zip(numbered.chunk.rows, values, strict=True))

@@ -231,9 +231,14 @@ class Ledger:
             return Claim(answer)
         return Claim(answer, int(rest[0]), json.loads(rest[1]))
 
-    def beat(self, job: str, shard: str, token: str, progress: int) -> str:
-        """Extend a lease. Returns OK, CLOSED (stop, the job runs no more) or STALE (lease lost)."""
-        return cast(str, self._run("beat", job, shard, token, self._lease_ms, progress))
+    def beat(self, job: str, shard: str, token: str, progress: int, pulse: int = 0) -> str:
+        """Extend a lease. Returns OK, CLOSED (stop, the job runs no more) or STALE (lease lost).
+
+        Args:
+            progress: rows done.
+            pulse: signs of life so far, of work that shows in no rows.
+        """
+        return cast(str, self._run("beat", job, shard, token, self._lease_ms, progress, pulse))
 
     def complete(self, job: str, shard: str, token: str, result: Mapping[str, Any]) -> str:
         """Record a shard's result. Returns OK, LAST (all are settled), DUPLICATE or STALE."""

@@ -1,7 +1,5 @@
-"""From what the user typed to files on this machine: patterns, folders, stdin, URLs, datasets."""
+"""From what the user typed to files on this machine: stdin, pipes, URLs, stores, datasets."""
 
-import fnmatch
-import os
 import random
 import shutil
 import sys
@@ -9,34 +7,20 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
-from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
+from jobs.folders import Listing, Located, in_store, list_files, partition_of
 from jobs.sniff import FORMATS
-from jobs.specs import Format
 from mtl_core.bucket import Bucket
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256
 from mtl_core.near import near_hint
 from mtl_core.place import place_of
 
-SUFFIXES: dict[str, Format] = {
-    ".txt": "txt",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-}
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 INCOMING = "incoming-"
 """What the name of a copy begins with that is not whole yet."""
 KEPT_S = 7 * 24 * 3600.0
@@ -45,21 +29,7 @@ TRIES = 4
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Located:
-    """One input file on this machine."""
-
-    path: Path
-    origin: str = ""
-    """What the user gave, where that was no file of this machine."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return self.origin or str(self.path)
-
-
-def locate(arguments: Iterable[str], spool: Path) -> list[Located]:
+def locate(arguments: Iterable[str], spool: Path) -> Listing:
     """Expand what the user gave into files, in that order; folders and patterns sorted by name.
 
     Args:
@@ -67,59 +37,32 @@ def locate(arguments: Iterable[str], spool: Path) -> list[Located]:
     Raises:
         InputError: one is missing or cannot be fetched, or holds no file of a known format.
     """
-    found: list[Located] = []
+    listing = Listing()
     for argument in arguments:
         if argument == "-":
-            found.append(_from_stdin(spool))
+            listing.files.append(_from_stdin(spool))
         elif argument.startswith("hf://"):
-            found.append(_from_dataset(argument, spool))
+            listing.files.append(_from_dataset(argument, spool))
+        elif argument.startswith(("http://", "https://")):
+            listing.files.append(_from_url(argument, spool))
         elif "://" in argument:
-            found += _from_url(argument, spool)
+            listing.add(_from_store(argument, spool))
         else:
-            found += [Located(path) for path in list_files(argument)]
-    return found
+            here = list_files(argument)
+            here.files = [_from_here(file, argument, spool) for file in here.files]
+            listing.add(here)
+    return listing
 
 
-def list_files(argument: str) -> list[Path]:
-    """The files of one path, folder or pattern.
-
-    Raises:
-        InputError: it is missing, or holds no file of a known format.
-    """
-    path = Path(argument).expanduser()
-    if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and _is_data(p, path))
-        if not inside:
-            raise InputError(f"{argument}: the folder holds no {'/'.join(FORMATS)} file")
-        return inside
-    if path.is_file():
-        return [path]
-    if path.exists():
+def _from_here(file: Located, argument: str, spool: Path) -> Located:
+    """A file of this machine; what can be read only once (a pipe, as of ``<(…)``) is copied."""
+    if file.path.is_file():
+        return file
+    if not file.path.is_fifo():
         raise InputError(f"{argument}: neither a file nor a folder")
-    if has_magic(argument):
-        matching = sorted(Path(p) for p in glob(str(path), recursive=True) if Path(p).is_file())
-        if not matching:
-            raise InputError(f"{argument}: no file has such a name")
-        return matching
-    near = get_close_matches(path.name, _names_in(path.parent), n=1)
-    hint = f"; did you mean '{path.parent / near[0]}'?" if near else ""
-    raise InputError(f"{argument}: no such file{hint}")
-
-
-def _names_in(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.is_dir() else []
-
-
-def _is_data(path: Path, root: Path) -> bool:
-    # `datasets` keeps what it computed from a saved dataset beside it, as cache-….arrow.
-    hidden = any(part[0] in "._" for part in path.relative_to(root).parts)
-    return not hidden and not path.name.startswith("cache-") and format_of(path) is not None
-
-
-def format_of(path: Path | PurePosixPath) -> Format | None:
-    """The format by the file's name, or None when it does not tell."""
-    stem = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return SUFFIXES.get(stem.suffix.lower())
+    with file.path.open("rb") as pipe:
+        kept = _keep(spool, "pipe", lambda to: shutil.copyfileobj(pipe, to))
+    return Located(kept, argument)
 
 
 def _from_stdin(spool: Path) -> Located:
@@ -152,12 +95,10 @@ def _from_dataset(argument: str, spool: Path) -> Located:
     return Located(path, argument)
 
 
-def _from_url(argument: str, spool: Path) -> list[Located]:
-    if argument.startswith(("http://", "https://")):
-        name = PurePosixPath(urllib.request.url2pathname(argument.split("?")[0])).name or "download"
-        fetch = partial(_retried, argument, partial(_download, argument))
-        return [Located(_keep(spool, name, fetch), argument)]
-    return list(_from_store(argument, spool))
+def _from_url(argument: str, spool: Path) -> Located:
+    name = PurePosixPath(urllib.request.url2pathname(argument.split("?")[0])).name or "download"
+    fetch = partial(_retried, argument, partial(_download, argument))
+    return Located(_keep(spool, name, fetch), argument)
 
 
 def _download(url: str, to: IO[bytes]) -> None:
@@ -167,26 +108,26 @@ def _download(url: str, to: IO[bytes]) -> None:
         shutil.copyfileobj(answer, to)
 
 
-def _from_store(argument: str, spool: Path) -> Iterator[Located]:
+def _from_store(argument: str, spool: Path) -> Listing:
     """Objects of ``s3://`` and its like: one, those of a folder, or those a pattern matches."""
     magic = [argument.find(character) for character in "*?[" if character in argument]
     base = argument[: min(magic)].rpartition("/")[0] if magic else argument
     place = place_of(base)
     assert isinstance(place, Bucket)
-    if magic:
-        pattern = argument.removeprefix(f"{base}/")
-        names = [name for name in place.all_names() if fnmatch.fnmatchcase(name, pattern)]
-    elif place.is_file():
-        names = [""]
-    else:
-        names = [n for n in place.all_names() if format_of(PurePosixPath(n)) is not None]
+    listing, one = Listing(), not magic and place.is_file()
+    names = [""]
+    if not one:
+        pattern = argument.removeprefix(f"{base}/") if magic else ""
+        names, listing.left = in_store(place.all_names(), pattern)
     if not names:
         raise InputError(f"{argument}: no {'/'.join(FORMATS)} file there")
     for name in names:
         origin = place.at(name)
         with place.reading(name) as path:
             kept = _keep(spool, PurePosixPath(origin).name, partial(_copy_file, path))
-        yield Located(kept, origin)
+        partition = partition_of(PurePosixPath(name).parts[:-1])
+        listing.files.append(Located(kept, origin, partition, not one))
+    return listing
 
 
 def _copy_file(path: Path, to: IO[bytes]) -> None:

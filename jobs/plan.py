@@ -15,6 +15,8 @@ from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import PLANNABLE
 from jobs.messages import Publisher
 from jobs.output import ERRORS, INPUT_ERRORS, mark
+from jobs.readers.carried import carry
+from jobs.readers.rows import in_words
 from jobs.specs import LabelSpec
 from jobs.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from mtl_core.errors import InputError
@@ -141,12 +143,26 @@ class ShardCutter:
             yield pa.concat_tables(gathered)
 
     def _conform(self, numbered: NumberedChunk) -> pa.Table:
-        """The chunk with ``row_id`` and the job's columns: renamed, in order, missing ones null."""
+        """The chunk with ``row_id`` and the job's columns: renamed, in order, missing ones null.
+
+        Raises:
+            InputError: a value cannot be held by the type that the column has over all files.
+        """
         table = numbered.chunk.table
-        named = {self.source.written_name(n): table.column(n) for n in table.column_names}
+        named = {self.source.names[n]: table.column(n) for n in table.column_names}
         columns = [pa.array(numbered.row_ids, pa.int64())]
         for field in list(self.schema)[1:]:
-            columns.append(named.get(field.name, pa.nulls(len(table), field.type)))
+            own = named.get(field.name)
+            try:
+                columns.append(
+                    pa.nulls(len(table), field.type) if own is None else carry(own, field.type)
+                )
+            except (pa.ArrowException, ValueError) as error:
+                raise InputError(
+                    f"{numbered.file.name}: column '{field.name}' cannot be carried through as "
+                    f"{field.type}, its type over all files ({in_words(error)}); label it in a "
+                    "separate job"
+                ) from error
         return pa.Table.from_arrays(columns, schema=self.schema)
 
 

@@ -22,12 +22,18 @@ class Spec(BaseModel):
     default, so that a new field changes no job's id but those that use it."""
 
 
-Format = Literal["txt", "csv", "tsv", "jsonl", "parquet", "arrow"]
+Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet", "arrow"]
 Compression = Literal["none", "gzip", "bz2", "xz", "zstd"]
+Quotes = Literal["double", "backslash", "none"]
+"""How a quote within quotes is written, or that quotes are text like any other."""
 
 
 class InputFile(Spec):
     """One input file, how to read it, and its fingerprint."""
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"quotes", "header", "skip", "line_end", "partition"}
+    )
 
     path: str
     origin: str = ""
@@ -38,6 +44,18 @@ class InputFile(Spec):
     """Of a text format, as Python names it."""
     delimiter: str = ","
     """Of csv and tsv."""
+    quotes: Quotes = "double"
+    """Of csv and tsv."""
+    header: bool = True
+    """Of csv and tsv: whether a line names the columns; else they are column_1, column_2, …"""
+    doubt: str = Field("", exclude=True)
+    """Why its first line may be no header after all; to be said, and no part of the job."""
+    skip: int = 0
+    """Of csv and tsv: lines above the header that are no rows."""
+    line_end: Literal["\n", "\r"] = "\n"
+    """Of a text format; \\r\\n is taken as \\n."""
+    partition: tuple[tuple[str, str | None], ...] = ()
+    """Columns that the names of its folders give (``lang=en``), with their value."""
     bytes: int
     sha256: str
 
@@ -86,6 +104,8 @@ class LabelSpec(Spec):
 class TrainSpec(Spec):
     """A train job: a scenario and its settings in, a model directory out."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"backbone_sha256", "data"})
+
     kind: Literal["train"] = "train"
     name: str
     output: str
@@ -96,8 +116,12 @@ class TrainSpec(Spec):
     settings: dict[str, int | float | str | bool | None]
     """Fields of ``TrainConfig`` that differ from the preset."""
     backbone: str
+    backbone_sha256: str = ""
+    """Of the weights of a backbone that is a local folder; else its name says which they are."""
     tasks: tuple[dict[str, Any], ...]
     """What :func:`mtl_core.tasks.task_as_json` gives for each task."""
+    data: tuple[InputFile, ...] = ()
+    """All local files that the run reads; empty where it reads the hub alone."""
     command: str
 
 
@@ -116,8 +140,9 @@ def _deciding(spec: Spec) -> dict[str, Any]:
     fields = type(spec).model_fields
     unset = {name for name in spec.added if getattr(spec, name) == fields[name].default}
     values = spec.model_dump(mode="json", exclude={*unset, "cache"})
-    if isinstance(spec, LabelSpec):
-        values["inputs"] = [_deciding(file) for file in spec.inputs]
+    for name in ("inputs", "data"):
+        if name in values:
+            values[name] = [_deciding(file) for file in getattr(spec, name)]
     return values
 
 

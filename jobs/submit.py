@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 from redis.exceptions import LockError, RedisError
 
-from jobs.inputs import Source, check_ids, fingerprint, open_source
+from jobs.ids import check_ids
+from jobs.inputs import AsGiven, Source, describe, open_source
 from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
+from jobs.made_by import refuse_other
 from jobs.messages import Publisher
 from jobs.output import (
     SHARDS,
@@ -56,6 +58,8 @@ class LabelJob:
     id: str
     spec: LabelSpec
     source: Source
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the input was found and read."""
 
     @property
     def output(self) -> Place:
@@ -75,6 +79,8 @@ def prepare_label(
     *,
     text_columns: Sequence[str],
     input_format: Format | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
     id_column: str | None = None,
     limit: int | None = None,
     model: str,
@@ -91,6 +97,8 @@ def prepare_label(
 
     Args:
         input_format: of files whose name does not tell.
+        encoding: of text files; found where it is not given.
+        header: whether csv and tsv files have a header line; found where it is not given.
         id_column: to be checked to differ in every row.
         limit: label this many of the first rows only.
         only: tasks to write; empty: all.
@@ -106,10 +114,11 @@ def prepare_label(
     for address in filter(is_address, inputs):
         check_address(address, settings)
     located = locate(inputs, settings.spool)
-    for file in located:
+    for file in located.files:
         check_inside(file.path, settings)
     place_inside(target, settings)
-    files = tuple(fingerprint(file, input_format, columned=bool(text_columns)) for file in located)
+    given = AsGiven(input_format, encoding, header, tuple(text_columns))
+    files, notes = describe(located.files, given)
     entry = find_model(model, settings.models, settings.model_copies)
     if not isinstance(entry.home, Folder):
         place_inside(str(entry.home), settings)
@@ -141,7 +150,7 @@ def prepare_label(
         shard_tokens=shard_tokens,
         cache=cache,
     )
-    return LabelJob(job_id(spec), spec, source)
+    return LabelJob(job_id(spec), spec, source, (*located.notes, *notes, *source.notes))
 
 
 def _chosen_tasks(
@@ -338,23 +347,24 @@ def submit_train(
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
     state = ledger.state(job)
-    there = not place_of(spec.output).is_empty()
-    match AGAIN[state]:
-        case "join":
-            return job, False
-        case "refuse":
-            raise JobError(f"{job} is {state}; repeat the command when that is over")
-        case "anew" if there:
-            return job, False  # done, and its model is there
-        case "anew":
+    again, there = AGAIN[state], not place_of(spec.output).is_empty()
+    if again == "join":
+        return job, False
+    if again == "refuse":
+        raise JobError(f"{job} is {state}; repeat the command when that is over")
+    try:
+        refuse_other(spec, job, known=state is JobState.DONE)
+    except JobError:
+        if new or again == "begin":
             ledger.delete(job)
-            new = ledger.create(job, spec, priority)
-        case "open" if not there:
-            ledger.reopen(job)
-    if there:
-        if new or AGAIN[state] == "begin":
-            ledger.delete(job)
-        raise JobError(f"there is a model '{spec.name}' already; choose another --name")
+        raise
+    if again == "anew" and there:
+        return job, False
+    if again == "anew":  # its model was deleted
+        ledger.delete(job)
+        new = ledger.create(job, spec, priority)
+    elif again == "open":
+        ledger.reopen(job)
     with suppress(JobClosed):  # cancelled in this moment
         ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)

@@ -5,17 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.roots import check_backbone_inside
 from jobs.settings import Settings
 from jobs.specs import TrainSpec
-from mtl_core.backbones import check_backbone
+from mtl_core.backbones import check_backbone, weights_sha256
 from mtl_core.config import DEFAULT_BACKBONE, train_config
-from mtl_core.errors import DataError, UnknownScenarioError
+from mtl_core.errors import UnknownScenarioError
 from mtl_core.place import Folder, Place, local_path
 from mtl_core.registry import check_name
 from mtl_core.scenario_names import scenario_help
 from mtl_core.tasks import DEFAULT_TASKS, Task, task_as_json
+
+if TYPE_CHECKING:
+    from jobs.training_data import CheckedData
 
 Value = int | float | str | bool | None
 
@@ -44,34 +48,62 @@ class TrainRequest:
 
         return read_task_file(Path(self.task_file).expanduser())
 
+    def data_dir(self, settings: Settings) -> Path | None:
+        """The data folder; None: the hub."""
+        return local_path(self.data).absolute() if self.data else settings.data_dir
+
     def needs_hub(self) -> bool:
         """Whether some task's data is in no local file."""
         return any(task.source is not None and not task.source.files for task in self.tasks())
 
 
-def train_spec(request: TrainRequest, scenario: str, name: str, settings: Settings) -> TrainSpec:
+def checked_data(request: TrainRequest, settings: Settings) -> "CheckedData":
+    """The request's training data, read once whatever number of jobs it is for.
+
+    Raises:
+        SettingsError, DataError: a value, a file or a label cannot be used.
+    """
+    from jobs.training_data import check_data  # loads what reads files
+
+    changes = {key: value for key, value in request.changes.items() if value is not None}
+    config = train_config(request.preset, "full", **changes)
+    return check_data(request.data_dir(settings), request.tasks(), config)
+
+
+def train_spec(
+    request: TrainRequest,
+    scenario: str,
+    name: str,
+    settings: Settings,
+    checked: "CheckedData | None" = None,
+) -> TrainSpec:
     """The spec of a train job.
 
+    Args:
+        checked: the request's data; read now where it is not given.
     Raises:
         UnknownScenarioError, SettingsError, DataError, ModelError: a value cannot be used.
     """
     tasks = request.tasks()
     check_scenario(scenario, tasks)
+    check_name(name)
     train_config(request.preset, scenario=scenario, **request.changes)  # checks the values
-    data_dir = local_path(request.data).absolute() if request.data else settings.data_dir
-    check_data(data_dir, tasks)
     check_backbone(request.backbone)
     check_backbone_inside(request.backbone, settings)
-    backbone = Path(request.backbone)
+    backbone = Path(request.backbone).expanduser()
+    data_dir = request.data_dir(settings)
+    checked = checked or checked_data(request, settings)
     return TrainSpec(
-        name=check_name(name),
+        name=name,
         output=_absolute(settings.models.below(name)),
         data_dir=str(data_dir) if data_dir else None,
         preset=request.preset,
         scenario=scenario,
         settings=request.changes,
         backbone=str(backbone.absolute()) if backbone.is_dir() else request.backbone,
+        backbone_sha256=weights_sha256(backbone) if backbone.is_dir() else "",
         tasks=tuple(task_as_json(task) for task in tasks),
+        data=checked.files,
         command=command_of(request, scenario, name, local=data_dir is not None),
     )
 
@@ -89,23 +121,6 @@ def check_scenario(scenario: str, tasks: Sequence[Task]) -> None:
         raise UnknownScenarioError(
             f"no scenario named '{scenario}'; {hint}there are: {', '.join(known)}"
         )
-
-
-def check_data(data_dir: Path | None, tasks: Sequence[Task]) -> None:
-    """Raise DataError unless every local file that training reads is there."""
-    for source in (task.source for task in tasks):
-        if source is None:
-            continue
-        for split in (source.train_split, source.evaluation_split):
-            if source.files:
-                path, where = Path(source.files[split]), "correct the task file"
-            elif data_dir is not None:
-                path = data_dir / source.folder / f"{split}.parquet"
-                where = "give the data folder by --data or MTL_DATA_DIR"
-            else:
-                continue
-            if not path.is_file():
-                raise DataError(f"no file {path}; {where}")
 
 
 def command_of(request: TrainRequest, scenario: str, name: str, *, local: bool) -> str:

@@ -93,7 +93,6 @@ def _from_hub(name: str) -> Path:
     return _checked_folder(name, Path(folder))
 
 
-@cache
 def weights_sha256(folder: Path) -> str:
     """SHA-256 over the backbone's safetensors files, in order of name.
 
@@ -108,8 +107,14 @@ def weights_sha256(folder: Path) -> str:
             f"{folder} holds no .safetensors file; only that format is loaded: convert the weights "
             "once, with AutoModel.from_pretrained(…).save_pretrained(FOLDER), and name the folder"
         )
+    return _sha256_over(tuple((f, f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+
+
+@cache
+def _sha256_over(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Over files as they are: a folder's weights may be replaced while a worker runs."""
     digest = hashlib.sha256()
-    for file in files:
+    for file, _, _ in files:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

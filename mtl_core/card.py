@@ -11,6 +11,9 @@ TERMS = (
     "backbone all-MiniLM-L6-v2 is Apache-2.0. Check that your use of this model fits these terms."
 )
 
+NOT_SETTINGS = ("rows", "command", "data", "files", "notes")
+"""Keys of what a run recorded that are no settings of it."""
+
 
 def model_card(
     name: str, config: ModelConfig, training: dict[str, Any], facts: dict[str, Any]
@@ -35,7 +38,7 @@ def model_card(
         for task in config.tasks
     ]
     shipped = any(task in DEFAULT_TASKS for task in config.tasks)
-    shown = {k: v for k, v in training.items() if k not in ("rows", "command", "data")}
+    shown = {k: v for k, v in training.items() if k not in NOT_SETTINGS}
     lines = [
         f"# {name}",
         "",
@@ -46,6 +49,7 @@ def model_card(
         "",
         *data,
         "",
+        *_notes(training, facts),
         *([f"Terms: {TERMS}", ""] if shipped else []),
         "## Metrics on the official splits",
         "",
@@ -74,6 +78,13 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _notes(training: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """What was left out or doubtful in the data, each line once."""
+    scored = [note for m in facts["official"].values() for note in m.get("notes", ())]
+    found = dict.fromkeys([*training.get("notes", ()), *scored])
+    return [*(f"- {note}" for note in found), ""] if found else []
 
 
 def _unseen(facts: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtl_core.data import LabelledTexts
+from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing
 from mtl_core.tokenizer import Tokenizer
 
 
@@ -49,9 +50,13 @@ class EncodedTexts:
     """What enters the first trained layer, where the layers below stay as published."""
 
 
-def encode_texts(data: LabelledTexts, tokenizer: Tokenizer, max_tokens: int) -> EncodedTexts:
+def encode_texts(
+    data: LabelledTexts, tokenizer: Tokenizer, max_tokens: int, pulse: Pulse = no_pulse
+) -> EncodedTexts:
     """Tokenise all texts of a task once."""
-    ids = tokenizer(data.texts, max_tokens)
+    ids: list[list[int]] = []
+    for start in pulsing(range(0, len(data), ROWS), pulse):
+        ids += tokenizer(data.texts[start : start + ROWS], max_tokens)
     return EncodedTexts(data, ids, lengths_of(ids))
 
 

@@ -34,9 +34,9 @@ class TaskLabels:
     """Calibrated, float32 [N, C]."""
 
     @property
-    def classes(self) -> NDArray[np.int8]:
-        """Index of the most probable class, int8 [N]."""
-        classes: NDArray[np.int8] = self.probabilities.argmax(axis=1).astype(np.int8)
+    def classes(self) -> NDArray[np.int64]:
+        """Index of the most probable class, int64 [N]."""
+        classes: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return classes
 
     @property
@@ -143,7 +143,7 @@ class Engine(ABC):
             truncated: whether a text had more, bool [N].
         """
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        embeddings = np.empty((len(ids), self.config.embedding_size), dtype=np.float32)
+        embeddings = np.zeros((len(ids), self.config.embedding_size), dtype=np.float32)
         probabilities = {
             task.name: np.zeros((len(ids), len(task.labels)), dtype=np.float32)
             for task in self.config.tasks
@@ -179,7 +179,9 @@ class Engine(ABC):
                 with suppress(Exception):
                     answer()
         labels = tuple(TaskLabels(task, probabilities[task.name]) for task in self.config.tasks)
-        return Labelled(labels, embeddings, truncated, lengths, tuple(too_large))
+        labelled = Labelled(labels, embeddings, truncated, lengths, tuple(too_large))
+        demand_numbers(labelled)
+        return labelled
 
     def _with_less_memory(
         self,
@@ -203,6 +205,23 @@ class Engine(ABC):
         remaining = np.concatenate([rows, *waiting])
         return deque(
             remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens)
+        )
+
+
+def without_numbers(labelled: Labelled) -> NDArray[np.int64]:
+    """Texts whose answer is no number somewhere (NaN, infinite); of those too large none."""
+    found = [labelled.embeddings, *(answer.probabilities for answer in labelled.labels)]
+    wrong = np.any([~np.isfinite(values).all(axis=1) for values in found], axis=0)
+    return np.setdiff1d(np.flatnonzero(wrong), labelled.too_large)
+
+
+def demand_numbers(labelled: Labelled) -> None:
+    """Raise FloatingPointError if an answer is no number: the first class would be its label."""
+    wrong = without_numbers(labelled)
+    if len(wrong):
+        raise FloatingPointError(
+            f"the engine gave no numbers (NaN) for {len(wrong):,} of {len(labelled.lengths):,} "
+            "texts; the model's weights are damaged, or this machine's arithmetic is"
         )
 
 

@@ -1,12 +1,14 @@
 """Which engine labels on this machine."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from mtl_core.engine import Engine
 from mtl_core.errors import ModelError
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
 
 EngineName = Literal["auto", "torch", "openvino"]
 
@@ -63,6 +65,7 @@ def load_engine(
     cache: Path,
     threads: int | None = None,
     calibration: Sequence[str] = (),
+    pulse: Pulse = no_pulse,
 ) -> Engine:
     """Load a model directory into an engine.
 
@@ -70,6 +73,7 @@ def load_engine(
         cache: where exported graphs are kept.
         threads: to compute on; torch's are set for the whole process.
         calibration: texts like those to come; used in int8 alone, whose ranges they give.
+        pulse: called every few seconds; an exception it raises ends the loading.
     Raises:
         ModelError: the directory is incomplete or damaged, or the engine is not installed.
         BackboneError: its backbone is missing or is not the one it was trained on.
@@ -77,7 +81,10 @@ def load_engine(
     if choose_engine(engine) == "openvino":
         from mtl_core.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(folder, cache, precision, threads, calibration=calibration)
+        return OpenVinoEngine(
+            *(folder, cache, precision, threads), calibration=calibration, pulse=pulse
+        )
+    with_pulse(pulse, import_module, "mtl_core.torch_engine")
     import torch
 
     from mtl_core.checkpoint import load_model
@@ -85,4 +92,4 @@ def load_engine(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return TorchEngine(load_model(folder), precision)
+    return with_pulse(pulse, lambda: TorchEngine(load_model(folder), precision))

@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtl_core.calibration import calibration_report, softmax
-from mtl_core.data import LabelledTexts, load_split
+from mtl_core.data import LabelledTexts, LoadSplit
 from mtl_core.encoded import encode_texts
 from mtl_core.errors import DataError
 from mtl_core.metrics import classification_metrics
 from mtl_core.model import MultiTaskModel
 from mtl_core.overlap import unseen_rows
 from mtl_core.predict import embed, predict_logits
-from mtl_core.similarity import evaluate_similarity
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
 from mtl_core.tokenizer import Tokenizer
 from mtl_core.zero_shot import zero_shot_classes
@@ -57,25 +56,28 @@ class Evaluation:
 def evaluate_model(
     model: MultiTaskModel,
     tokenizer: Tokenizer,
-    data_dir: Path | None,
+    load_split: LoadSplit,
     *,
     tasks: Sequence[Task] | None = None,
     held_out: Mapping[str, LabelledTexts] | None = None,
     trained_on: Mapping[str, LabelledTexts] | None = None,
     zero_shot: bool = False,
     precision: str = "auto",
+    similarity: Callable[[], dict[str, Any] | None] = lambda: None,
     report: Callable[[str], None] = lambda task: None,
+    pulse: Pulse = no_pulse,
 ) -> Evaluation:
     """Score every task of a model on its official evaluation split.
 
     Args:
-        data_dir: folder with ``<task folder>/<split>.parquet``; None loads from the hub.
+        load_split: gives a task's evaluation split.
         tasks: which tasks; all of the model's by default.
         trained_on: by task, the training rows; metrics then have ``unseen``, the ``accuracy`` and
             number of ``rows`` that share no run of eight words with them.
         zero_shot: also label by similarity to the tasks' descriptions.
         held_out: by task, rows held out of training, for tasks without an official split.
         precision: ``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``.
+        similarity: gives Spearman's correlation on STS-B, None without its data.
         report: called with a task's name before it is scored.
     Raises:
         DataError: a task names no data, or its split is missing or malformed.
@@ -83,40 +85,43 @@ def evaluate_model(
     found = Evaluation({}, {}, {}, {}, None)
     for task in tasks if tasks is not None else model.config.tasks:
         report(task.name)
-        split, data = _evaluation_data(task, data_dir, held_out or {})
-        encoded = encode_texts(data, tokenizer, tokenizer.max_tokens)
-        logits = predict_logits(model, tokenizer, task.name, encoded, precision)
+        split, data = _evaluation_data(task, load_split, held_out or {})
+        encoded = encode_texts(data, tokenizer, tokenizer.max_tokens, pulse)
+        logits = predict_logits(model, tokenizer, task.name, encoded, precision, pulse=pulse)
         calibration = model.config.calibration_of(task.name)
         metrics = classification_metrics(task, data.labels, logits.argmax(axis=1))
         found.official[task.name] = {**metrics, "split": split}
         if trained_on is not None:
             correct = logits.argmax(axis=1) == data.labels
-            unseen = unseen_rows(data.texts, trained_on[task.name].texts)
+            unseen = unseen_rows(data.texts, trained_on[task.name].texts, pulse)
             found.official[task.name]["unseen"] = {
                 "rows": int(unseen.sum()),
                 "accuracy": float(correct[unseen].mean()) if unseen.any() else None,
             }
-        found.calibration[task.name] = calibration_report(logits, data.labels, calibration)
+        if data.notes:
+            found.official[task.name]["notes"] = list(data.notes)
+        found.calibration[task.name] = with_pulse(
+            pulse, calibration_report, logits, data.labels, calibration
+        )
         scores = softmax(logits, calibration.temperature)
         found.samples[task.name] = prediction_samples(data, scores)
         if zero_shot:
-            embeddings = embed(model.encoder, tokenizer, encoded.ids, precision)
+            embeddings = embed(model.encoder, tokenizer, encoded.ids, precision, pulse)
             nearest = zero_shot_classes(model.encoder, task, embeddings)
             found.zero_shot[task.name] = classification_metrics(task, data.labels, nearest)
     report("stsb")
-    return replace(found, stsb=evaluate_similarity(model.encoder, tokenizer, data_dir, precision))
+    return replace(found, stsb=similarity())
 
 
 def _evaluation_data(
-    task: Task, data_dir: Path | None, held_out: Mapping[str, LabelledTexts]
+    task: Task, load_split: LoadSplit, held_out: Mapping[str, LabelledTexts]
 ) -> tuple[str, LabelledTexts]:
     """The split to report on with its name, or the rows held out where a task has none."""
     if task.source is None:
         raise DataError(f"task '{task.name}' names no data to evaluate on")
     if task.source.has_official_split:
-        return task.source.evaluation_split, load_split(
-            task, task.source.evaluation_split, data_dir
-        )
+        split = task.source.evaluation_split
+        return split, load_split(task, split)
     if task.name not in held_out:
         raise DataError(f"task '{task.name}' has no evaluation file; name one in its task file")
     return "held-out", held_out[task.name]

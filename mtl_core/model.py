@@ -47,6 +47,15 @@ def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return summed / mask.sum(dim=1).clamp(min=1e-9)
 
 
+def demand_texts(texts: Sequence[str]) -> None:
+    """Raise TypeError unless these are texts: of one text alone, each letter would be taken."""
+    if isinstance(texts, str | bytes):
+        raise TypeError(f"give a list of texts, as in [{texts[:40]!r}]")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {row} is {text!r:.60}, not a string")
+
+
 class SentenceEncoder(nn.Module):
     """Backbone, masked mean pooling, projection, tanh, L2 norm: a text to a unit vector."""
 
@@ -77,9 +86,14 @@ class SentenceEncoder(nn.Module):
         return model.encoder.eval()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of texts, float32 [N, E], unit length, in the order given."""
+        """Embeddings of texts, float32 [N, E], unit length, in the order given.
+
+        Raises:
+            TypeError: one text instead of a list, or something that is no text.
+        """
         from mtl_core.predict import embed  # builds on this module
 
+        demand_texts(texts)
         return embed(self, self.tokenizer, self.tokenizer(texts))
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -168,11 +182,15 @@ class MultiTaskModel(nn.Module):
         return self.encoder.tokenizer
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of texts, float32 [N, E], unit length, in the order given."""
+        """:meth:`SentenceEncoder.encode`."""
         return self.encoder.encode(texts)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """For each text, of each task the label and its calibrated score (``<task>_score``)."""
+        """For each text, of each task the label and its calibrated score (``<task>_score``).
+
+        Raises:
+            TypeError: as :meth:`SentenceEncoder.encode`.
+        """
         embeddings = torch.from_numpy(self.encode(texts))
         answers: list[dict[str, Any]] = [{} for _ in texts]
         for task in self.config.tasks:

@@ -7,11 +7,14 @@ worker needs neither torch nor transformers to label.
 import hashlib
 import json
 import mmap
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import openvino
@@ -23,9 +26,11 @@ from mtl_core.engine import EMBEDDING_OUTPUT, Engine, Forward, Pending
 from mtl_core.engines import choose_precision
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256, temporary_beside
+from mtl_core.graph_folders import drop_old_graphs, graphs_in_use
 from mtl_core.model_config import read_model_config
 from mtl_core.plain_attention import write_out_attention
 from mtl_core.processes import program
+from mtl_core.pulse import EVERY_S, Pulse, no_pulse, with_pulse
 from mtl_core.tokenizer import Tokenizer
 
 # Padded tokens in one batch of one core: its activations stay in the core's cache.
@@ -37,6 +42,8 @@ MAX_STREAMS = 8
 BYTES_PER_TOKEN_AND_UNIT = 128
 # How Python words an OSError, as the last line of a process that ended with one.
 SYSTEM_ERROR = re.compile(r"\[Errno (\d+)\]")
+# After so long a process that exports or quantises hangs.
+MAKING_S = 3600.0
 PRECISION_HINTS = {"bfloat16": "bf16", "float32": "f32"}
 
 
@@ -53,17 +60,23 @@ class OpenVinoEngine(Engine):
         threads: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
         calibration: Sequence[str] = (),
+        pulse: Pulse = no_pulse,
     ) -> None:
         sha256 = file_sha256(folder / "model.safetensors")
         precision = choose_precision("openvino", precision)
-        exported = exported_graph(folder, cache)
-        if precision == "int8":
-            exported = quantised_graph(exported, calibration)
-        facts = json.loads((exported / "labels.json").read_text(encoding="utf-8"))
         core = openvino.Core()
-        tokenizer = Tokenizer.from_file(
-            exported / "tokenizer.json", facts["pad_token_id"], facts["max_tokens"]
-        )
+        with graphs_in_use(cache):
+            exported = exported_graph(folder, cache, pulse)
+            if precision == "int8":
+                exported = quantised_graph(exported, calibration, pulse)
+            with suppress(OSError):  # another user's, who keeps it as long as it pleases him
+                os.utime(exported)
+            facts = json.loads((exported / "labels.json").read_text(encoding="utf-8"))
+            tokenizer = Tokenizer.from_file(
+                exported / "tokenizer.json", facts["pad_token_id"], facts["max_tokens"]
+            )
+            graph = core.read_model(str(exported / "model.xml"))
+        drop_old_graphs(cache)
         super().__init__(read_model_config(folder), tokenizer, sha256, precision, batch_tokens)
         if precision == "int8":
             self.identity = f"{self.identity} {exported.name}"  # which holds the calibration
@@ -79,9 +92,8 @@ class OpenVinoEngine(Engine):
             # share one (benchmarks/whole_job.py workers).
             "ENABLE_CPU_PINNING": cores >= available_cores(),
         }
-        graph = core.read_model(str(exported / "model.xml"))
         write_out_attention(graph)
-        compiled = _compiled(core, graph, options)
+        compiled = with_pulse(pulse, _compiled, core, graph, options)
         # Twice the streams: a batch is padded and waits while each stream is busy with another.
         self.in_flight = 2 * streams
         self._idle = [compiled.create_infer_request() for _ in range(self.in_flight)]
@@ -140,7 +152,7 @@ def require_memory(size: int) -> None:
         raise MemoryError(f"{size >> 20} MB were refused") from error
 
 
-def exported_graph(folder: Path, cache: Path) -> Path:
+def exported_graph(folder: Path, cache: Path, pulse: Pulse = no_pulse) -> Path:
     """The folder of a model's exported graph, made now if it is not in the cache.
 
     Its name holds what the graph depends on: weights, ``config.json`` (labels, temperatures) and
@@ -156,10 +168,10 @@ def exported_graph(folder: Path, cache: Path) -> Path:
     if (target / "labels.json").is_file():
         return target
     command = program("mtl_core.export", str(folder), "openvino")
-    return _made(target, command, f"{folder} cannot be exported to OpenVINO")
+    return _made(target, command, f"{folder} cannot be exported to OpenVINO", pulse)
 
 
-def quantised_graph(exported: Path, texts: Sequence[str]) -> Path:
+def quantised_graph(exported: Path, texts: Sequence[str], pulse: Pulse = no_pulse) -> Path:
     """The folder of an exported graph in int8, made now if it is not beside it.
 
     Its name holds a hash of the texts it is calibrated on: the same texts give the same graph.
@@ -179,18 +191,22 @@ def quantised_graph(exported: Path, texts: Sequence[str]) -> Path:
         file.write(sample)
         file.flush()
         command = program("mtl_core.quantise", str(exported), file.name)
-        return _made(target, command, f"{exported.name} cannot be quantised")
+        return _made(target, command, f"{exported.name} cannot be quantised", pulse)
 
 
-def _made(target: Path, command: list[str], failure: str) -> Path:
+def _made(target: Path, command: list[str], failure: str, pulse: Pulse) -> Path:
     """Have a process make a folder, its last argument, that takes its name when it is whole."""
     building = temporary_beside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([*command, str(building)], capture_output=True, text=True)
-    if done.returncode:
+    try:
+        code, said = _run([*command, str(building)], pulse)
+    except BaseException:  # told to stop: nobody would use what the process makes
         shutil.rmtree(building, ignore_errors=True)
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        if done.returncode == ModelError.exit_code:
+        raise
+    if code:
+        shutil.rmtree(building, ignore_errors=True)
+        reason = (said.strip().splitlines() or [f"exit code {code}"])[-1]
+        if code == ModelError.exit_code:
             raise ModelError(f"{failure}: {reason}")
         if system := SYSTEM_ERROR.search(reason):
             raise OSError(int(system[1]), f"{failure}: {reason}")
@@ -200,3 +216,27 @@ def _made(target: Path, command: list[str], failure: str) -> Path:
     except OSError:  # another worker was quicker
         shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def _run(command: list[str], pulse: Pulse) -> tuple[int, str]:
+    """Run a process, pulsing; its exit code and what it wrote on standard error.
+
+    It is killed where the pulse ends the work, or when it takes very long.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+        )
+        deadline = time.monotonic() + MAKING_S
+        try:
+            while process.poll() is None:
+                pulse()
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{command[2]} did not end within {MAKING_S:g} s")
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(EVERY_S)
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        return process.returncode, said.read()

@@ -10,11 +10,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing
+
 RUN_WORDS = 8
 WORD = re.compile(r"[^\W_]+")
 
 
-def unseen_rows(texts: Sequence[str], trained_on: Sequence[str]) -> NDArray[np.bool_]:
+def unseen_rows(
+    texts: Sequence[str], trained_on: Sequence[str], pulse: Pulse = no_pulse
+) -> NDArray[np.bool_]:
     """Rows that share no run of eight words with any training text; case and signs ignored.
 
     A text of fewer than eight words is one run. (Eight as in the overlap checks of large language
@@ -23,8 +27,9 @@ def unseen_rows(texts: Sequence[str], trained_on: Sequence[str]) -> NDArray[np.b
     Returns:
         bool [N].
     """
-    known = {run for text in trained_on for run in _runs(text)}
-    return np.array([not any(run in known for run in _runs(text)) for text in texts], dtype=bool)
+    known = {run for text in pulsing(trained_on, pulse, ROWS) for run in _runs(text)}
+    unseen = (not any(run in known for run in _runs(text)) for text in pulsing(texts, pulse, ROWS))
+    return np.fromiter(unseen, dtype=bool, count=len(texts))
 
 
 def _runs(text: str) -> Iterator[int]:

@@ -49,7 +49,7 @@ def label_fields(
     """
     fields = []
     for task in tasks:
-        labels = pa.dictionary(pa.int8(), pa.string())
+        labels = pa.dictionary(index_type(len(task.labels)), pa.string())
         fields.append(pa.field(task.name, labels, nullable=abstains))
         fields.append(pa.field(f"{task.name}_score", pa.float32(), nullable=False))
         if top:
@@ -78,6 +78,11 @@ def _width(embedding_size: int, embedding: Embedding) -> int:
     return -(-embedding_size // 8) if embedding == "binary" else embedding_size
 
 
+def index_type(labels: int) -> pa.DataType:
+    """The type of a label column's indices: int8 while it holds them, up to 127 labels."""
+    return pa.int8() if labels <= np.iinfo(np.int8).max else pa.int16()
+
+
 def output_columns(tasks: Sequence[Task]) -> set[str]:
     """Names that labelling may write, and user columns therefore may not have."""
     return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "int8", top=1))}
@@ -86,10 +91,10 @@ def output_columns(tasks: Sequence[Task]) -> set[str]:
 def dictionary_column(
     classes: np.ndarray, labels: Sequence[str], unsure: np.ndarray | None = None
 ) -> pa.DictionaryArray:
-    """Class indices, int8 [N], as label names; null where unsure, bool [N]."""
-    return pa.DictionaryArray.from_arrays(
-        pa.array(classes, pa.int8(), mask=unsure), pa.array(labels, pa.string())
-    )
+    """Class indices, integers [N], as label names; null where unsure, bool [N]."""
+    kind = index_type(len(labels))
+    indices = pa.array(classes.astype(kind.to_pandas_dtype()), kind, mask=unsure)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(labels, pa.string()))
 
 
 def top_column(probabilities: np.ndarray, labels: Sequence[str], top: int) -> pa.ListArray:

@@ -10,6 +10,7 @@ from mtl_core.batches import token_batches
 from mtl_core.encoded import EncodedTexts, lengths_of
 from mtl_core.model import MultiTaskModel, SentenceEncoder
 from mtl_core.precision import autocast
+from mtl_core.pulse import Pulse, no_pulse, pulsing
 from mtl_core.tokenizer import Tokenizer
 
 # Padded tokens in one batch; see mtl_core.engine.
@@ -23,9 +24,10 @@ def embed(
     tokenizer: Tokenizer,
     ids: Sequence[Sequence[int]],
     precision: str = "auto",
+    pulse: Pulse = no_pulse,
 ) -> NDArray[np.float32]:
     """Embeddings of rows of token ids, float32 [N, E], in the order given."""
-    return project(encoder, pool(encoder, tokenizer, ids, precision))
+    return project(encoder, pool(encoder, tokenizer, ids, precision, pulse))
 
 
 def pool(
@@ -33,13 +35,14 @@ def pool(
     tokenizer: Tokenizer,
     ids: Sequence[Sequence[int]],
     precision: str = "auto",
+    pulse: Pulse = no_pulse,
 ) -> NDArray[np.float32]:
     """Pooled vectors of rows of token ids, float32 [N, H], in the order given."""
     encoder.eval()
     device = encoder.projection.weight.device
     vectors = np.empty((len(ids), encoder.projection.in_features), dtype=np.float32)
     with torch.inference_mode(), autocast(encoder, precision):
-        for rows in token_batches(lengths_of(ids), BATCH_TOKENS):
+        for rows in pulsing(token_batches(lengths_of(ids), BATCH_TOKENS), pulse):
             input_ids, mask = tokenizer.pad([ids[row] for row in rows])
             pooled = encoder.pool(input_ids.to(device), mask.to(device))
             vectors[rows] = pooled.float().cpu().numpy()
@@ -64,6 +67,7 @@ def predict_logits(
     precision: str = "auto",
     *,
     from_pooled: bool = False,
+    pulse: Pulse = no_pulse,
 ) -> NDArray[np.float32]:
     """One head's logits for all texts of a task, float32 [N, C], in evaluation mode.
 
@@ -76,14 +80,14 @@ def predict_logits(
     with torch.inference_mode(), autocast(model, precision):
         if from_pooled:
             assert encoded.pooled is not None
-            for start in range(0, len(logits), BLOCK_ROWS):
+            for start in pulsing(range(0, len(logits), BLOCK_ROWS), pulse):
                 block = encoded.pooled[start : start + BLOCK_ROWS].astype(np.float32)
                 embedding = model.encoder.project(torch.from_numpy(block).to(device))
                 logits[start : start + BLOCK_ROWS] = (
                     model.head_logits(embedding, task).cpu().numpy()
                 )
             return logits
-        for rows in token_batches(encoded.lengths, BATCH_TOKENS):
+        for rows in pulsing(token_batches(encoded.lengths, BATCH_TOKENS), pulse):
             input_ids, mask = tokenizer.pad([encoded.ids[row] for row in rows])
             values = model(input_ids.to(device), mask.to(device), task=task)
             logits[rows] = values.float().cpu().numpy()

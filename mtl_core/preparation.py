@@ -1,5 +1,6 @@
 """From a task's files to what the training loop takes: rows, token ids, kept vectors."""
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -13,11 +14,12 @@ import numpy as np
 from mtl_core.boundary import UpperLayers, frozen_layers
 from mtl_core.checkpoint import BACKBONE_PREFIX, run_tag
 from mtl_core.config import TrainConfig
-from mtl_core.data import LabelledTexts, balance_classes, load_split, sample_rows, split_held_out
+from mtl_core.data import LabelledTexts, LoadSplit, balance_classes, sample_rows, split_held_out
 from mtl_core.encoded import Activations, EncodedTexts, encode_texts, starts_of
 from mtl_core.files import temporary_beside
 from mtl_core.model import MultiTaskModel
 from mtl_core.published import Pass, published_pass, write_published
+from mtl_core.pulse import Pulse, no_pulse
 from mtl_core.scenarios import apply_scenario
 from mtl_core.tasks import Task
 from mtl_core.tokenizer import Tokenizer
@@ -26,16 +28,16 @@ log = logging.getLogger(__name__)
 
 
 def training_split(
-    task: Task, config: TrainConfig, data_dir: Path | None
+    task: Task, config: TrainConfig, load_split: LoadSplit, pulse: Pulse = no_pulse
 ) -> tuple[LabelledTexts, LabelledTexts]:
     """One task's rows to train on and rows held out, as the settings say.
 
     Raises:
         DataError: the split is missing or malformed, or too small to hold rows out of.
     """
-    data = load_split(task, task.source.train_split if task.source else "train", data_dir)
+    data = load_split(task, task.source.train_split if task.source else "train")
     data = sample_rows(data, config.max_rows_per_task, config.seed)
-    train, held_out = split_held_out(data, config.held_out_fraction, config.seed)
+    train, held_out = split_held_out(data, config.held_out_fraction, config.seed, pulse)
     if config.balance_classes:
         train = balance_classes(train, config.seed)
     return train, held_out
@@ -47,6 +49,7 @@ def encode_splits(
     tokenizer: Tokenizer,
     config: TrainConfig,
     scratch: Path,
+    pulse: Pulse = no_pulse,
 ) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
     """Token ids of all rows, and pooled vectors of the backbone as published where they are used.
 
@@ -58,11 +61,11 @@ def encode_splits(
     wants = features or bool(trained and config.similarity_weight)
     layer = cut_at(model, tokenizer, trained, splits)
     encoded = {
-        name: [encode_texts(data, tokenizer, config.max_tokens) for data in split]
+        name: [encode_texts(data, tokenizer, config.max_tokens, pulse) for data in split]
         for name, split in splits.items()
     }
     tokens = sum(int(e.lengths.sum()) for pair in encoded.values() for e in pair)
-    store = Store(model, tokenizer, config, scratch, layer, tokens)
+    store = Store(model, tokenizer, config, scratch, layer, tokens, pulse)
     training, held_out = {}, {}
     for name, (train, kept) in encoded.items():
         if layer:
@@ -102,12 +105,14 @@ class Store:
     """Whose input is kept; 0: none."""
     tokens: int
     """Of all rows of the run, about."""
+    pulse: Pulse = no_pulse
 
     @cached_property
     def run(self) -> Pass:
         """The backbone as published."""
         return published_pass(
-            self.model.encoder, self.tokenizer, self.config.precision, self.layer, self.tokens
+            *(self.model.encoder, self.tokenizer, self.config.precision),
+            *(self.layer, self.tokens, self.pulse),
         )
 
     def with_pooled(self, encoded: EncodedTexts, part: str) -> EncodedTexts:
@@ -139,14 +144,19 @@ class Store:
 
     def _write(self, encoded: EncodedTexts, pooled: Path, activations: Path | None = None) -> None:
         size = self.model.encoder.projection.in_features
-        write_published(self.run, self.tokenizer, encoded.ids, size, pooled, activations)
+        write_published(
+            self.run, self.tokenizer, encoded.ids, size, pooled, activations, self.pulse
+        )
 
     def _path(self, encoded: EncodedTexts, part: str) -> Path:
+        # The tokens themselves: the same job may meet other rows, if its data was changed.
+        tokens = hashlib.sha256(encoded.lengths.tobytes())
+        for ids in encoded.ids:
+            tokens.update(np.asarray(ids, dtype=np.int64).tobytes())
         identity = [
             self.model.config.backbone_sha256,
             self.config.precision,
-            len(encoded.ids),
-            self.config.seed,
+            tokens.hexdigest(),
         ]
         return self.folder / f"{part}-{run_tag({'of': identity})}.npy"
 

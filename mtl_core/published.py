@@ -20,6 +20,7 @@ from mtl_core.engines import choose_precision
 from mtl_core.model import SentenceEncoder
 from mtl_core.precision import autocast
 from mtl_core.predict import BATCH_TOKENS
+from mtl_core.pulse import Pulse, no_pulse, pulsing, with_pulse
 from mtl_core.tokenizer import Tokenizer
 
 # Converting the backbone takes about 6 s on two cores, and a token then 33 µs less there.
@@ -46,7 +47,12 @@ class PublishedGraph(nn.Module):
 
 
 def published_pass(
-    encoder: SentenceEncoder, tokenizer: Tokenizer, precision: str, layer: int, tokens: int
+    encoder: SentenceEncoder,
+    tokenizer: Tokenizer,
+    precision: str,
+    layer: int,
+    tokens: int,
+    pulse: Pulse = no_pulse,
 ) -> Pass:
     """The pass, made once for all rows of a run.
 
@@ -58,7 +64,8 @@ def published_pass(
     device = encoder.projection.weight.device
     on_cpu = device.type == "cpu"
     if on_cpu and tokens >= OPENVINO_FROM_TOKENS and find_spec("openvino") is not None:
-        return _in_openvino(graph, tokenizer, choose_precision("openvino", precision))
+        precision = choose_precision("openvino", precision)
+        return with_pulse(pulse, _in_openvino, graph, tokenizer, precision)
 
     def run(input_ids: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:
         with torch.inference_mode(), autocast(encoder, precision):
@@ -97,6 +104,7 @@ def write_published(
     hidden_size: int,
     pooled_path: Path,
     activations_path: Path | None = None,
+    pulse: Pulse = no_pulse,
 ) -> None:
     """Run all rows once and write ``.npy`` files: float16 [N, H], and float16 [tokens, H].
 
@@ -109,14 +117,14 @@ def write_published(
     kept = None
     if activations_path is not None:
         kept = _new_array(activations_path, (int(lengths.sum()), hidden_size))
-    for rows in token_batches(lengths, BATCH_TOKENS):
+    for rows in pulsing(token_batches(lengths, BATCH_TOKENS), pulse):
         pooled[rows], *states = run(*tokenizer.pad([ids[row] for row in rows]))
         if kept is not None:
             for state, row in zip(states[0], rows, strict=True):
                 kept[starts[row] : starts[row] + lengths[row]] = state[: lengths[row]]
-    pooled.flush()
+    with_pulse(pulse, pooled.flush)
     if kept is not None:
-        kept.flush()
+        with_pulse(pulse, kept.flush)
 
 
 def _new_array(path: Path, shape: tuple[int, int]) -> np.memmap:

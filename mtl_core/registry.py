@@ -127,7 +127,7 @@ def find_model(name: str, models: Place | Path, copies: Path | None = None) -> M
     if home.has("config.json") and home.has("model.safetensors"):
         home = Folder(home.path.resolve()) if isinstance(home, Folder) else home
         return ModelEntry(name, home, shipped=False, copies=copies)
-    known = [entry.name for entry in entries or list_models(models, copies)]
+    known = list(dict.fromkeys(e.name for e in entries or list_models(models, copies)))
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     raise UnknownModelError(

@@ -6,7 +6,6 @@ of the backbone as published.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtl_core.errors import DataError
 from mtl_core.model import SentenceEncoder
 from mtl_core.predict import pool, project
+from mtl_core.pulse import Pulse, no_pulse
+from mtl_core.stsb import Pairs
 from mtl_core.tokenizer import Tokenizer
-
-STSB_FOLDER = "stsb"
-STSB_HUB_NAME = "sentence-transformers/stsb"
-STSB_SPLIT = "validation"
 
 
 def similarity_loss(embedding: Tensor, reference: Tensor) -> Tensor:
@@ -38,23 +34,24 @@ def similarity_loss(embedding: Tensor, reference: Tensor) -> Tensor:
 
 
 def evaluate_similarity(
-    encoder: SentenceEncoder, tokenizer: Tokenizer, data_dir: Path | None, precision: str = "auto"
+    encoder: SentenceEncoder, tokenizer: Tokenizer, pairs: Pairs | None, precision: str = "auto"
 ) -> dict[str, Any] | None:
     """Spearman's correlation of cosine and human score on STS-B's validation split.
 
     Returns:
         ``spearman`` and ``pairs``; None where the data is not there.
     """
-    return similarity_probe(encoder, tokenizer, data_dir, precision)()
+    return similarity_probe(encoder, tokenizer, pairs, precision)()
 
 
 def similarity_probe(
     encoder: SentenceEncoder,
     tokenizer: Tokenizer,
-    data_dir: Path | None,
+    pairs: Pairs | None,
     precision: str = "auto",
     *,
     frozen: bool = False,
+    pulse: Pulse = no_pulse,
 ) -> Callable[[], dict[str, Any] | None]:
     """:func:`evaluate_similarity` to be called again and again.
 
@@ -63,39 +60,18 @@ def similarity_probe(
     """
     from scipy.stats import spearmanr
 
-    pairs = _load_pairs(data_dir)
     if pairs is None:
         return lambda: None
-    first, second, scores = pairs
-    ids = tokenizer([*first, *second])
+    ids = tokenizer([*pairs.first, *pairs.second])
+    count = len(pairs.first)
     kept: list[NDArray[np.float32]] = []
 
     def evaluate() -> dict[str, Any]:
-        pooled = kept[0] if kept else pool(encoder, tokenizer, ids, precision)
+        pooled = kept[0] if kept else pool(encoder, tokenizer, ids, precision, pulse)
         if frozen and not kept:
             kept.append(pooled)
         vectors = project(encoder, pooled)
-        cosines = (vectors[: len(first)] * vectors[len(first) :]).sum(axis=1)
-        return {"spearman": float(spearmanr(cosines, scores).statistic), "pairs": len(first)}
+        cosines = (vectors[:count] * vectors[count:]).sum(axis=1)
+        return {"spearman": float(spearmanr(cosines, pairs.scores).statistic), "pairs": count}
 
     return evaluate
-
-
-def _load_pairs(data_dir: Path | None) -> tuple[list[str], list[str], list[float]] | None:
-    import datasets
-
-    datasets.disable_progress_bars()
-    if data_dir is not None:
-        path = Path(data_dir) / STSB_FOLDER / f"{STSB_SPLIT}.parquet"
-        if not path.is_file():
-            return None
-        try:
-            dataset = datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
-        except Exception as error:  # datasets wraps Arrow's errors in several of its own
-            raise DataError(f"{path}: not a readable Parquet file ({error})") from error
-    else:
-        try:
-            dataset = datasets.load_dataset(STSB_HUB_NAME, split=STSB_SPLIT)
-        except Exception:  # no hub: the figure is left out, the run is not lost
-            return None
-    return list(dataset["sentence1"]), list(dataset["sentence2"]), list(dataset["score"])

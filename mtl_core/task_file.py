@@ -1,5 +1,6 @@
 """A user's own tasks, from a TOML file: each adds a head, or replaces one of the same name."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ from mtl_core.errors import SettingsError
 from mtl_core.parquet import RESERVED_COLUMNS
 from mtl_core.tasks import DEFAULT_TASKS, Task, TaskSource
 
+MAX_LABELS = 1000
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -19,19 +21,21 @@ class TaskTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    labels: tuple[str, ...] = Field(min_length=2, max_length=127)
+    labels: tuple[str, ...] = Field(min_length=2, max_length=MAX_LABELS)
     train: str
     evaluation: str | None = None
     text_column: str = "text"
     label_column: str = "label"
-    weight: float = Field(1.0, gt=0)
-    frozen_weight: float | None = Field(None, gt=0)
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    frozen_weight: float | None = Field(None, gt=0, allow_inf_nan=False)
     descriptions: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "TaskTable":
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("labels: a label is there twice")
+        if not all(label.strip() for label in self.labels):
+            raise ValueError("labels: a label is blank")
         if self.descriptions and len(self.descriptions) != len(self.labels):
             raise ValueError("descriptions: there must be one for each label")
         return self
@@ -53,7 +57,9 @@ def read_task_file(path: Path) -> tuple[Task, ...]:
         raise SettingsError(f"{path}: not TOML: {error}") from error
     shipped = {task.name: task for task in DEFAULT_TASKS}
     kept = raw.pop("keep", list(shipped))
-    unknown = [name for name in kept if name not in shipped] if isinstance(kept, list) else [kept]
+    if not isinstance(kept, list):
+        raise SettingsError(f"{path}: keep: give a list, as in keep = {json.dumps([str(kept)])}")
+    unknown = [name for name in kept if not isinstance(name, str) or name not in shipped]
     if unknown:
         raise SettingsError(f"{path}: keep: no shipped task {unknown[0]!r}; {', '.join(shipped)}")
     tasks = {name: shipped[name] for name in kept}
@@ -76,7 +82,10 @@ def _task(path: Path, name: str, table: Any) -> Task:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or name
-        raise SettingsError(f"{path}: [{name}] {key}: {first['msg']}") from error
+        said = first["msg"]
+        if first["type"] in ("too_short", "too_long"):
+            said = f"there are {len(table['labels']):,}; give 2 to {MAX_LABELS:,}"
+        raise SettingsError(f"{path}: [{name}] {key}: {said}") from error
     folder = path.absolute().parent
     files = {"train": str(folder / read.train)}
     if read.evaluation:

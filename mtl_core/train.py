@@ -27,10 +27,13 @@ from mtl_core.checkpoint import BACKBONE_PREFIX, CheckpointFolder, TrainState
 from mtl_core.components import principal_components, start_projection
 from mtl_core.config import TrainConfig
 from mtl_core.encoded import EncodedTexts
+from mtl_core.errors import ModelError
 from mtl_core.metrics import classification_metrics
 from mtl_core.model import MultiTaskModel
+from mtl_core.optimizer import make_optimizer, prepare_backbone
 from mtl_core.precision import autocast
 from mtl_core.predict import predict_logits
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.scenarios import apply_scenario, set_training_mode
 from mtl_core.similarity import similarity_loss
 from mtl_core.tasks import Task
@@ -76,43 +79,6 @@ def linear_schedule(step: int, steps: int, warmup_fraction: float) -> float:
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
-def make_optimizer(model: MultiTaskModel, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the trained parameters: backbone and heads at their own rates.
-
-    Weight decay on matrices only, as BERT's authors do; biases, norms and scales are left alone.
-    """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            key = (name.startswith(BACKBONE_PREFIX), parameter.ndim >= 2)
-            groups.setdefault(key, []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": config.backbone_learning_rate if in_backbone else config.head_learning_rate,
-                "weight_decay": config.weight_decay if is_matrix else 0.0,
-            }
-            for (in_backbone, is_matrix), parameters in groups.items()
-        ],
-        fused=True,
-    )
-
-
-def prepare_backbone(backbone: Any, dropout: float | None) -> None:
-    """Set the dropout, and on a CPU the attention that trains fastest there.
-
-    Without dropout torch takes its flash attention, whose backward pass on a CPU was measured twice
-    as slow as plain matrix products (64 texts of 56 tokens: 1,085 ms against 572 ms).
-    """
-    if dropout is not None:
-        for module in backbone.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
-    if next(backbone.parameters()).device.type == "cpu":
-        backbone.set_attn_implementation("eager")
-
-
 class TrainingLoop:
     """One run over (model, data, settings); :meth:`run` resumes if there is a checkpoint."""
 
@@ -126,10 +92,12 @@ class TrainingLoop:
         checkpoints: CheckpointFolder | None = None,
         report: Callable[[Step], None] = lambda step: None,
         probe: Callable[[], dict[str, Any]] = dict,
+        pulse: Pulse = no_pulse,
     ) -> None:
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.training, self.held_out = training, held_out
         self.checkpoints, self.report, self.probe = checkpoints, report, probe
+        self.pulse = pulse
         self.trained = apply_scenario(model, config)
         prepare_backbone(model.encoder.backbone, config.dropout)
         self.from_pooled = all(e.pooled is not None for e in training.values()) and not any(
@@ -154,7 +122,8 @@ class TrainingLoop:
         pooled = [e.pooled for e in self.training.values() if e.pooled is not None]
         starts = self.config.projection_start == "components" and projection.weight.requires_grad
         if starts and len(pooled) == len(self.training):
-            start_projection(projection, principal_components(pooled))
+            components = with_pulse(self.pulse, principal_components, pooled)
+            start_projection(projection, components)
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end; the model then has the averaged weights, where they are averaged.
@@ -190,6 +159,7 @@ class TrainingLoop:
             self._rows += len(rows)
             if step <= done:
                 continue
+            self.pulse()
             recent.append(self._train_step(task, rows, step))
             if step == self.steps or step % 10 == 0:
                 mean_loss = float(np.mean(recent))
@@ -235,8 +205,14 @@ class TrainingLoop:
         nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
         self.optimizer.step()
         self._update_average(step)
-        self._losses[task].append(float(cross_entropy.detach()))
-        return self._losses[task][-1]
+        mean = float(cross_entropy.detach())
+        if not math.isfinite(float(loss.detach())):  # a model of these weights labels nothing
+            raise ModelError(
+                f"training diverged: the loss of task '{task}' is {mean:g} at step {step:,}; "
+                "lower the task's weight, or train by another preset or seed"
+            )
+        self._losses[task].append(mean)
+        return mean
 
     def _weight(self, task: Task) -> float:
         """Factor on a task's loss."""
@@ -315,6 +291,7 @@ class TrainingLoop:
             encoded,
             self.config.precision,
             from_pooled=self.from_pooled and encoded.pooled is not None,
+            pulse=self.pulse,
         )
 
     def _checkpoint(self, step: int) -> None:
@@ -327,7 +304,8 @@ class TrainingLoop:
                 tensors[f"{key}.{name}"] = value.detach().cpu()
         for name, average in self._average.items():
             tensors[f"average.{name}"] = average.cpu()
-        self.checkpoints.save(TrainState(step, tensors, self.history, self._losses))
+        state = TrainState(step, tensors, self.history, self._losses)
+        with_pulse(self.pulse, self.checkpoints.save, state)
 
     def _resume(self) -> int:
         """Take up the newest valid checkpoint; returns the steps already taken."""

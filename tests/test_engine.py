@@ -1,21 +1,28 @@
 """The engine with the real backbone: order, batches, precision, Parquet columns."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from jobs.settings import settings
 from mtl_core.batches import token_batches
-from mtl_core.checkpoint import load_model
+from mtl_core.checkpoint import load_model, save_model
 from mtl_core.cores import available_cores
+from mtl_core.engine import demand_numbers
 from mtl_core.engines import load_engine
 from mtl_core.errors import UnknownModelError
+from mtl_core.graph_folders import drop_old_graphs, graphs_in_use
 from mtl_core.registry import SHIPPED_MODELS, find_model, list_models
 from mtl_core.torch_engine import TorchEngine
+from worker.label import engine_for
 
 TEXTS = [
     "The central bank raised interest rates again on Thursday to slow inflation.",
@@ -138,6 +145,7 @@ SHORT_OF_MEMORY = """
 import os, resource, psutil, sys
 from pathlib import Path
 from mtl_core.engines import load_engine
+from mtl_core.graph_folders import drop_old_graphs, graphs_in_use
 from mtl_core.registry import SHIPPED_MODELS
 
 cache = Path(os.environ["MTL_ENGINE_DIR"])
@@ -162,3 +170,80 @@ def test_a_batch_too_large_for_memory_is_halved_and_no_text_lost(name: str) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "0", "True"]
     assert "out of memory: batches of" in done.stderr
+
+
+def test_an_answer_that_is_no_number_is_an_error_and_no_label() -> None:
+    loaded = load_model(SHIPPED_MODELS / "default")
+    with torch.no_grad():
+        loaded.model.heads["topic"].weight[1, 0] = float("nan")
+    engine = TorchEngine(loaded, precision="float32")
+    with pytest.raises(FloatingPointError, match=r"no numbers \(NaN\) for 2 of 2 texts"):
+        engine.label(TEXTS[:2], lambda done: None)
+
+
+def test_what_stands_for_a_text_too_large_for_memory_is_no_error(engine: TorchEngine) -> None:
+    labelled = engine.label(TEXTS[:2], lambda done: None)
+    labelled.embeddings[1] = np.nan
+    demand_numbers(replace(labelled, too_large=(1,)))
+    with pytest.raises(FloatingPointError, match="1 of 2"):
+        demand_numbers(labelled)
+
+
+def test_a_model_trained_anew_under_its_name_is_another_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_ENGINE", "torch")
+    settings.cache_clear()
+    folder = tmp_path / "m"
+    shutil.copytree(SHIPPED_MODELS / "default", folder)
+    first = engine_for(folder, "float32")
+    assert engine_for(folder, "float32") is first
+    config = json.loads((folder / "config.json").read_text())
+    config["calibration"]["topic"]["temperature"] = 7.5
+    (folder / "config.json").write_text(json.dumps(config))
+    calibrated = engine_for(folder, "float32")
+    assert calibrated.config.calibration_of("topic").temperature == 7.5
+    assert calibrated.model_sha256 == first.model_sha256
+    loaded = load_model(folder)
+    with torch.no_grad():
+        loaded.model.heads["topic"].weight.neg_()
+    names = [name for name, _ in loaded.model.named_parameters() if "layer" in name]
+    save_model(loaded.model, names, folder, {})
+    anew = engine_for(folder, "float32")
+    assert anew.model_sha256 not in (first.model_sha256, "")
+    one, other = (e.label(TEXTS[:1], lambda done: None).labels[0].classes for e in (first, anew))
+    assert one != other
+
+
+def test_only_so_many_graphs_are_kept_and_none_goes_while_one_is_read(tmp_path: Path) -> None:
+    names = [f"openvino-{n:012x}-{0:012x}-0.1.0" for n in range(4)]
+    names += [f"{names[3]}-int8-{n:012x}" for n in range(4)]
+    for age, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "labels.json").write_text("{}")
+        os.utime(tmp_path / name, (1000 + age, 1000 + age))
+    (tmp_path / "openvino-of-somebody-else").mkdir()
+    with graphs_in_use(tmp_path):
+        drop_old_graphs(tmp_path, keep=2)
+        assert all((tmp_path / name).is_dir() for name in names)
+    drop_old_graphs(tmp_path, keep=2)
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {
+        *(names[2:4] + names[6:]),
+        "openvino-of-somebody-else",
+    }
+
+
+@pytest.mark.slow
+def test_making_a_graph_pulses_and_leaves_nothing_when_it_is_told_to_stop(tmp_path: Path) -> None:
+    openvino_engine = pytest.importorskip("mtl_core.openvino_engine", exc_type=ImportError)
+    pulses: list[int] = []
+
+    def stop() -> None:
+        pulses.append(1)
+        if len(pulses) > 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        openvino_engine.exported_graph(SHIPPED_MODELS / "default", tmp_path, stop)
+    assert len(pulses) == 3
+    assert not list(tmp_path.iterdir())

@@ -19,8 +19,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.inputs import Source, assumptions, check_ids, fingerprint, open_source, read_source
-from jobs.locate import Located, _keep, list_files, locate
+from jobs.folders import Listing, Located, list_files
+from jobs.ids import check_ids
+from jobs.inputs import (
+    AsGiven,
+    Source,
+    assumptions,
+    describe,
+    fingerprint,
+    open_source,
+    read_source,
+)
+from jobs.locate import _keep, locate
 from jobs.readers import BadRow
 from mtl_core.errors import InputError
 
@@ -30,6 +40,10 @@ TAKEN = {"row_id", "topic", "topic_score", "embedding"}
 def opened(*paths: Path, text: Sequence[str] = (), limit: int | None = None) -> Source:
     files = [fingerprint(Located(path)) for path in paths]
     return open_source(files, text, TAKEN, limit)
+
+
+def paths_of(listing: Listing) -> list[Path]:
+    return [file.path for file in listing.files]
 
 
 def rows_of(source: Source) -> tuple[list[dict[str, Any]], list[BadRow]]:
@@ -235,7 +249,10 @@ def test_ids_that_repeat_or_lack_are_refused_with_both_rows(tmp_path: Path) -> N
 def test_a_pattern_names_its_files_in_order(tmp_path: Path) -> None:
     for name in ("b1.txt", "b2.txt", "a.txt"):
         written(tmp_path / name, "x\n")
-    assert [path.name for path in list_files(str(tmp_path / "b*.txt"))] == ["b1.txt", "b2.txt"]
+    assert [path.name for path in paths_of(list_files(str(tmp_path / "b*.txt")))] == [
+        "b1.txt",
+        "b2.txt",
+    ]
     with pytest.raises(InputError, match="no file has such a name"):
         list_files(str(tmp_path / "c*.txt"))
 
@@ -251,7 +268,8 @@ def test_stdin_is_kept_and_its_format_found(
         with io.TextIOWrapper(io.BytesIO(gzip.compress(content))) as stdin:
             monkeypatch.setattr(sys, "stdin", stdin)
             located = locate(["-"], tmp_path / "spool")
-        file = fingerprint(located[0], columned=columned)
+        given = AsGiven(text_columns=("text",) if columned else ())
+        file = fingerprint(located.files[0], given)
         assert (file.format, file.compression, file.name) == (kind, "gzip", "-")
         assert kind in assumptions(file)
         source = open_source([file], (), TAKEN)
@@ -282,7 +300,7 @@ def test_an_address_is_fetched_again_after_a_failure(tmp_path: Path) -> None:
         site = f"http://127.0.0.1:{server.server_port}"
         _Site.failures = 1
         located = locate([f"{site}/a.csv?key=1"], tmp_path)
-        file = fingerprint(located[0])
+        file = fingerprint(located.files[0])
         assert file.name == f"{site}/a.csv?key=1"
         assert rows_of(open_source([file], (), TAKEN))[0][0]["text"] == "first"
         with pytest.raises(InputError, match=r"gone\.csv: cannot be read \(HTTP Error 404"):
@@ -297,20 +315,19 @@ def test_a_saved_or_loadable_dataset_is_read(tmp_path: Path) -> None:
     made.save_to_disk(tmp_path / "saved")
     DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "splits")
     for address in (f"hf://{tmp_path}/saved", f"hf://{tmp_path}/splits:test"):
-        (only,) = locate([address], tmp_path / "spool")
+        (only,) = locate([address], tmp_path / "spool").files
         good, _ = rows_of(open_source([fingerprint(only)], (), TAKEN))
         assert [row["text"] for row in good] == ["first", "second"]
     with pytest.raises(InputError, match=r"no split 'tset'; did you mean 'test'"):
         locate([f"hf://{tmp_path}/splits:tset"], tmp_path / "spool")
-    assert [row["text"] for row in rows_of(opened(*list_files(str(tmp_path / "saved"))))[0]] == [
-        "first",
-        "second",
-    ]
+    files, _ = describe(list_files(str(tmp_path / "saved")).files, AsGiven())
+    good, _ = rows_of(open_source(files, (), TAKEN))
+    assert [row["text"] for row in good] == ["first", "second"]
     folder = tmp_path / "folder"
     folder.mkdir()
     written(folder / "train.csv", "text\nfirst\n")
     located = locate([f"hf://{folder}:train"], tmp_path / "spool")
-    file = fingerprint(located[0])
+    file = fingerprint(located.files[0])
     assert file.name == f"hf://{folder}:train"
     assert rows_of(open_source([file], (), TAKEN))[0] == [{"row_id": 0, "text": "first"}]
     with pytest.raises(InputError, match=r"hf://.*:test: cannot be loaded"):
@@ -357,10 +374,11 @@ def test_null_and_blank_texts_in_parquet_are_set_aside(tmp_path: Path) -> None:
     ]
 
 
-def test_a_quote_that_never_closes_does_not_lose_the_rows_before_it(tmp_path: Path) -> None:
-    good, bad = rows_of(opened(written(tmp_path / "a.csv", 'text,n\ngood,1\n"open,2\nmore,3\n')))
-    assert [r["text"] for r in good] == ["good"]
-    assert len(bad) == 1
+def test_a_quote_that_never_closes_costs_its_own_row_only(tmp_path: Path) -> None:
+    content = 'text,n\n"two\nlines",1\n"open,2\nmore,3\n'
+    good, bad = rows_of(opened(written(tmp_path / "a.csv", content)))
+    assert [r["text"] for r in good] == ["two\nlines", "more"]
+    assert [(b.row, b.line, b.text) for b in bad] == [(2, 4, '"open,2')]
 
 
 def test_row_ids_run_through_all_files_and_bad_rows(tmp_path: Path) -> None:
@@ -388,7 +406,7 @@ def test_a_folder_is_expanded_and_an_empty_one_refused(tmp_path: Path) -> None:
     written(tmp_path / "b.txt", "x")
     written(tmp_path / "a.jsonl", "x")
     written(tmp_path / "notes.md", "x")
-    assert [path.name for path in list_files(str(tmp_path))] == ["a.jsonl", "b.txt"]
+    assert [path.name for path in paths_of(list_files(str(tmp_path)))] == ["a.jsonl", "b.txt"]
 
 
 @pytest.mark.parametrize(
@@ -415,7 +433,7 @@ def test_an_unusable_file_is_refused(
         ("a.jsonl", "[1]\n", None, "no JSON object"),
         ("a.jsonl", '{"text": 1}\n', "text", "is int64, not text"),
         ("a.parquet", "not parquet", None, "not a readable Parquet file"),
-        ("a.csv.gz", "", None, "no header line"),
+        ("a.csv.gz", "", None, "the file is empty"),
     ],
 )
 def test_unusable_columns_are_refused(
@@ -461,8 +479,8 @@ def test_a_users_column_named_like_an_output_column_is_renamed(tmp_path: Path) -
 
 def test_files_that_disagree_on_a_columns_type_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "a.parquet")
-    pq.write_table(pa.table({"text": ["a"], "n": [1.5]}), tmp_path / "b.parquet")
-    with pytest.raises(InputError, match=r"column 'n' is double, but int64 in"):
+    pq.write_table(pa.table({"text": ["a"], "n": [[1.5]]}), tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=r"column 'n' is list<.*double>, but int64 in"):
         opened(tmp_path / "a.parquet", tmp_path / "b.parquet")
 
 

@@ -1,15 +1,20 @@
 """Equal texts go through the engine once, and not at all where a cache knows the answer."""
 
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mtl_core.config import Calibration
 from mtl_core.engine import Labelled
 from mtl_core.engines import load_engine
 from mtl_core.label_cache import LabelCache
 from mtl_core.label_once import label_once
 from mtl_core.registry import SHIPPED_MODELS
+from mtl_core.tasks import SENTIMENT
 from mtl_core.torch_engine import TorchEngine
 
 TEXTS = ["A goal.", "Shares fell.", "A goal.", "", "A dull film.", "Shares fell."]
@@ -85,3 +90,57 @@ def test_the_cache_stays_within_its_limit_and_drops_the_oldest(
     assert path.stat().st_size < limit * 1.5
     assert not cache.find(["0 0"])
     assert len(cache.find([f"11 {row}" for row in range(100)])) == 100
+
+
+def test_another_temperature_or_label_finds_nothing(engine: TorchEngine, tmp_path: Path) -> None:
+    path, config = tmp_path / "cache.sqlite", engine.config
+    label_once(engine, TEXTS, lambda done: None, cache_of(engine, path))
+    for other in (
+        replace(config, calibration={"topic": Calibration(9.0)}),
+        replace(config, tasks=(replace(config.tasks[0], labels=("a", "b", "c", "d")), SENTIMENT)),
+        replace(config, backbone_sha256="0" * 64),
+        replace(config, max_tokens=8),
+    ):
+        cache = LabelCache(path, other, engine.model_sha256, "float32", 1 << 30)
+        assert not cache.find(TEXTS)
+    assert cache_of(engine, path).find(TEXTS)
+
+
+def test_a_damaged_cache_is_done_without_and_said_once(
+    engine: TorchEngine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cache.sqlite"
+    path.write_bytes(b"no database, but something that somebody may want to keep " * 100)
+    for _ in range(2):
+        once = label_once(engine, TEXTS, lambda done: None, cache_of(engine, path))
+        assert once.cached == 0
+        assert_same(once.labelled, engine.label(TEXTS, lambda done: None))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(path) in caplog.text
+    assert "somebody may want" in path.read_text()
+
+
+def test_a_cache_that_others_lock_or_that_has_no_room_costs_no_attempt(
+    engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtl_core.label_cache.BUSY_TIMEOUT_S", 0.1)
+    path = tmp_path / "cache.sqlite"
+    cache = cache_of(engine, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        label_once(engine, TEXTS, lambda done: None, cache)
+        other.execute("ROLLBACK")
+    assert not cache_of(engine, path).find(TEXTS)
+    (tmp_path / "file").touch()
+    nowhere = cache_of(engine, tmp_path / "file" / "cache.sqlite")  # as where mkdir is refused
+    assert label_once(engine, TEXTS, lambda done: None, nowhere).cached == 0
+
+
+def test_an_answer_that_is_no_number_is_not_taken_from_the_cache(
+    engine: TorchEngine, tmp_path: Path
+) -> None:
+    cache = cache_of(engine, tmp_path / "cache.sqlite")
+    labelled = engine.label(TEXTS[:2], lambda done: None)
+    labelled.labels[0].probabilities[1, 0] = np.nan
+    cache.add(TEXTS[:2], labelled)
+    assert list(cache.find(TEXTS[:2])) == [0]

@@ -1,18 +1,22 @@
 """The ledger on a real Redis: claims, beats, completions, failures, and the lifecycle."""
 
 import time
+from pathlib import Path
 
 import pytest
 from tests_specs import TRAIN_SPEC
 
-from jobs.connection import without_password
+from jobs.cancel import cancel_job
+from jobs.connection import reachable, without_password
 from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import ENDED, TRANSITIONS, JobState
+from jobs.messages import Publisher
 from jobs.presence import Lock
 from jobs.scripts import key
 from jobs.settings import Settings
 from jobs.specs import InputFile, LabelSpec, TrainSpec, job_id, parse_spec
-from mtl_core.errors import JobError
+from jobs.submit import AGAIN, submit_train
+from mtl_core.errors import JobError, StoreError
 
 JOB = "train-test"
 
@@ -270,6 +274,68 @@ def test_a_lock_is_kept_while_its_block_runs(ledger: Ledger) -> None:
         with Lock(ledger.redis, "lock").held(0.2) as other:
             assert not other
     assert Lock(ledger.redis, "lock").hold(1)
+
+
+def test_a_lock_that_ended_meanwhile_is_neither_kept_nor_released(ledger: Ledger) -> None:
+    mine, other = Lock(ledger.redis, "lock"), Lock(ledger.redis, "lock")
+    assert mine.hold(0.05)
+    time.sleep(0.1)
+    assert other.hold(60)
+    assert not mine.hold(60)
+    mine.release()
+    assert not mine.hold(60)  # the other's still
+
+
+@pytest.fixture
+def trained(ledger: Ledger, tmp_path: Path) -> tuple[Ledger, Publisher, TrainSpec]:
+    spec = TRAIN_SPEC.model_copy(update={"output": str(tmp_path / "models/m")})
+    return ledger, Publisher(ledger.url), spec
+
+
+@pytest.mark.parametrize("rest", [JobState.PAUSED, JobState.FAILED, JobState.CANCELLED])
+def test_a_train_job_at_rest_goes_on_when_submitted_again(
+    trained: tuple[Ledger, Publisher, TrainSpec], rest: JobState
+) -> None:
+    ledger, publisher, spec = trained
+    job, new = submit_train(ledger, publisher, spec, "normal")
+    assert new
+    if rest is JobState.CANCELLED:
+        ledger.transition(job, JobState.CANCELLING)
+    assert ledger.transition(job, rest, "the disk is full")
+    assert submit_train(ledger, publisher, spec, "normal") == (job, False)
+    assert ledger.state(job) is JobState.RUNNING
+    assert ledger.claim(job, "run", "t", "worker-a").answer == "LEASED"
+
+
+def test_a_train_job_submitted_again_is_joined_refused_or_made_anew(
+    trained: tuple[Ledger, Publisher, TrainSpec], tmp_path: Path
+) -> None:
+    ledger, publisher, spec = trained
+    assert set(AGAIN) == set(JobState)
+    job, _ = submit_train(ledger, publisher, spec, "normal")
+    assert submit_train(ledger, publisher, spec, "normal") == (job, False)
+    ledger.transition(job, JobState.CANCELLING)
+    with pytest.raises(JobError, match="is cancelling; repeat the command when that is over"):
+        submit_train(ledger, publisher, spec, "normal")
+    ledger.transition(job, JobState.CANCELLED)
+    (tmp_path / "models/m").mkdir(parents=True)
+    (tmp_path / "models/m/config.json").touch()
+    with pytest.raises(JobError, match="there is a model 'm' already"):
+        submit_train(ledger, publisher, spec, "normal")
+    assert ledger.state(job) is JobState.CANCELLED
+
+
+def test_a_job_being_finalised_says_that_it_cannot_be_cancelled(ledger: Ledger) -> None:
+    ledger.transition(JOB, JobState.FINALISING)
+    with pytest.raises(JobError, match="is finalising: all its rows are done"):
+        cancel_job(ledger, JOB)
+
+
+def test_what_fails_beside_redis_is_not_laid_at_its_door() -> None:
+    with pytest.raises(PermissionError), reachable("redis://host"):
+        raise PermissionError(13, "Permission denied", "/data/out")
+    with pytest.raises(StoreError), reachable("redis://host"):
+        raise StoreError(13, "access denied", "s3://b/out")
 
 
 def test_a_jobs_id_depends_on_its_spec_alone() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from mtl_core.checkpoint import load_model, save_model
 from mtl_core.config import ModelConfig
-from mtl_core.errors import BackboneError, ModelError, UnknownTaskError
+from mtl_core.errors import BackboneError, ModelError, UnknownModelError, UnknownTaskError
 from mtl_core.model import MultiTaskModel, build_model, masked_mean
 from mtl_core.tokenizer import Tokenizer
 
@@ -120,3 +120,19 @@ def test_the_packaged_backbone_is_the_published_one() -> None:
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     )
     assert model.encoder.projection.in_features == 384
+
+
+def test_one_text_alone_is_refused_and_what_is_no_text_named_by_its_row(
+    built: tuple[MultiTaskModel, Tokenizer],
+) -> None:
+    model, _ = built
+    for call in (model.predict, model.encode, model.encoder.encode):
+        with pytest.raises(TypeError, match=r"give a list of texts, as in \['match goal'\]"):
+            call("match goal")
+        with pytest.raises(TypeError, match="text 1 is None, not a string"):
+            call(["match goal", None])  # type: ignore[list-item]
+
+
+def test_a_name_that_is_no_models_lists_each_model_once() -> None:
+    with pytest.raises(UnknownModelError, match=r"no model named 'nope'; there are: default$"):
+        MultiTaskModel.from_pretrained("nope")

@@ -12,7 +12,15 @@ import pytest
 from datasets import Dataset
 
 from mtl_core.config import Embedding
-from mtl_core.parquet import dictionary_column, embedding_columns, top_column, write_table
+from mtl_core.engine import TaskLabels
+from mtl_core.parquet import (
+    dictionary_column,
+    embedding_columns,
+    label_fields,
+    top_column,
+    write_table,
+)
+from mtl_core.tasks import Task
 
 READERS = {
     "pyarrow": lambda path: pq.read_table(path).to_pydict(),
@@ -82,3 +90,20 @@ def test_a_file_is_whole_and_says_where_it_is_from(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", "none", unit_vectors(5))
     assert pq.read_schema(tmp_path / "a.parquet").metadata[b"who"] == b"test"
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"), [(127, pa.int8()), (128, pa.int16()), (1000, pa.int16())]
+)
+def test_a_label_column_holds_up_to_a_thousand_labels(
+    labels: int, kind: pa.DataType, tmp_path: Path
+) -> None:
+    names = tuple(f"l{number}" for number in range(labels))
+    probabilities = np.eye(labels, dtype=np.float32)
+    answer = TaskLabels(Task("many", names), probabilities)
+    column = dictionary_column(answer.classes, names)
+    assert column.type == pa.dictionary(kind, pa.string())
+    assert column.type == label_fields([answer.task], 8, "none")[0].type
+    write_table(tmp_path / "x.parquet", pa.table({"many": column}))
+    for read in READERS.values():
+        assert list(read(tmp_path / "x.parquet")["many"]) == list(names)

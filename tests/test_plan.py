@@ -7,14 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.folders import Located
 from jobs.inputs import fingerprint, open_source, read_source
 from jobs.ledger import Ledger
-from jobs.locate import Located
+from jobs.lifecycle import JobState
 from jobs.messages import Publisher
 from jobs.plan import ShardCutter, plan
 from jobs.settings import Settings
 from jobs.specs import LabelSpec
-from mtl_core.errors import InputError
+from jobs.submit import LabelJob, plan_label
+from mtl_core.errors import InputError, JobError
 
 
 def spec_for(path: Path, output: Path, **changes: object) -> LabelSpec:
@@ -127,3 +129,27 @@ def test_an_input_without_rows_is_refused(redis_url: str, tmp_path: Path) -> Non
             open_source(spec.inputs, (), set()),
             lambda: None,
         )
+
+
+def test_planning_stops_when_its_job_is_cancelled_or_forgotten(
+    redis_url: str, tmp_path: Path
+) -> None:
+    path = lines(tmp_path / "a.txt", [f"sentence {n}" for n in range(30)])
+    spec = spec_for(path, tmp_path / "out")
+    ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
+    job = LabelJob("label-x", spec, open_source(spec.inputs, (), set()))
+
+    def cancel() -> None:
+        ledger.transition("label-x", JobState.CANCELLING)
+
+    ledger.create("label-x", spec)
+    assert not plan_label(ledger, publisher, job, cancel)
+    assert ledger.state("label-x") is JobState.CANCELLING
+    assert ledger.shards("label-x") == {}
+    ledger.transition("label-x", JobState.CANCELLED)
+    ledger.reopen("label-x")
+    assert ledger.state("label-x") is JobState.QUEUED
+    with pytest.raises(JobError, match="no job 'label-x'"):
+        plan_label(ledger, publisher, job, lambda: ledger.delete("label-x"))
+    assert not [name for name in ledger.redis.keys("mtl:{*") if not name.endswith(":planner")]
+    publisher.close()

@@ -33,6 +33,7 @@ from mtl_core.published import published_pass
 from mtl_core.scenario_names import SCENARIOS
 from mtl_core.scenarios import apply_scenario, set_training_mode, transformer_layers
 from mtl_core.similarity import evaluate_similarity, similarity_loss, similarity_probe
+from mtl_core.stsb import load_pairs
 from mtl_core.tasks import SENTIMENT, TOPIC
 from mtl_core.tokenizer import load_tokenizer
 from mtl_core.train import Step, TrainingLoop, epoch_batches, linear_schedule
@@ -290,14 +291,16 @@ def test_similarity_is_followed_through_a_run_whose_backbone_is_frozen(
 ) -> None:
     pairs = write_pairs(tmp_path)
     model, tokenizer = build_model(ModelConfig(backbone=str(tiny_backbone)))
-    probe = similarity_probe(model.encoder, tokenizer, tmp_path, "float32", frozen=True)
+    stsb = load_pairs(tmp_path)
+    probe = similarity_probe(model.encoder, tokenizer, stsb, "float32", frozen=True)
     before = probe()
     torch.nn.init.normal_(model.encoder.projection.weight)
-    after, anew = probe(), evaluate_similarity(model.encoder, tokenizer, tmp_path, "float32")
+    after, anew = probe(), evaluate_similarity(model.encoder, tokenizer, stsb, "float32")
     assert after == anew != before
     assert after is not None
     assert after["pairs"] == pairs
-    assert similarity_probe(model.encoder, tokenizer, tmp_path / "nowhere")() is None
+    assert load_pairs(tmp_path / "nowhere") is None
+    assert similarity_probe(model.encoder, tokenizer, None)() is None
 
 
 def write_pairs(folder: Path) -> int:

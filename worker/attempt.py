@@ -2,8 +2,10 @@
 
 import logging
 import os
+import sys
 import uuid
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import psutil
@@ -19,6 +21,7 @@ from jobs.settings import settings
 from jobs.snapshot import Claim
 from jobs.specs import AnySpec, LabelSpec, TrainSpec
 from mtl_core.errors import JobError, MtlError
+from mtl_core.pulse import with_pulse
 from worker import metrics
 from worker.blame import Blame, blame
 from worker.heartbeat import Heartbeat, StopWork, leaving
@@ -135,6 +138,9 @@ def _work(
     job: str, spec: AnySpec, shard: str, token: str, claim: Claim, heartbeat: Heartbeat
 ) -> dict[str, Any]:
     # Here and not above: these load torch, which only the children may do.
+    own = "worker.label" if isinstance(spec, LabelSpec) else "worker.train"
+    if own not in sys.modules:
+        with_pulse(heartbeat.pulse, import_module, own)
     if isinstance(spec, LabelSpec):
         from worker.label import label_shard
 
@@ -142,15 +148,12 @@ def _work(
             *(job, spec, shard, claim.attempt, token, dict(claim.shard or {}), worker_name()),
             heartbeat.progress,
             heartbeat.confirm,
+            heartbeat.pulse,
         )
     assert isinstance(spec, TrainSpec)
     from worker.train import train_model
 
-    return train_model(
-        *(ledger(), job, spec, worker_name(), claim.attempt),
-        heartbeat.progress,
-        heartbeat.confirm,
-    )
+    return train_model(ledger(), job, spec, worker_name(), claim.attempt, heartbeat)
 
 
 def _take_back(spec: AnySpec, shard: str, token: str, attempt: int) -> None:

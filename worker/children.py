@@ -27,8 +27,8 @@ class ChildWatch:
 
     def __init__(self, ledger: Ledger, presence: Presence, worker: str) -> None:
         self._ledger, self._presence, self._worker = ledger, presence, worker
-        # token -> (progress when last it changed, monotonic time of that)
-        self._progress: dict[str, tuple[int, float]] = {}
+        # token -> (progress and pulse when last they changed, monotonic time of that)
+        self._progress: dict[str, tuple[tuple[int, int], float]] = {}
 
     def check(self) -> None:
         """One look at all children; ends attempts of dead ones, kills stalled ones."""
@@ -64,7 +64,9 @@ class ChildWatch:
         holder = self._ledger.holder(busy.job, busy.shard)
         # A child whose lease was lost should stop by itself; it gets the same time to do so.
         ours = holder is not None and holder["token"] == busy.token
-        progress = int(holder["progress"]) if ours and holder is not None else -1
+        progress = (-1, -1)
+        if ours and holder is not None:
+            progress = int(holder["progress"]), int(holder.get("pulse", 0))
         before = self._progress.get(busy.token)
         if before is None or before[0] != progress:
             self._progress[busy.token] = (progress, time.monotonic())

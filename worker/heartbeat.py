@@ -33,6 +33,7 @@ class Heartbeat:
     def __init__(self, ledger: Ledger, job: str, shard: str, token: str) -> None:
         self._ledger, self._job, self._shard, self._token = ledger, job, shard, token
         self._progress = 0
+        self._pulse = 0
         self._answer = "OK"
         self._sure_until = time.monotonic() + ledger.settings.lease_s
         self._over = threading.Event()
@@ -45,6 +46,19 @@ class Heartbeat:
             StopWork: the job was closed, the lease was lost, or this worker is leaving.
         """
         self._progress = done
+        self.pulse()
+
+    def pulse(self) -> None:
+        """Note that work goes on. Called every few seconds where it shows in no rows.
+
+        Raises:
+            StopWork: as :meth:`progress`.
+        """
+        self._pulse += 1
+        self.stop_if_told()
+
+    def stop_if_told(self) -> None:
+        """Raise StopWork, as :meth:`progress`, without a sign of life: for whoever just waits."""
         if leaving.is_set():
             raise StopWork("LEAVING")
         if self._answer != "OK":
@@ -61,18 +75,18 @@ class Heartbeat:
         """
         deadline = time.monotonic() + CONFIRM_PATIENCE_S
         while time.monotonic() >= self._sure_until:
-            self.progress(self._progress)
+            self.stop_if_told()
             if time.monotonic() > deadline:
                 raise StopWork("STALE")
             time.sleep(CONFIRM_POLL_S)
-        self.progress(self._progress)
+        self.stop_if_told()
 
     def _beat(self) -> None:
         while not self._over.wait(self._ledger.settings.beat_s):
             asked = time.monotonic()
             try:
                 self._answer = self._ledger.beat(
-                    self._job, self._shard, self._token, self._progress
+                    self._job, self._shard, self._token, self._progress, self._pulse
                 )
                 self._sure_until = asked + self._ledger.settings.lease_s
             except redis.RedisError as error:  # the lease may outlast it; complete will tell

@@ -1,7 +1,9 @@
 """One label shard: read its rows, run the engine, write one part."""
 
+import hashlib
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from mtl_core.config import LabelPrecision
 from mtl_core.engine import Engine, Labelled
 from mtl_core.engines import load_engine
 from mtl_core.errors import ModelError
+from mtl_core.files import file_sha256
 from mtl_core.label_cache import LabelCache
 from mtl_core.label_once import label_once
+from mtl_core.model_copy import CONFIG, WEIGHTS
 from mtl_core.parquet import (
     ROW_ID,
     TRUNCATED,
@@ -31,41 +35,60 @@ from mtl_core.parquet import (
     top_column,
 )
 from mtl_core.place import Place
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.quantise import CALIBRATION_TEXTS
 from worker.blame import own_trouble
 from worker.threads import threads_of_child
 
 CACHE_FILE = "label-cache.sqlite"
+ENGINES_KEPT = 2
 
 
-@lru_cache(maxsize=2)
+_engines: dict[tuple[str, ...], Engine] = {}
+"""The last used engines of this process, by all that they were made of; the newest last."""
+
+
 def engine_for(
-    folder: str, precision: LabelPrecision = "auto", calibrate_on: Place | None = None
+    folder: Path,
+    precision: LabelPrecision = "auto",
+    calibration: Sequence[str] = (),
+    pulse: Pulse = no_pulse,
 ) -> Engine:
     """The engine of a model directory, kept between shards.
 
+    A folder's name says nothing of what it holds: a model trained anew under the name of another
+    is another engine.
+
     Args:
         precision: the job's; where it leaves it open, this worker's own.
-        calibrate_on: the output folder whose job's first texts int8 is calibrated on.
+        calibration: texts that int8 is calibrated on.
     """
-    config = settings()
-    calibration = calibration_texts(calibrate_on) if calibrate_on is not None else ()
-    with own_trouble("the engine folder, model or temporary folder"):
-        return load_engine(
-            Path(folder),
-            config.engine,
-            precision,
-            cache=config.engines,
-            threads=threads_of_child(config),
-            calibration=calibration,
-        )
+    contents = [_sha256(folder / name) for name in (WEIGHTS, CONFIG)]
+    texts = hashlib.sha256(json.dumps(list(calibration)).encode()).hexdigest()
+    key = (str(folder), *contents, precision, texts)
+    engine = _engines.pop(key, None)
+    if engine is None:
+        while len(_engines) >= ENGINES_KEPT:  # before the new one needs the memory
+            del _engines[next(iter(_engines))]
+        config = settings()
+        with own_trouble("the engine folder, model or temporary folder"):
+            engine = load_engine(
+                *(folder, config.engine, precision),
+                cache=config.engines,
+                threads=threads_of_child(config),
+                calibration=calibration,
+                pulse=pulse,
+            )
+    _engines[key] = engine
+    return engine
 
 
-def engine_of(spec: LabelSpec, output: Place) -> Engine:
+def engine_of(spec: LabelSpec, output: Place, pulse: Pulse = no_pulse) -> Engine:
     """The engine a job wants."""
     precision = spec.precision if spec.precision != "auto" else settings().precision
-    folder = _model_folder(spec.model_dir, spec.model_sha256)
-    return engine_for(folder, precision, output if precision == "int8" else None)
+    texts = _calibration(output, spec) if precision == "int8" else ()
+    folder = with_pulse(pulse, _model_folder, spec.model_dir, spec.model_sha256)
+    return engine_for(Path(folder), precision, texts, pulse)
 
 
 @lru_cache(maxsize=8)
@@ -75,12 +98,28 @@ def _model_folder(where: str, sha256: str) -> str:
         return str(model_folder(where, sha256, settings(), settings().store_patience_s))
 
 
-def calibration_texts(output: Place) -> list[str]:
+def _sha256(path: Path) -> str:
+    """A file's checksum, computed again only where the file is another."""
+    found = path.stat()
+    return _sha256_of(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(maxsize=16)
+def _sha256_of(path: Path, *state: int) -> str:
+    return file_sha256(path)
+
+
+@lru_cache(maxsize=2)
+def _calibration(output: Place, spec: LabelSpec) -> tuple[str, ...]:
+    return calibration_texts(output)
+
+
+def calibration_texts(output: Place) -> tuple[str, ...]:
     """Texts spread over the job's first shard: every worker takes the same."""
     shard = read_first_shard(output)
     step = max(1, len(shard) // CALIBRATION_TEXTS)
     texts: list[str] = shard.column(text_column_of(shard)).to_pylist()
-    return texts[::step][:CALIBRATION_TEXTS]
+    return tuple(texts[::step][:CALIBRATION_TEXTS])
 
 
 def cache_for(engine: Engine) -> LabelCache:
@@ -106,6 +145,7 @@ def label_shard(
     worker: str,
     progress: Callable[[int], None],
     publishing: Callable[[], None] = lambda: None,
+    pulse: Pulse = no_pulse,
 ) -> dict[str, Any]:
     """Label a shard's rows and write its part under a name that holds shard, attempt and lease.
 
@@ -123,13 +163,13 @@ def label_shard(
     """
     started = time.monotonic()
     output = place_inside(spec.output, settings(), settings().store_patience_s)
-    engine = engine_of(spec, output)
+    engine = engine_of(spec, output, pulse)
     if engine.model_sha256 != spec.model_sha256:
         raise ModelError(
             f"model '{spec.model}' on worker {worker} has sha256 {engine.model_sha256[:12]}…, "
             f"the job was submitted with {spec.model_sha256[:12]}…"
         )
-    staged = read_shard(output, definition)
+    staged = with_pulse(pulse, read_shard, output, definition)
     loaded = time.monotonic()
     texts = staged.column(text_column_of(staged)).to_pylist()
     once = label_once(engine, texts, progress, cache_for(engine) if spec.cache else None)

@@ -2,24 +2,29 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from jobs.ledger import Ledger
+from jobs.made_by import MADE_BY, files_of, finished_result, made_by
 from jobs.roots import check_backbone_inside, check_inside, place_inside
 from jobs.settings import settings
 from jobs.specs import TrainSpec
+from jobs.training_data import check_unchanged, split_loader
 from mtl_core.bucket import Bucket
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.errors import OutputError
-from mtl_core.model_copy import publish
-from mtl_core.place import Folder
-from mtl_core.tasks import task_from_json
+from mtl_core.files import write_json
+from mtl_core.model_copy import publish, put_file
+from mtl_core.place import Folder, Place
+from mtl_core.pulse import Pulse, with_pulse
+from mtl_core.tasks import Task, task_from_json
 from mtl_core.train import Step
-from mtl_core.train_run import run_training
+from mtl_core.train_run import TrainedModel, run_training
 from worker.checkpoint_copies import CheckpointCopies
+from worker.heartbeat import Heartbeat
 from worker.threads import threads_of_child
 
 CHECKPOINTS = "_checkpoints"
@@ -27,46 +32,22 @@ CHECKPOINTS = "_checkpoints"
 
 
 def train_model(
-    ledger: Ledger,
-    job: str,
-    spec: TrainSpec,
-    worker: str,
-    attempt: int,
-    progress: Callable[[int], None],
-    publishing: Callable[[], None] = lambda: None,
+    ledger: Ledger, job: str, spec: TrainSpec, worker: str, attempt: int, heartbeat: Heartbeat
 ) -> dict[str, Any]:
     """Train as the spec says; resumes from the newest checkpoint of an earlier attempt.
 
-    Args:
-        publishing: called before the model takes its place; an exception it raises prevents that.
+    An attempt that finds the model an earlier one of the job has finished just says so.
+
     Returns:
         the result for the ledger: rows trained on, model folder, checksum and official metrics.
     Raises:
         OutputError: a model of that name appeared meanwhile.
+        DataError: the data is not what it was when the job was submitted.
     """
-    note: dict[str, Any] = {}
-    rows = 0
-
-    def tell(**fields: Any) -> None:
-        note.update(fields)
-        ledger.update(job, note=json.dumps(note))
-        progress(rows)
-
-    def report(step: Step) -> None:
-        nonlocal rows
-        rows = step.rows
-        ledger.update(job, rows_total=step.rows_total)
-        if copies is not None:
-            copies.put_new()
-        tell(step=step.step, steps=step.steps, epoch=step.epoch + 1, loss=round(step.loss, 4))
-
-    def stage(name: str) -> None:
-        tell(stage=name)
-
+    pulse = heartbeat.pulse
     tasks = tuple(task_from_json(task) for task in spec.tasks)
-    for task in tasks:
-        for file in task.source.files.values() if task.source else ():
-            check_inside(file, settings())
+    for file in (f for task in tasks if task.source for f in task.source.files.values()):
+        check_inside(file, settings())
     check_backbone_inside(spec.backbone, settings())
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     checkpoints = settings().checkpoints / job
@@ -77,36 +58,87 @@ def train_model(
         assert isinstance(output, Bucket)
         building = settings().state_dir / "building" / job
         copies = CheckpointCopies(checkpoints, output.beside(f"{CHECKPOINTS}/{job}"))
-        copies.fetch()
+    result = with_pulse(pulse, finished_result, output, job)
+    if result is None:
+        _demand_free(output, job)
+        check_unchanged(spec.data, pulse)
+        if copies is not None:
+            with_pulse(pulse, copies.fetch)
+        trained = _train(ledger, job, spec, tasks, building, copies, heartbeat)
+        result = {"rows": trained.rows, "sha256": trained.sha256, "metrics": trained.metrics}
+        heartbeat.confirm()
+        _put(building, output, job, {"job": job, "files": files_of(spec), "result": result}, pulse)
+    shutil.rmtree(building, ignore_errors=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    if copies is not None:
+        with_pulse(pulse, copies.remove)
+    return {"part": str(output), "failed": 0, "attempt": attempt, "worker": worker, **result}
+
+
+def _train(
+    ledger: Ledger,
+    job: str,
+    spec: TrainSpec,
+    tasks: tuple[Task, ...],
+    building: Path,
+    copies: CheckpointCopies | None,
+    heartbeat: Heartbeat,
+) -> TrainedModel:
+    """The run itself, told to the ledger as it goes on; makes a model directory."""
+    note: dict[str, Any] = {}
+
+    def tell(**fields: Any) -> None:
+        note.update(fields)
+        ledger.update(job, note=json.dumps(note))
+        heartbeat.pulse()
+
+    def report(step: Step) -> None:
+        heartbeat.progress(step.rows)
+        ledger.update(job, rows_total=step.rows_total)
+        if copies is not None:
+            with_pulse(heartbeat.pulse, copies.put_new)
+        tell(step=step.step, steps=step.steps, epoch=step.epoch + 1, loss=round(step.loss, 4))
+
+    data_dir = check_inside(spec.data_dir, settings()) if spec.data_dir else None
     torch.set_num_threads(threads_of_child(settings()))
-    trained = run_training(
+    return run_training(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
-        ModelConfig(backbone=spec.backbone, tasks=tasks),
-        check_inside(spec.data_dir, settings()) if spec.data_dir else None,
+        ModelConfig(
+            backbone=spec.backbone, backbone_sha256=spec.backbone_sha256 or None, tasks=tasks
+        ),
+        data_dir,
         building,
         name=spec.name,
         command=spec.command,
-        checkpoint_dir=checkpoints,
+        checkpoint_dir=settings().checkpoints / job,
+        load_split=split_loader(data_dir, spec.data, pulse=heartbeat.pulse),
+        files=files_of(spec),
         report=report,
-        stage=stage,
+        stage=lambda name: tell(stage=name),
+        pulse=heartbeat.pulse,
     )
-    publishing()
-    if not output.is_empty():
-        raise OutputError(f"{output} appeared while training; the new model is in {building}")
+
+
+def _demand_free(output: Place, job: str, when: str = "") -> None:
+    """Raise OutputError if a model is there that the job did not make."""
+    if not output.is_empty() and made_by(output).get("job") != job:
+        raise OutputError(f"a model of another job appeared in {output}{when}")
+
+
+def _put(building: Path, output: Place, job: str, said: dict[str, Any], pulse: Pulse) -> None:
+    """Put a finished model into its place, with the word which job made it.
+
+    In a store that word goes first: what an attempt that was killed half-way has left is replaced
+    by the next one of the same job, and by no other.
+
+    Raises:
+        OutputError: what is there was not made by this job.
+    """
+    write_json(building / MADE_BY, said)
+    _demand_free(output, job, f" while training; the new model is in {building}")
     if isinstance(output, Folder):
-        building.rename(output.path)
+        if output.is_empty():  # else another attempt of this job was quicker
+            building.rename(output.path)
     else:
-        publish(building, output)
-        shutil.rmtree(building, ignore_errors=True)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    if copies is not None:
-        copies.remove()
-    return {
-        "part": str(output),
-        "rows": trained.rows,
-        "failed": 0,
-        "sha256": trained.sha256,
-        "attempt": attempt,
-        "worker": worker,
-        "metrics": trained.metrics,
-    }
+        with_pulse(pulse, put_file, output, MADE_BY, building / MADE_BY)
+        with_pulse(pulse, publish, building, output)

@@ -15,7 +15,6 @@ from jobs.cli.common import (
 )
 from jobs.cli.summary import count, finish_label, print_result
 from jobs.cli.watch import JobProgress, watch
-from jobs.inputs import assumptions
 from jobs.messages import Publisher
 from jobs.settings import settings
 from jobs.sniff import FORMATS
@@ -52,6 +51,16 @@ from mtl_core.registry import DEFAULT_MODEL
     "--input-format",
     type=click.Choice(FORMATS),
     help="Of stdin, or of files whose name does not tell.  [default: found]",
+)
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help="Of text files, as Python names it: cp1252, koi8-r, shift_jis, …  [default: found]",
+)
+@click.option(
+    "--no-header",
+    is_flag=True,
+    help="csv and tsv files begin with a row; columns get the names column_1, column_2, …",
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Label the first N rows only.")
 @click.option(
@@ -132,6 +141,8 @@ def label(
     text_columns: tuple[str, ...],
     id_column: str | None,
     input_format: Format | None,
+    encoding: str | None,
+    no_header: bool,
     limit: int | None,
     dry_run: bool,
     model: str,
@@ -150,11 +161,12 @@ def label(
 ) -> None:
     """Label files of sentences: topic, sentiment and an embedding for each row, as Parquet.
 
-    INPUT is a txt (a sentence a line), csv, tsv, jsonl, parquet or arrow file, each also .gz, .bz2,
-    .xz or .zst; a folder or a 'pattern*' of them; - for stdin; an https://, s3:// or gs:// address;
-    or hf://NAME:SPLIT, a dataset. Delimiter and encoding are found, and said where they are not
-    comma and UTF-8. All columns are carried through. A row that cannot be labelled lands in
-    OUT/errors with file, row and reason. The same command again goes on where it was stopped.
+    INPUT is a txt (a sentence a line), csv, tsv, jsonl, json (an array of objects), parquet or
+    arrow file, each also .gz, .bz2, .xz or .zst; a folder or a 'pattern*' of them; - for stdin; an
+    https://, s3:// or gs:// address; or hf://NAME:SPLIT, a dataset. Delimiter and encoding are
+    found, and said where they are not comma and UTF-8. All columns are carried through. A row that
+    cannot be labelled lands in OUT/errors with file, row and reason. The same command again goes on
+    where it was stopped.
 
     \b
     Examples:
@@ -171,6 +183,8 @@ def label(
         settings(),
         text_columns=text_columns,
         input_format=input_format,
+        encoding=encoding,
+        header=False if no_header else None,
         id_column=id_column,
         limit=limit,
         model=model,
@@ -185,9 +199,8 @@ def label(
     )
     if len(job.spec.inputs) > 1 and not quiet:
         click.echo(_files(job), err=True)
-    for file in job.spec.inputs:
-        if (guessed := assumptions(file)) and not quiet:
-            click.echo(guessed, err=True)
+    for note in job.notes if not quiet else ():
+        click.echo(note, err=True)
     if dry_run:
         _print_estimate(job, as_json)
         return
@@ -233,7 +246,7 @@ def _duration(seconds: float) -> str:
 
 def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bool) -> None:
     with backend(worker=not detach) as where, JobProgress(job.id, quiet or detach) as progress:
-        for old, new in _renamed(job):
+        for old, new in job.source.renamed:
             progress.say(f"column '{old}' is carried through as '{new}'")
         publisher = Publisher(where.ledger.url)
 
@@ -251,9 +264,3 @@ def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bo
             publisher.close()
     if not detach:
         finish_label(job, snapshot, as_json=as_json)
-
-
-def _renamed(job: LabelJob) -> list[tuple[str, str]]:
-    source = job.source
-    written = {field.name for field in source.fields}
-    return [(n, source.written_name(n)) for n in sorted(source.taken) if f"input_{n}" in written]

@@ -82,16 +82,19 @@ def evaluate(model: str, data: str | None, samples: bool, as_json: bool) -> None
     """
     entry = find_model(model, settings().models, settings().model_copies)
     data_dir = Path(data).expanduser() if data else settings().data_dir
+    from jobs.training_data import split_loader
     from mtl_core.checkpoint import load_model
     from mtl_core.engines import choose_precision
     from mtl_core.precision import best_device
     from mtl_core.train_run import evaluate_trained
 
     loaded = load_model(entry.folder)
+    training = entry.config().get("training", {})
     found = evaluate_trained(
         loaded.model.to(best_device()),
         data_dir,
-        entry.config().get("training", {}),
+        training,
+        load_split=split_loader(data_dir, trained_on=training.get("files", {})),
         precision=choose_precision("torch", settings().precision),
         report=lambda task: click.echo(f"scoring {task} …", err=True),
     )
@@ -111,6 +114,8 @@ def _print_evaluation(found: "Evaluation", samples: bool) -> None:
             f"by chance {ece['ece_by_chance']:.4f} "
             f"({metrics['rows']:,} rows, {metrics['split']})"
         )
+        for note in metrics.get("notes", ()):
+            click.echo(f"  {note}")
         unseen = metrics.get("unseen", {})
         if unseen.get("accuracy") is not None and unseen["rows"] < metrics["rows"]:
             click.echo(

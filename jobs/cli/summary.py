@@ -13,7 +13,7 @@ from jobs.lifecycle import JobState
 from jobs.output import read_manifest
 from jobs.snapshot import Snapshot
 from jobs.submit import LabelJob
-from mtl_core.errors import JobError
+from mtl_core.errors import InputError, JobError
 from mtl_core.place import Folder, Place
 
 
@@ -33,6 +33,7 @@ def print_result(job: LabelJob, as_json: bool) -> None:
 
     Raises:
         JobError: it ended ``partial``.
+        InputError: no row at all could be labelled.
     """
     manifest = read_manifest(job.output)
     if as_json:
@@ -43,6 +44,17 @@ def print_result(job: LabelJob, as_json: bool) -> None:
         raise JobError(
             f"{job.id} ended partial; its rows that failed can be tried again: mtl retry {job.id}"
         )
+    if not manifest["rows"]["labelled"]:
+        raise InputError(f"no row could be labelled; {_way_out(_reasons(job.output, manifest))}")
+
+
+def _way_out(reasons: str) -> str:
+    """What may help where no row could be labelled."""
+    if "fields, the header has" in reasons:
+        return "see that the first line of each file names its columns, and which delimiter it has"
+    if " × not " in reasons and "JSON" not in reasons:
+        return "the files may be in another encoding: name it by --encoding (cp1252, koi8-r, …)"
+    return f"see the reasons in errors: {reasons}"
 
 
 def _print_summary(job: LabelJob, manifest: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from jobs.messages import Publisher
 from jobs.settings import settings
 from jobs.specs import TrainSpec, job_id
 from jobs.submit import submit_train
-from jobs.training import TrainRequest, Value, train_spec
+from jobs.training import TrainRequest, Value, check_scenario, checked_data, train_spec
 from mtl_core.compare import read_facts
 from mtl_core.config import DEFAULT_BACKBONE, PRESETS
 from mtl_core.errors import JobError
@@ -107,11 +107,13 @@ def train(
         require_redis_for_detach()
     given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
     request = TrainRequest(preset, data, backbone, task_file, given)
-    if scenario is not None:
-        specs = [train_spec(request, scenario, name, settings())]
-    else:
-        names = scenario_help(request.tasks())
-        specs = [train_spec(request, each, f"{name}-{each}", settings()) for each in names]
+    wanted = {scenario: name} if scenario is not None else _all_of(request, name)
+    for each in wanted:
+        check_scenario(each, request.tasks())  # before the data is read
+    checked = checked_data(request, settings())
+    specs = [train_spec(request, each, own, settings(), checked) for each, own in wanted.items()]
+    for note in checked.notes if not quiet else ():
+        click.echo(note, err=True)
     if specs[0].data_dir is None and not (quiet or as_json) and request.needs_hub():
         click.echo("data sets come from the hub; --data DIR takes those of a folder", err=True)
     _run(specs, priority, detach=detach, quiet=quiet or as_json)
@@ -123,6 +125,11 @@ def train(
         _print_result(specs[0], as_json)
     else:
         _print_comparison(specs, as_json)
+
+
+def _all_of(request: TrainRequest, name: str) -> dict[str, str]:
+    """All scenarios with the names of their models."""
+    return {each: f"{name}-{each}" for each in scenario_help(request.tasks())}
 
 
 def _run(specs: list[TrainSpec], priority: str, *, detach: bool, quiet: bool) -> None:

@@ -29,7 +29,8 @@ for _, child in ipairs(redis.call('HKEYS', FAILING)) do
     unfit[child], some_unfit = reason, true
   end
 end
-local before = math.min(now_ms() - tonumber(ARGV[2]), tonumber(ARGV[5]))
+-- Shards of one batch have one time: those as old as the oldest that waits may wait themselves.
+local before = math.max(0, math.min(now_ms() - tonumber(ARGV[2]), tonumber(ARGV[5]) - 1))
 local due = redis.call('ZRANGEBYSCORE', PENDING, '-inf', before, 'LIMIT', 0, tonumber(ARGV[3]))
 for _, shard in ipairs(due) do redis.call('ZADD', PENDING, now_ms(), shard) end
 return cjson.encode({settled = all_settled(), due = #due > 0 and due or nil,

@@ -1,7 +1,9 @@
-"""Reader of jsonl."""
+"""Readers of JSON: an object a line, or an array of objects."""
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -13,13 +15,20 @@ from jobs.readers.rows import (
     RowBuffer,
     TextColumn,
     damaged,
-    open_file,
+    in_words,
+    lines_of,
     printable,
     text_problem,
+    undecodable,
     unpaired,
 )
 from jobs.specs import InputFile
 from mtl_core.errors import InputError
+
+LONG = "mtl.long"
+"""Metadata of a whole-number column with values that double cannot hold."""
+NOTES = {"long": {LONG: "1"}}
+EXACT_IN_DOUBLE = 1 << 53
 
 
 class Inner:
@@ -48,62 +57,40 @@ class Inner:
                 known = self.texts.get(f"{above}{name}", False)
                 self.texts[f"{above}{name}"] = known or isinstance(value, str)
 
-    def noted(self) -> dict[str, str] | None:
+    def noted(self) -> dict[str, str]:
         """Metadata of the column's field: its inner fields by name, if it holds objects only."""
         if self.plain or not self.texts or len(self.texts) >= self.MOST:
-            return None
+            return {}
         return {NESTED: json.dumps(self.texts)}
+
+
+Element = tuple[int, dict[str, Any] | str, str]
+"""Line, the object or why it is none, and what was there."""
 
 
 class JsonlReader:
     """One JSON object a line."""
 
-    def _lines(self, file: InputFile) -> Iterator[tuple[int, bytes]]:
-        with open_file(file) as stream:
-            for line, raw in enumerate(stream, start=1):
-                raw = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
-                if raw.strip():  # a blank line is no row
-                    yield line, raw
+    def elements(self, file: InputFile) -> Iterator[Element]:
+        """The file's objects. Raises InputError where nothing more can be read."""
+        for line, raw in enumerate(lines_of(file), start=1):
+            if raw.strip():  # a blank line is no row
+                yield line, _parse_object(raw, file), printable(raw.strip())
 
     def fields(self, file: InputFile) -> list[pa.Field]:
         """Columns by one pass over the file: a type guessed from its start would break later."""
-        types: dict[str, pa.DataType] = {}
-        nested: dict[str, Inner] = {}
-        try:
-            for _, raw in self._lines(file):
-                record = _parse_object(raw)
-                if isinstance(record, dict):
-                    for name, value in record.items():
-                        types[name] = _wider(types.get(name), value)
-                        nested.setdefault(name, Inner()).add(value)
-        except DAMAGE as error:
-            raise InputError(f"{file.name}: cannot be read ({error})") from error
-        if not types:
-            raise InputError(f"{file.name}: no JSON object in any of its lines")
-        return [
-            pa.field(
-                name, pa.string() if pa.types.is_null(kind) else kind, metadata=nested[name].noted()
-            )
-            for name, kind in types.items()
-        ]
+        return list(_fields(self, file))
 
     def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
         fields = [field.remove_metadata() for field in self.fields(file)]
         rows = RowBuffer([*fields, *text.field()], chunk_rows)
         try:
-            for line, raw in self._lines(file):
-                record = _parse_object(raw)
-                if isinstance(record, str):
-                    rows.bad(line, record, printable(raw.strip()))
-                elif problem := text_problem(found := text.of(record)):
-                    rows.bad(line, problem, printable(raw.strip()))
+            for line, record, shown in self.elements(file):
+                values = _values(record, fields, text)
+                if isinstance(values, str):
+                    rows.bad(line, values, shown)
                 else:
-                    values = [_as_type(record.get(f.name), f.type) for f in fields]
-                    values += [found] if text.derived else []
-                    if unpaired(*values):
-                        rows.bad(line, "holds half a surrogate pair", printable(raw.strip()))
-                    else:
-                        rows.good(values)
+                    rows.good(values)
                 if rows.full:
                     yield rows.take()
         except DAMAGE as error:
@@ -111,39 +98,158 @@ class JsonlReader:
         yield rows.take()
 
 
-def _parse_object(raw: bytes) -> dict[str, Any] | str:
+class JsonReader(JsonlReader):
+    """An array of JSON objects."""
+
+    def elements(self, file: InputFile) -> Iterator[Element]:
+        decoder, blocks = json.JSONDecoder(), _blocks(file)
+        text, line, more = "", 1, 1
+        opened = ended = False
+        while True:
+            rest = text.lstrip(" \t\r\n," if opened else " \t\r\n")
+            line += text.count("\n", 0, len(text) - len(rest))
+            if not opened and rest:
+                opened, text = True, rest[1:]  # the bracket
+                continue
+            if opened and rest.startswith("]"):
+                return
+            try:
+                value, end = decoder.raw_decode(rest)
+                whole = ended or end < len(rest)
+            except (ValueError, RecursionError) as error:
+                if ended or not _is_cut(error, rest):
+                    raise _broken(file, line, error) from error
+                whole = False
+            if not whole:
+                added = "".join(islice(blocks, more))
+                text, more, ended = rest + added, more * 2, not added
+                continue
+            problem = undecodable(file) if unpaired(rest[:end]) else ""
+            yield line, problem or _object(value), printable(_bytes(rest[:end]))
+            line += rest.count("\n", 0, end)
+            text, more = rest[end:], 1
+
+
+def _is_cut(error: Exception, text: str) -> bool:
+    """Whether it may be that only the text's end is missing."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.pos >= len(text) - 16 or error.msg.startswith("Unterminated string")
+
+
+@lru_cache(maxsize=64)
+def _fields(reader: JsonlReader, file: InputFile) -> tuple[pa.Field, ...]:
+    kinds: dict[str, str] = {}
+    nested: dict[str, Inner] = {}
+    try:
+        for _, record, _ in reader.elements(file):
+            if isinstance(record, dict):
+                for name, value in record.items():
+                    kinds[name] = _wider(kinds.get(name, "null"), value)
+                    nested.setdefault(name, Inner()).add(value)
+    except DAMAGE as error:
+        raise InputError(f"{file.name}: cannot be read ({in_words(error)})") from error
+    if not kinds:
+        raise InputError(f"{file.name}: no JSON object in any of its lines")
+    return tuple(
+        pa.field(name, TYPES[kind], metadata=nested[name].noted() | NOTES.get(kind, {}))
+        for name, kind in kinds.items()
+    )
+
+
+def _blocks(file: InputFile) -> Iterator[str]:
+    """The file's text in blocks of some lines."""
+    size, gathered, length = 1 << 16, list[str](), 0
+    for raw in lines_of(file):
+        # Bytes that are no UTF-8 come through as surrogates and are found row by row.
+        gathered.append(raw.decode("utf-8", "surrogateescape"))
+        length += len(gathered[-1])
+        if length >= size:
+            yield "".join(gathered)
+            gathered, length = [], 0
+    if gathered:
+        yield "".join(gathered)
+
+
+def _broken(file: InputFile, line: int, why: object) -> InputError:
+    return InputError(
+        f"{file.name}:{line}: the JSON array is broken there ({why}); nothing after it is readable"
+    )
+
+
+def _parse_object(raw: bytes, file: InputFile) -> dict[str, Any] | str:
     """The line's object, or why it is none."""
     try:
-        record = json.loads(raw.decode("utf-8"))
+        return _object(json.loads(raw.decode("utf-8")))
     except UnicodeDecodeError as error:
-        return f"not UTF-8 at byte {error.start + 1}"
-    except (json.JSONDecodeError, RecursionError) as error:
+        return f"{undecodable(file)} at byte {error.start + 1}"
+    except json.JSONDecodeError as error:
         return f"broken JSON: {error}"
-    if not isinstance(record, dict):
-        return f"not a JSON object but {type(record).__name__}"
-    return record
+    except RecursionError:
+        return "broken JSON: nested too deeply"
+    except ValueError:  # of Python's int, whose digits are limited
+        return "broken JSON: a number of too many digits"
 
 
-def _wider(known: pa.DataType | None, value: Any) -> pa.DataType:
-    """The narrowest type that holds what was seen so far and this value."""
+def _object(value: Any) -> dict[str, Any] | str:
+    if not isinstance(value, dict):
+        return f"not a JSON object but {type(value).__name__}"
+    if unpaired(*value):
+        return "holds half a surrogate pair"
+    return value
+
+
+def _values(
+    record: dict[str, Any] | str, fields: list[pa.Field], text: TextColumn
+) -> list[Any] | str:
+    """The row's values, or why it is none."""
+    if isinstance(record, str):
+        return record
+    found = text.of(record)
+    if problem := text_problem(found):
+        return problem
+    try:
+        values = [_as_type(record.get(f.name), f.type) for f in fields]
+    except RecursionError:
+        return "nested too deeply"
+    values += [found] if text.derived else []
+    return "holds half a surrogate pair" if unpaired(*values) else values
+
+
+TYPES = {
+    "null": pa.null(),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "long": pa.int64(),
+    "float": pa.float64(),
+    "string": pa.string(),
+}
+
+
+def _wider(known: str, value: Any) -> str:
+    """The narrowest kind that holds what was seen so far and this value, to the last digit."""
     if value is None:
-        return known or pa.null()
+        return known
+    own = "string"
     if isinstance(value, bool):
-        own = pa.bool_()
+        own = "bool"
     elif isinstance(value, int) and -(2**63) <= value < 2**63:
-        own = pa.int64()
+        own = "int" if abs(value) <= EXACT_IN_DOUBLE else "long"
     elif isinstance(value, float):
-        own = pa.float64()
-    else:
-        own = pa.string()
-    if known is None or pa.types.is_null(known) or known == own:
+        own = "float"
+    if known in ("null", own):
         return own
-    if {known, own} == {pa.int64(), pa.float64()}:
-        return pa.float64()
-    return pa.string()
+    both = {known, own}
+    if both == {"int", "long"}:
+        return "long"
+    return "float" if both == {"int", "float"} else "string"
 
 
 def _as_type(value: Any, kind: pa.DataType) -> Any:
     if value is None or not pa.types.is_string(kind):
         return value
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

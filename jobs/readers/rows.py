@@ -41,7 +41,10 @@ class TextColumn:
 
     def of(self, record: Mapping[str, Any]) -> object:
         """The text of a row: the parts that are there, with a space between them."""
-        values = [_go_down(record, path) for path in self.paths]
+        return self.joined([_go_down(record, path) for path in self.paths])
+
+    def joined(self, values: Sequence[object]) -> object:
+        """The text of a row's parts."""
         wrong = [v for v in values if v is not None and not isinstance(v, str)]
         if len(values) == 1 or wrong:
             return wrong[0] if wrong else values[0]
@@ -153,14 +156,28 @@ def open_file(file: InputFile) -> IO[bytes]:
     return cast(IO[bytes], io.BufferedReader(_Recoded(stream, file.encoding)))
 
 
+MARKED = "mtl.marked"
+"""Error handler of codecs: what is no character becomes a byte that is no UTF-8 either, so that its
+row is found and set aside like any other."""
+
+
+def _mark(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeEncodeError):
+        return b"\xff", error.end
+    if isinstance(error, UnicodeDecodeError):
+        return "\udcff", error.end
+    raise error
+
+
+codecs.register_error(MARKED, _mark)
+
+
 class _Recoded(io.RawIOBase):
     """A stream of text in some encoding, as UTF-8."""
 
     def __init__(self, stream: IO[bytes], encoding: str) -> None:
         self._stream = stream
-        # A byte that is no character of that encoding comes through as it is: it is no UTF-8
-        # either, so its row is found and set aside like any other.
-        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+        self._decoder = codecs.getincrementaldecoder(encoding)(MARKED)
         self._ready = b""
 
     def readable(self) -> bool:
@@ -172,7 +189,7 @@ class _Recoded(io.RawIOBase):
             raw = self._stream.read(1 << 16)
             ended = not raw
             text = self._decoder.decode(raw, final=ended)
-            self._ready = text.encode("utf-8", "surrogateescape")
+            self._ready = text.encode("utf-8", MARKED)
         count = min(len(buffer), len(self._ready))
         buffer[:count], self._ready = self._ready[:count], self._ready[count:]
         return count
@@ -182,13 +199,42 @@ class _Recoded(io.RawIOBase):
         super().close()
 
 
+def lines_of(file: InputFile) -> Iterator[bytes]:
+    """The file's lines as UTF-8, each with ``\\n`` at its end, without a byte order mark."""
+    with open_file(file) as stream:
+        lines = stream if file.line_end == "\n" else _lines_by_returns(stream)
+        for number, raw in enumerate(lines):
+            yield raw if number else raw.removeprefix(codecs.BOM_UTF8)
+
+
+def _lines_by_returns(stream: IO[bytes]) -> Iterator[bytes]:
+    rest = b""
+    while block := stream.read(1 << 16):
+        *whole, rest = (rest + block).split(b"\r")
+        yield from (line + b"\n" for line in whole)
+    if rest.strip(b"\n"):
+        yield rest
+
+
+def undecodable(file: InputFile) -> str:
+    """Why a row is set aside that holds bytes which are no text."""
+    return f"not {file.encoding.upper()}"
+
+
 def damaged(file: InputFile, row: int, error: Exception) -> InputError:
     return InputError(
-        f"{file.name}: damaged after row {row} ({error}); nothing after it is readable"
+        f"{file.name}: damaged after row {row} ({in_words(error)}); nothing after it is readable"
     )
 
 
-DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError)
+def in_words(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, UnicodeError)
+CHUNK_CHARS = 1 << 24
+"""A chunk has no more rows once it holds so many characters: memory stays flat with long texts."""
 
 
 class RowBuffer:
@@ -203,12 +249,14 @@ class RowBuffer:
         self._columns: list[list[Any]] = [[] for _ in self.fields]
         self._rows: list[int] = []
         self._bad: list[BadRow] = []
+        self._characters = 0
 
     def good(self, values: Sequence[Any]) -> None:
         self.row += 1
         self._rows.append(self.row)
         for column, value in zip(self._columns, values, strict=True):
             column.append(value)
+            self._characters += len(value) if isinstance(value, str) else 0
 
     def bad(self, line: int, reason: str, text: str) -> None:
         self.row += 1
@@ -216,7 +264,8 @@ class RowBuffer:
 
     @property
     def full(self) -> bool:
-        return len(self._rows) + len(self._bad) >= self.chunk_rows
+        rows = len(self._rows) + len(self._bad)
+        return rows >= self.chunk_rows or self._characters >= CHUNK_CHARS
 
     def take(self) -> Chunk:
         arrays = [

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from jobs.collect_folders import LabelFolders, check_folder_target
 from jobs.collect_formats import CollectFormat, format_of, left_out, writing
 from jobs.output import SUCCESS, read_manifest
-from jobs.targets import check_file_target, in_one_line, temporary_beside
+from jobs.targets import check_file_target, in_one_line
 from mtl_core.errors import InputError
-from mtl_core.files import file_sha256, replace_file
+from mtl_core.files import file_sha256, replace_file, temporary_beside
 from mtl_core.near import near_hint
 from mtl_core.place import Place
 
@@ -99,7 +99,7 @@ def _write(output: Place, target: Path, form: CollectFormat) -> tuple[int, dict[
     without = left_out(first.schema, form)
     schema = pa.schema([f for f in first.schema if f.name not in without], first.schema.metadata)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(target)
+    temporary = temporary_beside(target.absolute())
     rows = 0
     try:
         with temporary.open("xb") as stream, writing(stream, form, schema) as sink:

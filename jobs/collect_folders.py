@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.targets import check_outside_outputs, temporary_beside
+from jobs.targets import check_outside_outputs
 from mtl_core.errors import OutputError
-from mtl_core.files import file_sha256, write_json
+from mtl_core.files import file_sha256, temporary_beside, write_json
 
 LISTING = "_collected.json"
 NO_LABEL = "__HIVE_DEFAULT_PARTITION__"
@@ -98,7 +98,7 @@ class LabelFolders:
 
     def __enter__(self) -> "LabelFolders":
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = temporary_beside(self.target)
+        self._folder = temporary_beside(self.target.absolute())
         self._folder.mkdir()
         return self
 
@@ -145,7 +145,7 @@ class LabelFolders:
         if not self.target.exists():
             self._folder.rename(self.target)
             return
-        old = temporary_beside(self.target)
+        old = temporary_beside(self.target.absolute())
         self.target.rename(old)
         try:
             self._folder.rename(self.target)

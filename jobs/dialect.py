@@ -116,8 +116,9 @@ def _quotes_of(text: str, delimiter: str, tabs: bool, whole: bool) -> Quotes:
 
 
 def _misfits(found: Sequence[Record]) -> int:
+    """How many lines belong to records that are broken or of another width than the first."""
     width = len(found[0].fields) if found else 0
-    return sum(bool(row.problem) or len(row.fields) != width for row in found)
+    return sum(row.lines for row in found if row.problem or len(row.fields) != width)
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> tuple[bool, str]:

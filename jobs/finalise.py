@@ -172,6 +172,7 @@ def _manifest(
         },
         "tokens": sum(part["tokens"] for part in parts),
         "inputs": [file.model_dump(exclude={"version"}) for file in spec.inputs],
+        "limit": spec.limit,
         "text_columns": list(spec.text_columns),
         "text_column": spec.text_column,
         "model": {

@@ -33,17 +33,16 @@ def files_of(spec: TrainSpec) -> dict[str, str]:
     return {file.sha256: file.path.rpartition("/")[2] for file in spec.data}
 
 
-def is_its_own(spec: TrainSpec, job: str) -> bool:
-    """Whether the model that the job was to make is there; earlier versions did not sign theirs."""
-    output = place_of(spec.output)
-    return not output.is_empty() and made_by(output).get("job", job) == job
+def refuse_other(spec: TrainSpec, job: str, *, known: bool = False) -> None:
+    """Raise JobError if the job's model would take the place of one that it did not make.
 
-
-def refuse_other(spec: TrainSpec, job: str) -> None:
-    """Raise JobError if the job's model would take the place of one that it did not make."""
+    Args:
+        known: the job has made a model; one that does not say whose it is may be that (it was made
+            by a version that did not write it down).
+    """
     output = place_of(spec.output)
     said = made_by(output)
-    if output.is_empty() or said.get("job") == job:
+    if output.is_empty() or said.get("job") == job or (known and not said):
         return
     what = f"there is a model '{spec.name}' already"
     changed = sorted(files_of(spec).items() ^ said.get("files", {}).items())

@@ -216,7 +216,11 @@ def _vectors(batch: pa.Table, form: str) -> NDArray[np.float32]:
 def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     from sklearn.decomposition import PCA
 
-    points: NDArray[np.float64] = PCA(2, random_state=0).fit_transform(vectors.astype(np.float64))
+    # Of equal vectors, as those of equal texts are, it warns that their variance is none.
+    with np.errstate(invalid="ignore"):
+        points: NDArray[np.float64] = PCA(2, random_state=0).fit_transform(
+            vectors.astype(np.float64)
+        )
     return points
 
 

@@ -21,6 +21,8 @@ from mtl_core.config import LabelPrecision
 from mtl_core.errors import SettingsError
 from mtl_core.place import Folder, Place, place_of
 
+DAY_S = 24 * 3600.0
+
 
 class Settings(BaseSettings):
     """Settings; each field's environment variable is its name in capitals behind ``MTL_``."""
@@ -38,7 +40,11 @@ class Settings(BaseSettings):
         return init_settings, env_settings, InitSettingsSource(settings_cls, file_settings())
 
     model_config = SettingsConfigDict(
-        env_prefix="MTL_", frozen=True, extra="ignore", use_attribute_docstrings=True
+        env_prefix="MTL_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
     )
 
     redis_ca: FilePath | None = None
@@ -56,30 +62,30 @@ class Settings(BaseSettings):
     """Where models compiled for an engine are kept; ``<state_dir>/engines`` when unset."""
     data_dir: Path | None = None
     """Local training and evaluation data; unset: the hub."""
-    lease_s: float = Field(15.0, gt=0)
+    lease_s: float = Field(15.0, gt=0, le=DAY_S)
     """A claimed shard without a beat for this long is given to another worker."""
-    beat_s: float = Field(2.0, gt=0)
-    """Time between a worker's beats; well under ``lease_s``."""
-    reconcile_s: float = Field(3.0, gt=0)
+    beat_s: float = Field(2.0, gt=0, validate_default=True)
+    """Time between a worker's beats; at most half of ``lease_s``."""
+    reconcile_s: float = Field(3.0, gt=0, le=DAY_S)
     """Time between rounds of the reconciler."""
-    max_attempts: int = Field(3, ge=1)
+    max_attempts: int = Field(3, ge=1, le=100)
     """Failed attempts after which a shard is split, and a single row set aside."""
-    stall_s: float = Field(300.0, gt=0)
+    stall_s: float = Field(300.0, gt=0, le=365 * DAY_S)
     """A worker's child without any progress for this long is killed; its attempt has failed."""
-    store_patience_s: float = Field(120.0, ge=0)
+    store_patience_s: float = Field(120.0, ge=0, le=365 * DAY_S)
     """How long a worker waits for an object store that does not answer; the job is paused then."""
-    retention_s: float = Field(30 * 24 * 3600.0, gt=0)
+    retention_s: float = Field(30 * DAY_S, gt=0, le=36500 * DAY_S)
     """How long the record of an ended job is kept in Redis."""
     roots: str | None = None
     """Folders and addresses, separated as in PATH, below which alone jobs may read and write;
     unset: anywhere."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=4096)
     """Threads of each child of a worker; unset: the cores, shared out to its children."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What labels: ``auto`` is torch on a GPU, else OpenVINO where installed, else torch."""
     precision: LabelPrecision = "auto"
     """What jobs that leave it open are labelled in."""
-    cache_gb: float = Field(4.0, gt=0)
+    cache_gb: float = Field(4.0, gt=0, le=1_000_000)
     """Size of each machine's cache of labelled texts (``mtl label --cache``), in GiB."""
 
     metrics_port: int | None = Field(None, ge=1, le=65535)
@@ -87,12 +93,35 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """A worker's log: lines of text, or JSON objects with the ids of job and shard."""
 
-    @field_validator("state_dir", "engine_dir", "data_dir", mode="before")
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth(cls, value: object) -> object:
+        """No setting is a yes or a no: pydantic would take ``true`` for 1."""
+        if isinstance(value, bool):
+            raise ValueError("must be a number or a text, not true or false")
+        return value
+
+    @field_validator("state_dir", "engine_dir", "data_dir", "redis_ca", mode="before")
     @classmethod
     def _demand_folder(cls, value: object) -> object:
+        if value is None:
+            return value
         if "://" in str(value):
             raise ValueError("must be a folder of this machine; models may be at an address")
-        return value
+        if not str(value):
+            raise ValueError("must not be empty; leave the line out for the default")
+        return Path(str(value)).expanduser()
+
+    @field_validator("beat_s")
+    @classmethod
+    def _demand_beats_within_a_lease(cls, beat_s: float, known: ValidationInfo) -> float:
+        lease_s = known.data.get("lease_s")
+        if lease_s is not None and not beat_s <= lease_s / 2:
+            raise ValueError(
+                f"must be at most half of lease_s, which is {lease_s:g}: a worker whose beats come "
+                "later loses its shards"
+            )
+        return beat_s
 
     @field_validator("redis_url")
     @classmethod
@@ -140,7 +169,7 @@ def variable_of(name: str) -> str:
 
 def source_of(name: str) -> str:
     """Where a setting's value comes from: ``environment``, the file's path, or ``default``."""
-    if variable_of(name) in os.environ:
+    if os.environ.get(variable_of(name)):
         return "environment"
     return str(config_file()) if name in file_settings() else "default"
 
@@ -164,5 +193,6 @@ def settings() -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = source_of(name)
+        reason = str(first["msg"]).lower().removeprefix("value error, ")
         shown = variable_of(name) if where == "environment" else f"{where}: {name}"
-        raise SettingsError(f"{shown}={first['input']!r}: {first['msg'].lower()}") from error
+        raise SettingsError(f"{shown}={first['input']!r}: {reason}") from error

@@ -15,7 +15,7 @@ from jobs.inputs import AsGiven, Source, describe, open_source
 from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
-from jobs.made_by import is_its_own, refuse_other
+from jobs.made_by import refuse_other
 from jobs.messages import Publisher
 from jobs.output import (
     SHARDS,
@@ -27,7 +27,7 @@ from jobs.output import (
     take_folder,
 )
 from jobs.plan import plan
-from jobs.presence import Lock
+from jobs.presence import Lock, planner_lock
 from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings
 from jobs.specs import Format, LabelSpec, TrainSpec, job_id
@@ -241,7 +241,7 @@ def plan_label(
     """
     if ledger.state(job.id) not in PLANNABLE:
         return False
-    with Lock(ledger.redis, f"mtl:{{{job.id}}}:planner").held(ledger.settings.lease_s) as alone:
+    with Lock(ledger.redis, planner_lock(job.id)).held(ledger.settings.lease_s) as alone:
         if not alone or ledger.state(job.id) not in PLANNABLE:
             return False
         ledger.transition(job.id, JobState.PLANNING)
@@ -347,18 +347,20 @@ def submit_train(
     job = job_id(spec)
     new = ledger.create(job, spec, priority)
     state = ledger.state(job)
-    again = AGAIN[state]
-    if again == "join" or (again == "anew" and is_its_own(spec, job)):
+    again, there = AGAIN[state], not place_of(spec.output).is_empty()
+    if again == "join":
         return job, False
     if again == "refuse":
         raise JobError(f"{job} is {state}; repeat the command when that is over")
     try:
-        refuse_other(spec, job)
+        refuse_other(spec, job, known=state is JobState.DONE)
     except JobError:
         if new or again == "begin":
             ledger.delete(job)
         raise
-    if again == "anew":  # done, and its model was deleted
+    if again == "anew" and there:
+        return job, False
+    if again == "anew":  # its model was deleted
         ledger.delete(job)
         new = ledger.create(job, spec, priority)
     elif again == "open":

@@ -5,7 +5,6 @@ user says ``--overwrite`` and names that very file; a page also where it says of
 one of ours; a folder only as far as the list in it (:mod:`jobs.collect_folders`) goes.
 """
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,12 +67,6 @@ def check_outside_outputs(target: Path) -> None:
                 f"{target} lies in {folder}, a job's output, which readers open as one data set; "
                 "give a place outside it by -o"
             )
-
-
-def temporary_beside(target: Path) -> Path:
-    """A new hidden name beside a target, for what is to be renamed to it."""
-    target = target.absolute()
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
 
 
 @contextmanager

@@ -152,7 +152,8 @@ def _load(
             raise DataError(
                 f"no file {path}; the data folder must hold {source.folder}/{split}.parquet"
             )
-        table = with_pulse(pulse, read_columns, path, columns)
+        pulse()
+        table = read_columns(path, columns)
         return str(path), *(table.column(name).to_pylist() for name in columns)
     import datasets
 
@@ -234,6 +235,8 @@ def check_enough(data: LabelledTexts, fraction: float) -> float:
             f"{what}: all {len(data):,} rows to train on are labelled '{names[classes[0]]}'; "
             "there must be rows of two labels at least"
         )
+    if len({" ".join(text.lower().split()) for text in data.texts}) < 2:
+        raise one_text_alone(data)
     rare = [names[label] for label in classes[counts < 2]]
     if rare:
         raise DataError(
@@ -249,6 +252,14 @@ def check_enough(data: LabelledTexts, fraction: float) -> float:
     raise DataError(
         f"{what}: {len(data):,} rows to train on are too few for {len(classes):,} labels; "
         "rows are held out, so there must be two of each label at least"
+    )
+
+
+def one_text_alone(data: LabelledTexts) -> DataError:
+    """Why nothing can be held out of rows that say the same."""
+    return DataError(
+        f"task '{data.task.name}': all {len(data):,} rows to train on hold one text or parts of "
+        "it; rows cannot be held out of them"
     )
 
 
@@ -271,10 +282,7 @@ def split_held_out(
     fraction = check_enough(data, fraction)
     groups = containment_groups(data.texts, pulse)
     if (distinct := len(np.unique(groups))) == 1:
-        raise DataError(
-            f"task '{data.task.name}': all {len(data):,} rows to train on hold one text or parts "
-            "of it; rows cannot be held out of them"
-        )
+        raise one_text_alone(data)
     if distinct < len(rows):
         splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
         train, held_out = next(splitter.split(rows, groups=groups))

@@ -77,7 +77,10 @@ class DataError(MtlError):
     """Training or evaluation data is missing or malformed."""
 
     code = "MTL-301"
-    remedy = "give a folder by --data or MTL_DATA_DIR whose files have the columns named"
+    remedy = (
+        "mend the file, row or label named, or give a folder by --data or MTL_DATA_DIR whose files "
+        "have the columns named"
+    )
 
 
 class OutputError(MtlError):

@@ -1,10 +1,11 @@
 """The folder of compiled graphs: only so many are kept, and none goes while somebody reads."""
 
 import fcntl
+import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 KEPT = 16
@@ -16,15 +17,26 @@ LOCK = ".lock"
 @contextmanager
 def graphs_in_use(cache: Path) -> Iterator[None]:
     """While this lasts no graph is removed; any number of processes may be in it."""
-    with ExitStack() as stack:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((cache / LOCK).open("a"))
-        except OSError:  # a folder of a read-only image, from which nobody can remove anything
-            pass
-        else:
-            fcntl.flock(lock, fcntl.LOCK_SH)
+    with _locked(cache, fcntl.LOCK_SH):
         yield
+
+
+@contextmanager
+def _locked(cache: Path, how: int) -> Iterator[bool]:
+    """A lock on the folder, and whether it is held: a folder of others may not be written."""
+    lock = None
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = os.open(cache / LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+        fcntl.flock(lock, how)
+        held = True
+    except OSError:
+        held = False
+    try:
+        yield held
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def drop_old_graphs(cache: Path, keep: int = KEPT) -> None:
@@ -41,12 +53,9 @@ def drop_old_graphs(cache: Path, keep: int = KEPT) -> None:
     old = [f for folders in kinds.values() for f in sorted(folders, key=_used)[:-keep]]
     if not old:
         return
-    with (cache / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # somebody is reading; the next one that loads a graph comes here, too
-            return
-        for folder in old:
+    # Where somebody is reading: the next one that loads a graph comes here, too.
+    with _locked(cache, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+        for folder in old if alone else ():
             shutil.rmtree(folder, ignore_errors=True)
 
 

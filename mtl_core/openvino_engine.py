@@ -69,7 +69,7 @@ class OpenVinoEngine(Engine):
             exported = exported_graph(folder, cache, pulse)
             if precision == "int8":
                 exported = quantised_graph(exported, calibration, pulse)
-            with suppress(OSError):  # a folder of a read-only image
+            with suppress(OSError):  # another user's, who keeps it as long as it pleases him
                 os.utime(exported)
             facts = json.loads((exported / "labels.json").read_text(encoding="utf-8"))
             tokenizer = Tokenizer.from_file(

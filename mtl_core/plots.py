@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # Stands for the page's own text colour, so that a picture follows its light or dark theme.
 INK = "#010203"
+
+MOST_LABELS = 30
+"""In one confusion matrix; with more nobody could read it, and drawing it takes minutes."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -105,8 +109,26 @@ def reliability(models: Sequence["ModelFacts"], task: str) -> Markup:
     return _svg(figure, f"{task}: accuracy against calibrated score")
 
 
+def most_confused(
+    matrix: list[list[int]], labels: list[str], most: int = MOST_LABELS
+) -> tuple[list[list[int]], list[str]]:
+    """The part of a confusion matrix with the labels that take part in most mistakes, in order."""
+    if len(labels) <= most:
+        return matrix, labels
+    counts = np.asarray(matrix)
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    shown = np.sort(np.argsort(-wrong, kind="stable")[:most])
+    return counts[np.ix_(shown, shown)].tolist(), [labels[n] for n in shown]
+
+
 def confusion(matrix: list[list[int]], labels: list[str], title: str) -> Markup:
-    """A confusion matrix; rows are the true classes, shares are of the row."""
+    """A confusion matrix; rows are the true classes, shares are of the row.
+
+    Of many labels those that take part in most mistakes.
+    """
+    if len(labels) > MOST_LABELS:
+        title = f"{title}, {MOST_LABELS} of {len(labels):,} labels"
+        matrix, labels = most_confused(matrix, labels)
     size = 1.1 + 0.55 * len(labels)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(size + 0.6, size), layout="constrained")

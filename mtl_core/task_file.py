@@ -82,7 +82,10 @@ def _task(path: Path, name: str, table: Any) -> Task:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or name
-        raise SettingsError(f"{path}: [{name}] {key}: {first['msg']}") from error
+        said = first["msg"]
+        if first["type"] in ("too_short", "too_long"):
+            said = f"there are {len(table['labels']):,}; give 2 to {MAX_LABELS:,}"
+        raise SettingsError(f"{path}: [{name}] {key}: {said}") from error
     folder = path.absolute().parent
     files = {"train": str(folder / read.train)}
     if read.evaluation:

@@ -65,7 +65,7 @@ class Job:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.redis.url, Settings(lease_s=LEASE_S))
+        return Ledger(self.redis.url, Settings(lease_s=LEASE_S, beat_s=0.5))
 
     def run(self, *arguments: str | Path) -> Any:
         return self.mtl(*arguments, MTL_REDIS_URL=self.redis.url, **WORKER)

@@ -4,9 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import Mtl
 
+from mtl_core import plots
 from mtl_core.compare import comparison, comparison_page, read_facts
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.errors import ModelError
@@ -85,3 +87,13 @@ def test_all_scenarios_are_jobs_of_their_own_and_compared(
     for scenario in ("frozen", "freeze-backbone", "freeze-topic-head", "last-layers", "full"):
         assert f"t-{scenario}" in ran.out
     assert "topic accuracy" in ran.out
+
+
+def test_of_many_labels_the_matrix_shows_those_with_most_mistakes() -> None:
+    counts = np.diag(np.full(1000, 9))
+    counts[7, 900] = counts[500, 7] = 3
+    labels = [f"label-{number}" for number in range(1000)]
+    drawn = str(plots.confusion(counts.tolist(), labels, "m: many"))
+    assert "m: many, 30 of 1,000 labels" in drawn
+    assert all(f">label-{number}<" in drawn for number in (7, 500, 900))
+    assert ">label-800<" not in drawn

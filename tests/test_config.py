@@ -60,6 +60,20 @@ def test_the_users_own_file_serves_where_the_folder_has_none(tmp_path: Path) -> 
         ("engin = 'torch'", "mtl.toml: no setting 'engin'; did you mean 'engine'?"),
         ("lease_s = 'long'", "mtl.toml: lease_s='long': input should be a valid number"),
         ("engine = torch", "mtl.toml: cannot be read ("),
+        ("lease_s = 1\nbeat_s = 5", "beat_s=5: must be at most half of lease_s, "),
+        ("lease_s = 3", "default: beat_s=2.0: must be at most half of lease_s"),
+        ("lease_s = inf", "mtl.toml: lease_s=inf: input should be "),
+        ("stall_s = nan", "mtl.toml: stall_s=nan: input should be "),
+        ("reconcile_s = -1", "mtl.toml: reconcile_s=-1: input should be greater than 0"),
+        ("cache_gb = 0", "mtl.toml: cache_gb=0: input should be greater than 0"),
+        ("threads = 0", "mtl.toml: threads=0: input should be greater than or equal to 1"),
+        ("max_attempts = true", "max_attempts=True: must be a number or a text"),
+        ('state_dir = ""', "state_dir='': must not be empty"),
+        ("[label]\nembedding = ['none']", "label.embedding = ['none']: takes one value, no list"),
+        ("[label]\nlimit = 1.5", "label.limit = 1.5: '1.5' is not a valid integer"),
+        ("[label]\nid_column = true", "label.id_column = True: takes a text or a number"),
+        ("[label]\ntext_column = [['a']]", "takes no value within another"),
+        ("[label]\nshard_rows = 0", "label.shard_rows = 0: 0 is not in the range"),
         ("[label]\nembeding = 'none'", "`mtl label` has no option 'embeding'; did you mean"),
         ("[lable]\nembedding = 'none'", "mtl.toml: no command 'lable'; did you mean 'label'?"),
     ],
@@ -85,3 +99,24 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
     missing = mtl_in(tmp_path, "label", "in.csv", "-o", "out", "--text-column", "e",
                      MTL_LABEL_TEXT_COLUMN="d")  # fmt: skip
     assert "no column 'e'" in missing.stderr
+
+
+def test_an_option_given_several_times_takes_a_single_text_and_names_with_spaces(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in.csv").write_text("my text,b\nx,y\n")
+    (tmp_path / "mtl.toml").write_text('[label]\ntext_column = "no such"\n')
+    missing = mtl_in(tmp_path, "label", "in.csv", "-o", "out")
+    assert "no column 'no such'" in missing.stderr
+    one = mtl_in(tmp_path, "label", "in.csv", "-o", "out", MTL_LABEL_TEXT_COLUMN="his text")
+    assert "no column 'his text'; did you mean 'my text'?" in one.stderr
+    two = mtl_in(tmp_path, "label", "in.csv", "-o", "out", MTL_LABEL_TEXT_COLUMN="my text\nc")
+    assert "no column 'c'" in two.stderr
+
+
+def test_an_empty_variable_is_none_and_a_home_folder_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mtl.toml").write_text('state_dir = "~/state"\n')
+    found = settings_in(tmp_path, MTL_REDIS_URL="", MTL_LEASE_S="", HOME=str(tmp_path))
+    assert found["redis_url"] == ("unset", "default")
+    assert found["lease_s"] == ("15.0", "default")
+    assert found["state_dir"] == (str(tmp_path / "state"), "mtl.toml")

@@ -45,10 +45,14 @@ def test_commands_and_the_workers_parent_load_no_torch(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_help_comes_in_under_three_tenths_of_a_second(mtl: Mtl) -> None:
-    seconds = []
+def test_help_comes_at_once(mtl: Mtl) -> None:
+    """In under 0.3 s, or on a slow or busy machine in the time of some bare interpreters."""
+    bare, helping = [], []
     for _ in range(3):
         started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import click"], check=True)
+        between = time.perf_counter()
         assert mtl("--help").code == 0
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.3
+        bare.append(between - started)
+        helping.append(time.perf_counter() - between)
+    assert min(helping) < max(0.3, 3 * min(bare))

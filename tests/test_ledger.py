@@ -23,7 +23,7 @@ JOB = "train-test"
 
 @pytest.fixture
 def ledger(redis_url: str) -> Ledger:
-    quick = Ledger(redis_url, Settings(lease_s=0.2, max_attempts=2))
+    quick = Ledger(redis_url, Settings(lease_s=0.2, beat_s=0.1, max_attempts=2))
     quick.create(JOB, TRAIN_SPEC)
     quick.add_shards(JOB, {"0": {"rows": 5}, "1": {"rows": 7}})
     quick.update(JOB, planned=1, rows_total=12)

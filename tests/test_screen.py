@@ -12,6 +12,7 @@ import pexpect
 import psutil
 import pytest
 from support import Mtl, Workers, pace
+from tests_specs import TRAIN_SPEC
 
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
@@ -129,3 +130,27 @@ def test_quiet_prints_the_result_only_and_json_nothing_else(mtl: Mtl, tmp_path: 
     shown = mtl("label", "in.txt", "-o", "out", "--json")
     assert shown.err == ""
     assert json.loads(shown.out)["rows"]["labelled"] == 2
+
+
+def test_watching_ends_at_a_job_that_rests_or_that_nobody_goes_on_with(
+    mtl: Mtl, redis_url: str
+) -> None:
+    ledger = Ledger(redis_url, Settings())
+    ledger.create("train-1", TRAIN_SPEC, "normal")
+    ran = mtl("status", "--watch", MTL_REDIS_URL=redis_url)
+    assert ran.code == 0
+    assert "train-1: nobody is at it; the command that started it goes on with it" in ran.err
+    ledger.transition("train-1", JobState.PLANNING)
+    ledger.transition("train-1", JobState.PAUSED, "the disk is full")
+    ran = mtl("status", "--watch", MTL_REDIS_URL=redis_url)
+    assert (ran.code, ran.err) == (0, "")
+    assert "paused" in ran.out
+    assert "start one with `mtl worker`" in ran.out
+    ledger.redis.close()
+
+
+def test_without_a_redis_nobody_is_told_to_start_a_worker(mtl: Mtl) -> None:
+    ran = mtl("status")
+    assert ran.code == 0
+    assert "workers: none; a command brings its own" in ran.out
+    assert "mtl worker" not in ran.out

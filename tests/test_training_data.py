@@ -170,6 +170,7 @@ def test_texts_with_contradicting_labels_are_counted(made: Made, tmp_path: Path)
         ("words,label\na,pos\n", "no column 'text'"),
         ("text,label\na,pos\nb,pos\n", "all 2 rows to train on are labelled 'pos'"),
         ("text,label\na,pos\nb,pos\nc,neg\n", "only one is labelled 'neg'"),
+        ("text,label\n" + "The  same,pos\nthe same,neg\n" * 9, "all 18 rows .* hold one text"),
     ],
 )
 def test_data_that_cannot_be_trained_on_is_refused_at_submit_in_one_line(
@@ -187,6 +188,7 @@ def test_data_that_cannot_be_trained_on_is_refused_at_submit_in_one_line(
         ("weight = inf", "weight"),
         ("frozen_weight = nan", "frozen_weight"),
         ("labels = ['a', ' ']", "a label is blank"),
+        ("labels = ['a']", "there are 1; give 2 to 1,000"),
     ],
 )
 def test_a_task_file_with_a_value_that_means_nothing_is_refused(

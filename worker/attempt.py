@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import uuid
 from contextlib import suppress
 from importlib import import_module
@@ -141,7 +142,8 @@ def _work(
 ) -> dict[str, Any]:
     # Here and not above: these load torch, which only the children may do.
     own = "worker.label" if isinstance(spec, LabelSpec) else "worker.train"
-    with_pulse(heartbeat.pulse, import_module, own)
+    if own not in sys.modules:
+        with_pulse(heartbeat.pulse, import_module, own)
     if isinstance(spec, LabelSpec):
         from worker.label import label_shard
 

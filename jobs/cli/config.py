@@ -19,7 +19,8 @@ def config(as_json: bool) -> None:
 
     Flags win over the environment (MTL_…), that over mtl.toml, that over the defaults. mtl.toml is
     the one in this folder, else the user's own; MTL_CONFIG names another. Its keys are settings,
-    its tables are defaults of commands' options, whose variables are MTL_COMMAND_OPTION.
+    its tables are defaults of commands' options, whose variables are MTL_COMMAND_OPTION
+    (of an option that may be given several times, a value a line).
 
     \b
     An mtl.toml:

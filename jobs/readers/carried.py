@@ -109,6 +109,8 @@ def carry(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if column.type == kind:
         return column
     try:
+        if "list_view" in str(column.type):
+            raise pa.ArrowNotImplementedError("its cast makes invalid lists of nulls")
         if pa.types.is_run_end_encoded(column.type):
             decoded = [pc.run_end_decode(chunk) for chunk in column.chunks]
             return carry(pa.chunked_array(decoded, column.type.value_type), kind)
@@ -118,6 +120,8 @@ def carry(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         return column.cast(kind)
     except pa.ArrowNotImplementedError:
         # Rare: types within others that no kernel casts. By way of Python, the values are the same.
-        return pa.chunked_array(
-            [pa.array(chunk.to_pylist(), kind) for chunk in column.chunks], kind
-        )
+        try:
+            made = [pa.array(chunk.to_pylist(), kind) for chunk in column.chunks]
+        except (ValueError, TypeError, OverflowError) as error:
+            raise pa.ArrowInvalid(str(error)) from error
+        return pa.chunked_array(made, kind)

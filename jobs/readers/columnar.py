@@ -15,6 +15,7 @@ from jobs.readers.rows import (
     Chunk,
     TextColumn,
     damaged,
+    in_words,
     open_file,
     printable,
     text_problem,
@@ -33,7 +34,9 @@ class ParquetReader:
                     return pq.ParquetFile(pa.py_buffer(stream.read()))
             return pq.ParquetFile(file.path)
         except (pa.ArrowException, *DAMAGE) as error:
-            raise InputError(f"{file.name}: not a readable Parquet file ({error})") from error
+            raise InputError(
+                f"{file.name}: not a readable Parquet file ({in_words(error)})"
+            ) from error
 
     def fields(self, file: InputFile) -> list[pa.Field]:
         return carried_fields(file.name, self._file(file).schema_arrow)
@@ -62,7 +65,9 @@ class ArrowReader:
             batches = (whole.get_batch(i) for i in range(whole.num_record_batches))
             return whole.schema, batches
         except (pa.ArrowException, *DAMAGE) as error:
-            raise InputError(f"{file.name}: not a readable Arrow file ({error})") from error
+            raise InputError(
+                f"{file.name}: not a readable Arrow file ({in_words(error)})"
+            ) from error
 
     def fields(self, file: InputFile) -> list[pa.Field]:
         return carried_fields(file.name, self._open(file)[0])
@@ -92,7 +97,11 @@ def _read(
 
 
 def _invalid_rows(table: pa.Table) -> dict[int, str]:
-    """Rows with a value that is none of its type (bytes that are no UTF-8, say), and why."""
+    """Rows with bytes that are no UTF-8 in a column of text, and why.
+
+    Raises:
+        ArrowInvalid: something else is wrong, after which no value can be looked at safely.
+    """
     try:
         table.validate(full=True)
         return {}
@@ -104,8 +113,9 @@ def _invalid_rows(table: pa.Table) -> dict[int, str]:
             try:
                 column.slice(row, 1).validate(full=True)
             except pa.ArrowInvalid as error:
-                reason = "not UTF-8" if "UTF8" in str(error) else str(error).splitlines()[0]
-                found[row] = f"column '{name}': {reason}"
+                if "UTF8" not in str(error):
+                    raise
+                found[row] = f"column '{name}' is not UTF-8"
     return found
 
 
@@ -113,7 +123,7 @@ def _split_bad(
     table: pa.Table, fields: list[pa.Field], text: TextColumn, offset: int, invalid: dict[int, str]
 ) -> Chunk:
     rows = [row for row in range(len(table)) if row not in invalid]
-    valid = table if not invalid else table.take(rows)
+    valid = table if not invalid else table.take(pa.array(rows, pa.int64()))
     columns = [
         carry(column, field.type) for column, field in zip(valid.columns, fields, strict=True)
     ]

@@ -223,8 +223,13 @@ def undecodable(file: InputFile) -> str:
 
 def damaged(file: InputFile, row: int, error: Exception) -> InputError:
     return InputError(
-        f"{file.name}: damaged after row {row} ({error}); nothing after it is readable"
+        f"{file.name}: damaged after row {row} ({in_words(error)}); nothing after it is readable"
     )
+
+
+def in_words(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, UnicodeError)

@@ -14,6 +14,7 @@ from jobs.readers.rows import (
     RowBuffer,
     TextColumn,
     damaged,
+    in_words,
     lines_of,
     printable,
     text_problem,
@@ -108,7 +109,7 @@ def columns_of(file: InputFile) -> Columns:
     try:
         first = next(_records(file, 0, header=True), None)
     except DAMAGE as error:
-        raise InputError(f"{file.name}: its header cannot be read ({error})") from error
+        raise InputError(f"{file.name}: its header cannot be read ({in_words(error)})") from error
     if first is None:
         raise InputError(f"{file.name}: no header line; the first line must name the columns")
     if not file.header:

@@ -262,12 +262,9 @@ class Ledger:
         pair = self.redis.hmget(key(job, "job"), ["barren", "last_failure"])
         barren, reason = cast(list[str | None], pair)
         if int(barren or 0) >= BARREN_LIMIT:
-            self.transition(
-                job,
-                JobState.FAILED,
-                f"{BARREN_LIMIT} attempts in a row failed; the last: {reason}",
-                only_from=(JobState.PLANNING, JobState.RUNNING),
-            )
+            said = f"{BARREN_LIMIT} attempts in a row failed; the last: {reason}"
+            open_states = (JobState.PLANNING, JobState.RUNNING)
+            self.transition(job, JobState.FAILED, said, only_from=open_states)
 
     def release(self, job: str, shard: str, token: str, reason: str) -> str:
         """Give a shard back uncounted. Returns OK or STALE."""

@@ -117,18 +117,21 @@ def _attempt(job: str, spec: AnySpec, shard: str, token: str, claim: Claim) -> s
     try:
         with Heartbeat(ledger(), job, shard, token) as heartbeat:
             result = _work(job, spec, shard, token, claim, heartbeat)
-        answer = ledger().complete(job, shard, token, result)
     except StopWork as stop:
+        _take_back(spec, shard, token, claim.attempt, patience_s=0)
         if stop.answer == "STALE":
             metrics.LEASES_LOST.inc()
         else:
             ledger().release(job, shard, token, f"the worker stopped: {stop.answer.lower()}")
         return stop.answer
     except Exception as error:  # whatever it was, the shard must not be kept
-        _take_back(spec, shard, token, claim.attempt)
+        # Without patience: the lease runs, and the place may be what failed.
+        _take_back(spec, shard, token, claim.attempt, patience_s=0)
         return _end(job, spec, shard, token, error)
+    # What this raises leaves the part where it is: the word may have arrived, and its answer not.
+    answer = ledger().complete(job, shard, token, result)
     if answer == "STALE":
-        _take_back(spec, shard, token, claim.attempt)
+        _take_back(spec, shard, token, claim.attempt, settings().store_patience_s)
     else:
         metrics.count_result(spec.kind, result)
     return answer
@@ -156,13 +159,13 @@ def _work(
     return train_model(ledger(), job, spec, worker_name(), claim.attempt, heartbeat)
 
 
-def _take_back(spec: AnySpec, shard: str, token: str, attempt: int) -> None:
+def _take_back(spec: AnySpec, shard: str, token: str, attempt: int, patience_s: float) -> None:
     """Remove what an attempt wrote in vain: its job may have ended, and nobody else would."""
     if not isinstance(spec, LabelSpec):
         return
     with suppress(OSError, MtlError):  # the place may be why it does not count
         names = (part_name(shard, attempt, token), error_name(shard, attempt, token))
-        output = place_inside(spec.output, settings())
+        output = place_inside(spec.output, settings(), patience_s)
         output.delete(names[0], f"{ERRORS}/{names[1]}")
 
 

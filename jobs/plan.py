@@ -93,10 +93,6 @@ class ShardCutter:
         self._first_rows = spec.shard_rows if spec.precision == "int8" else FIRST_SHARD_ROWS
         self.source = source
         self.text_column = source.text_column
-        self.schema = pa.schema(
-            [pa.field(ROW_ID, pa.int64(), nullable=False), *source.fields],
-            metadata={TEXT_COLUMN_KEY: self.text_column.encode()},
-        )
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_tokens = 0
         self._count = self._cut = 0
@@ -114,7 +110,7 @@ class ShardCutter:
 
     def add(self, numbered: NumberedChunk) -> Iterator[pa.Table]:
         """Take in a chunk's good rows; yields the shards that are full."""
-        table = self._conform(numbered)
+        table = conform(self.source, numbered)
         lengths = pc.utf8_length(table.column(self.text_column).cast(pa.large_string()))
         tokens = lengths.to_numpy() // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS
         ends = np.cumsum(tokens)
@@ -142,28 +138,38 @@ class ShardCutter:
             self._cut += 1
             yield pa.concat_tables(gathered)
 
-    def _conform(self, numbered: NumberedChunk) -> pa.Table:
-        """The chunk with ``row_id`` and the job's columns: renamed, in order, missing ones null.
 
-        Raises:
-            InputError: a value cannot be held by the type that the column has over all files.
-        """
-        table = numbered.chunk.table
-        named = {self.source.names[n]: table.column(n) for n in table.column_names}
-        columns = [pa.array(numbered.row_ids, pa.int64())]
-        for field in list(self.schema)[1:]:
-            own = named.get(field.name)
-            try:
-                columns.append(
-                    pa.nulls(len(table), field.type) if own is None else carry(own, field.type)
-                )
-            except (pa.ArrowException, ValueError) as error:
-                raise InputError(
-                    f"{numbered.file.name}: column '{field.name}' cannot be carried through as "
-                    f"{field.type}, its type over all files ({in_words(error)}); label it in a "
-                    "separate job"
-                ) from error
-        return pa.Table.from_arrays(columns, schema=self.schema)
+def planned_schema(source: Source) -> pa.Schema:
+    """``row_id`` and the job's columns, as they are staged."""
+    return pa.schema(
+        [pa.field(ROW_ID, pa.int64(), nullable=False), *source.fields],
+        metadata={TEXT_COLUMN_KEY: source.text_column.encode()},
+    )
+
+
+def conform(source: Source, numbered: NumberedChunk) -> pa.Table:
+    """A chunk's good rows with ``row_id`` and the job's columns: renamed, in order, missing ones
+    null.
+
+    Raises:
+        InputError: a value cannot be held by the type that the column has over all files.
+    """
+    table, schema = numbered.chunk.table, planned_schema(source)
+    named = {source.names[n]: table.column(n) for n in table.column_names}
+    columns = [pa.array(numbered.row_ids, pa.int64())]
+    for field in list(schema)[1:]:
+        own = named.get(field.name)
+        try:
+            columns.append(
+                pa.nulls(len(table), field.type) if own is None else carry(own, field.type)
+            )
+        except (pa.ArrowException, ValueError) as error:
+            raise InputError(
+                f"{numbered.file.name}: column '{field.name}' cannot be carried through as "
+                f"{field.type}, its type over all files ({in_words(error)}); label it in a "
+                "separate job"
+            ) from error
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _error_table(numbered: NumberedChunk) -> pa.Table:

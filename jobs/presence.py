@@ -134,6 +134,11 @@ KEEP = (
 RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
 
 
+def planner_lock(job: str) -> str:
+    """The lock that a process holds for as long as it plans a job."""
+    return f"mtl:{{{job}}}:planner"
+
+
 class Lock:
     """A lock that ends by itself when its holder dies."""
 

@@ -27,7 +27,7 @@ from jobs.output import (
     take_folder,
 )
 from jobs.plan import plan
-from jobs.presence import Lock
+from jobs.presence import Lock, planner_lock
 from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings
 from jobs.specs import Format, LabelSpec, TrainSpec, job_id
@@ -241,7 +241,7 @@ def plan_label(
     """
     if ledger.state(job.id) not in PLANNABLE:
         return False
-    with Lock(ledger.redis, f"mtl:{{{job.id}}}:planner").held(ledger.settings.lease_s) as alone:
+    with Lock(ledger.redis, planner_lock(job.id)).held(ledger.settings.lease_s) as alone:
         if not alone or ledger.state(job.id) not in PLANNABLE:
             return False
         ledger.transition(job.id, JobState.PLANNING)

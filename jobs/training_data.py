@@ -136,7 +136,7 @@ def load_split(
     except InputError as error:
         raise DataError(str(error)) from error
     classes, notes = match_labels(task, file.name, rows.values, rows.numbers)
-    return data.usable(task, file.name, rows.texts, classes, [*_left_out(rows.bad), *notes])
+    return data.usable(task, path.name, rows.texts, classes, [*_left_out(rows.bad), *notes])
 
 
 def split_loader(

@@ -81,23 +81,24 @@ def load_split(
     blank = np.array([text is None or not str(text).strip() for text in texts], dtype=bool)
     notes = [f"{counted(int(blank.sum()), 'row')} without text left out"] if blank.any() else []
     kept = np.flatnonzero(~blank)
-    return usable(task, where, [str(texts[row]) for row in kept], classes[kept], notes)
+    name = f"{source.folder}/{split}" if data_dir is not None else where
+    return usable(task, name, [str(texts[row]) for row in kept], classes[kept], notes)
 
 
 def usable(
-    task: Task, where: str, texts: list[str], labels: NDArray[np.int64], notes: Sequence[str]
+    task: Task, name: str, texts: list[str], labels: NDArray[np.int64], notes: Sequence[str]
 ) -> LabelledTexts:
     """Texts with their classes, and what a user should know of them.
 
     Args:
-        where: the file or data set, for the notes.
+        name: of the file or data set, without a machine's folders: the card shows it.
         notes: what was found before.
     Raises:
         DataError: there are no rows.
     """
     if not texts:
         left_out = f" ({'; '.join(notes)})" if notes else ""
-        raise DataError(f"{where}: no rows to train or evaluate on{left_out}")
+        raise DataError(f"{name}: no rows to train or evaluate on{left_out}")
     found = list(notes)
     first: dict[str, int] = {}
     doubtful = {
@@ -112,7 +113,6 @@ def usable(
     missing = [task.labels[n] for n in np.setdiff1d(np.arange(len(task.labels)), labels)]
     if missing:
         found.append(f"no row is labelled {listed(missing)}")
-    name = Path(where).name if Path(where).is_absolute() else where
     return LabelledTexts(task, texts, labels, tuple(f"{name}: {note}" for note in found))
 
 

@@ -34,7 +34,7 @@ from jobs.presence import Lock
 from jobs.roots import place_inside
 from jobs.specs import LabelSpec
 from jobs.staging import describe_schema, error_rows, read_shard
-from mtl_core.errors import JobError
+from mtl_core.errors import OutputError
 from mtl_core.files import file_sha256
 from mtl_core.parquet import ROW_ID, label_fields, put_table
 from mtl_core.place import Place
@@ -49,9 +49,10 @@ def finalise(ledger: Ledger, job: str) -> bool:
     Returns:
         whether this call finished it; False when another is at it, or there is nothing to do.
     Raises:
-        JobError: a completed part has gone from the output folder; the job is then ``failed``.
-        OSError: the output cannot be written; the job is still ``finalising``.
-        MtlError: this worker may not write there; likewise.
+        OutputError: a completed part has gone from the output folder, or is not to be seen from
+            here. After this and all other errors the job is still ``finalising``.
+        OSError: the output cannot be written.
+        MtlError: this worker may not write there.
     """
     with Lock(ledger.redis, f"mtl:{{{job}}}:finaliser").held(ledger.settings.lease_s) as alone:
         snapshot = ledger.snapshot(job)
@@ -64,11 +65,7 @@ def finalise(ledger: Ledger, job: str) -> bool:
         spec = ledger.spec(job)
         reason = "; ".join(sorted(set(ledger.poisoned(job).values()))[:3])
         if isinstance(spec, LabelSpec):
-            try:
-                _write_output(ledger, job, spec)
-            except JobError as error:
-                ledger.transition(job, JobState.FAILED, str(error))
-                raise
+            _write_output(ledger, job, spec)
         elif reason:
             return ledger.transition(job, JobState.FAILED, reason)
         return ledger.transition(job, JobState.PARTIAL if reason else JobState.DONE, reason)
@@ -79,7 +76,10 @@ def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
     results = ledger.results(job)
     missing = sorted({r["part"] for r in results.values()} - set(output.matching("part-*.parquet")))
     if missing:
-        raise JobError(f"{output.at(missing[0])} has gone ({len(missing)} of {len(results)} parts)")
+        count = f"{len(missing)} of {len(results)} parts"
+        raise OutputError(
+            f"{output.at(missing[0])} has gone ({count}); the same command begins anew"
+        )
     set_aside = _write_set_aside(ledger, job, output)
     _remove_all_but(output, job, results, set_aside)
     if not results:

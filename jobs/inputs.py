@@ -45,12 +45,8 @@ class AsGiven:
     text_columns: tuple[str, ...] = ()
 
 
-class NoRowsError(InputError):
-    """A file holds no rows, so that it is passed over where it was found in a folder."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
-        self.reason = reason
+class NoRowsError(Exception):
+    """A file holds no rows, for this reason: it is passed over where it was found in a folder."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +94,11 @@ def describe(
     listing = Listing()
     for file in located:
         try:
-            files.append(fingerprint(file, given))
-        except NoRowsError as error:
+            files.append(_described(file, given))
+        except NoRowsError as reason:
             if not file.found or len(located) == 1:
-                raise
-            listing.leave(error.reason, file.name)
+                raise InputError(f"{file.name}: {reason}") from None
+            listing.leave(str(reason), file.name)
     if not files:
         raise InputError(f"no rows in any file; {listing.notes[0]}")
     notes = [note for file in files for note in [assumptions(file)] if note]
@@ -113,10 +109,15 @@ def fingerprint(located: Located, given: AsGiven | None = None) -> InputFile:
     """Describe one input file; reads all of it once for its checksum.
 
     Raises:
-        NoRowsError: it is empty, or JSON of another kind than rows.
-        InputError: unreadable, or of no known format.
+        InputError: empty, unreadable, or of no known format.
     """
-    given = given or AsGiven()
+    try:
+        return _described(located, given or AsGiven())
+    except NoRowsError as reason:
+        raise InputError(f"{located.name}: {reason}") from None
+
+
+def _described(located: Located, given: AsGiven) -> InputFile:
     path, name = located.path, located.name
     try:
         size = path.stat().st_size
@@ -129,7 +130,7 @@ def fingerprint(located: Located, given: AsGiven | None = None) -> InputFile:
     kind = _format(located, given, sample)
     content = sample.strip() if kind in WITHOUT_BLANK else sample
     if not size or (whole and not content):
-        raise NoRowsError(name, "the file is empty")
+        raise NoRowsError("the file is empty")
     check_content(sample, kind, name)
     encoding = named_encoding(given.encoding) if given.encoding else encoding_of(sample, kind)
     file = InputFile(
@@ -148,13 +149,7 @@ def fingerprint(located: Located, given: AsGiven | None = None) -> InputFile:
     file = file.model_copy(update={"line_end": line_end_of(sample, encoding)})
     if kind in ("csv", "tsv"):
         return _with_dialect(file, sample, whole, given)
-    if kind in ("json", "jsonl"):
-        text = sample.decode(encoding, "replace").removeprefix("\ufeff").encode("utf-8", "replace")
-        rows = json_kind(text, whole=whole, certain=path.suffix == ".jsonl" or not located.found)
-        if rows is None:
-            raise NoRowsError(name, NO_JSON_ROWS)
-        return file.model_copy(update={"format": rows})
-    return file
+    return _with_json_kind(file, sample, whole, located) if kind in ("json", "jsonl") else file
 
 
 NO_JSON_ROWS = (
@@ -178,6 +173,15 @@ def _format(located: Located, given: AsGiven, sample: bytes) -> Format:
         f"name it {', '.join(SUFFIXES)} or give --input-format {'|'.join(FORMATS)}"
     )
     raise InputError(f"{located.path}: its name ends in no known format; {what}")
+
+
+def _with_json_kind(file: InputFile, sample: bytes, whole: bool, located: Located) -> InputFile:
+    text = sample.decode(file.encoding, "replace").removeprefix("\ufeff")
+    certain = not located.found or format_of(located.path) == "jsonl"
+    kind = json_kind(text.encode("utf-8", "replace"), whole=whole, certain=certain)
+    if kind is None:
+        raise NoRowsError(NO_JSON_ROWS)
+    return file.model_copy(update={"format": kind})
 
 
 def _with_dialect(file: InputFile, sample: bytes, whole: bool, given: AsGiven) -> InputFile:

@@ -36,7 +36,8 @@ def load_pairs(
         path = Path(data_dir) / STSB_FOLDER / f"{STSB_SPLIT}.parquet"
         if not path.is_file():
             return None
-        table = with_pulse(pulse, read_columns, path, COLUMNS)
+        pulse()
+        table = read_columns(path, COLUMNS)
         return Pairs(*(table.column(name).to_pylist() for name in COLUMNS))
     if not ask_hub:
         return None

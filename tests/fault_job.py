@@ -65,7 +65,7 @@ class Job:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.redis.url, Settings(lease_s=LEASE_S))
+        return Ledger(self.redis.url, Settings(lease_s=LEASE_S, beat_s=0.5))
 
     def run(self, *arguments: str | Path) -> Any:
         return self.mtl(*arguments, MTL_REDIS_URL=self.redis.url, **WORKER)
@@ -152,7 +152,10 @@ class Killer(threading.Thread):
         for name in self.client.keys(BUSY + "*"):
             for pid, text in self.client.hgetall(name).items():
                 # What a worker said that was killed as a whole outlives it.
-                if not psutil.pid_exists(int(pid)) or not self._holds_row(json.loads(text)[1]):
+                _, shard, token, *_ = json.loads(text)
+                if not psutil.pid_exists(int(pid)) or not self._holds_row(shard):
+                    continue
+                if not self._claimed(shard, token):  # it only asks for the shard as yet
                     continue
                 found = True
                 with suppress(ProcessLookupError):
@@ -161,6 +164,10 @@ class Killer(threading.Thread):
                     # Until the worker's parent has seen it, its word stands: do not count twice.
                     wait_until(lambda n=name, p=pid: self._seen_dead(n, p), 20, "seen dead")
         return found
+
+    def _claimed(self, shard: str, token: str) -> bool:
+        holder = self.client.hget(key(self.job, "holders"), shard)
+        return holder is not None and json.loads(holder)["token"] == token
 
     def _seen_dead(self, name: str, pid: str) -> bool:
         """Whether the child's worker took back its word, or is dead itself."""

@@ -30,7 +30,8 @@ from fault_job import (
 )
 from support import Mtl, RedisServer, Workers, pace, running_mtl, wait_until
 
-from jobs.presence import Lock
+from jobs.lifecycle import JobState
+from jobs.presence import Lock, Presence
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -165,6 +166,32 @@ def test_a_worker_told_to_leave_gives_its_shard_back(job: Job, recovered: Recove
     job.wait_done()
     assert not job.attempts("lost")
     job.check()
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_a_job_forgotten_or_cancelled_under_a_worker_is_dropped_by_it_without_a_trace(
+    job: Job, forgotten: bool
+) -> None:
+    worker = job.workers.start()
+    job.submit()
+    job.wait_for_parts()
+    child = child_of(worker)
+    stop_in_mid_shard(job, child.pid)
+    if forgotten:
+        job.ledger.delete(job.id)
+    else:
+        assert job.ledger.transition(job.id, JobState.CANCELLING)
+    written = {path.name for path in job.output.glob("part-*.parquet")}
+    child.send_signal(signal.SIGCONT)
+    busy = Presence(job.ledger.redis)
+    wait_until(lambda: not any(map(busy.busy, busy.workers())), 30, "the worker is idle")
+    if not forgotten:
+        wait_until(lambda: job.ledger.state(job.id) is JobState.CANCELLED, 10, "cancelled")
+        written = {result["part"] for result in job.ledger.results(job.id).values()}
+    assert {path.name for path in job.output.glob("*.parquet")} == written
+    assert not list(job.output.rglob(".*.tmp"))
+    assert "Traceback" not in job.workers.logs()
+    assert worker.poll() is None
 
 
 # --- messages

@@ -72,7 +72,7 @@ class Cluster:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.redis.url, Settings(lease_s=LEASE_S))
+        return Ledger(self.redis.url, Settings(lease_s=LEASE_S, beat_s=0.5))
 
     def check(self, name: str, rows: int) -> None:
         """Every row is there once, for readers of the folder too."""

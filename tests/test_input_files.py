@@ -1,5 +1,6 @@
 """Which files and columns are taken: folders, tables, types over files, names, the text column."""
 
+import gzip
 import json
 import os
 import shutil
@@ -93,8 +94,10 @@ def test_settings_in_json_are_no_rows_and_rows_in_json_are(tmp_path: Path) -> No
     written(tmp_path / "config.json", '{"text": "no row"}')
     written(tmp_path / "info.json", json.dumps({"text": "no row"}, indent=1))
     written(tmp_path / "part-0.json", '{"text": "one"}\n{"text": "two"}\n')
+    (tmp_path / "z.ndjson.gz").write_bytes(gzip.compress(b'{"text": "a single row"}\n'))
     files, notes = describe(list_files(str(tmp_path)).files, AsGiven())
-    assert [Path(file.path).name for file in files] == ["a.csv", "part-0.json"]
+    names = [Path(file.path).name for file in files]
+    assert names == ["a.csv", "part-0.json", "z.ndjson.gz"]
     assert len(notes) == 1
     assert "config.json" in notes[0]
 

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from jobs.cli import main
+from jobs.cli.summary import print_result
 from jobs.finalise import finalise
 from jobs.folders import list_files
 from jobs.inputs import AsGiven, Source, describe, open_source, read_source
@@ -35,6 +36,7 @@ from jobs.readers import BadRow
 from jobs.settings import Settings
 from jobs.specs import LabelSpec
 from jobs.staging import read_shard, stage_shard
+from jobs.submit import LabelJob
 from mtl_core.engine import Labelled, TaskLabels
 from mtl_core.errors import InputError
 from mtl_core.parquet import output_columns, put_table
@@ -546,10 +548,10 @@ def test_lines_of_a_megabyte_are_read(ending: str, tmp_path: Path) -> None:
 # --- what is done with outputs
 
 
-def finished(where: Path, url: str, argument: Path) -> Path:
-    """A finished output by the real ledger, planner and finaliser, with made labels."""
-    files, _ = describe(list_files(str(argument)).files, AsGiven(text_columns=("text",)))
-    source = open_source(files, ("text",), TAKEN)
+def finished(where: Path, url: str, argument: Path, text: str = "text") -> LabelJob:
+    """A finished job of the real ledger, planner and finaliser, with made labels."""
+    files, _ = describe(list_files(str(argument)).files, AsGiven(text_columns=(text,)))
+    source = open_source(files, (text,), TAKEN)
     output, job = where / "out", f"label-{where.name}"
     spec = spec_of(source, output)
     ledger, publisher = Ledger(url, Settings()), Publisher(url)
@@ -571,7 +573,7 @@ def finished(where: Path, url: str, argument: Path) -> Path:
         ledger.complete(job, shard, shard, result)
     assert finalise(ledger, job)
     ledger.redis.close()
-    return output
+    return LabelJob(job, spec, source)
 
 
 @pytest.mark.slow
@@ -587,7 +589,7 @@ def test_any_output_can_be_verified_shown_collected_and_reported(
             write(table, where / name)
         except (pa.ArrowException, OSError):
             assume(False)
-        output = str(finished(where, redis_url, where / name))
+        output = str(finished(where, redis_url, where / name).output)
         for arguments in (
             ("verify", output),
             ("show", output),
@@ -604,9 +606,30 @@ def test_any_output_can_be_verified_shown_collected_and_reported(
             if arguments[0] == "verify":
                 assert done.exit_code == 0, done.output
         if any(fine):
-            lines = (where / "c.jsonl").read_text().splitlines()
+            lines = (where / "c.jsonl").read_text().rstrip("\n").split("\n")
             assert len([json.loads(line) for line in lines]) == sum(fine)
             assert len(pq.read_table(where / "c.parquet")) == sum(fine)
+
+
+KOI8 = "Очень хороший фильм\nСкучный фильм\nАкции банка упали\n".encode("koi8-r")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text", "way_out"),
+    [
+        ("a.csv", b"Report of May\nid,text\n1,good\n", "Report of May", "names its columns"),
+        ("a.txt", KOI8, "text", "by --encoding"),
+        ("a.jsonl", b'{"text": null}\n{"text": " "}\n', "text", "the text is null"),
+    ],
+)
+def test_where_no_row_was_labelled_the_command_fails_with_a_way_out(
+    name: str, content: bytes, text: str, way_out: str, redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    job = finished(tmp_path, redis_url, tmp_path / name, text)
+    with pytest.raises(InputError, match=f"no row could be labelled; .*{way_out}"):
+        print_result(job, as_json=False)
+    assert list((tmp_path / "out" / "errors").iterdir())
 
 
 def test_the_byte_order_marks_of_all_encodings_are_known(tmp_path: Path) -> None:

@@ -304,6 +304,24 @@ def test_an_array_that_is_cut_short_is_refused(content: str, tmp_path: Path) -> 
         read(tmp_path / "a.json", content)
 
 
+def test_arrays_behind_one_another_are_all_read(tmp_path: Path) -> None:
+    whole = json.dumps(RECORDS[:2]) + "\n" + json.dumps(RECORDS[2:], indent=1) + "\n"
+    assert read(tmp_path / "a.json", whole)[0] == RECORDS
+    with pytest.raises(InputError, match=r"a\.json:2: .*outside its brackets"):
+        read(tmp_path / "a.json", '[{"text": "a"}]\n{"text": "b"}\n')
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_an_object_with_a_key_twice_loses_no_value_without_a_word(
+    array: bool, tmp_path: Path
+) -> None:
+    twice, good = '{"text": "a", "text": "c"}', '{"text": "b"}'
+    content = f"[{twice},{good}]" if array else f"{twice}\n{good}"
+    rows, bad = read(tmp_path / "a.jsonl", content)
+    assert [row["text"] for row in rows] == ["b"]
+    assert [row.reason for row in bad] == ["key 'text' is there twice"]
+
+
 def test_one_object_over_many_lines_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="jq -c"):
         read(tmp_path / "a.json", json.dumps({"rows": RECORDS[:3]}, indent=1))

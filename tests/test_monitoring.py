@@ -18,7 +18,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import Mtl, Workers, pace, wait_until
 
+from jobs.ledger import Ledger
 from jobs.messages import Publisher, broker_url
+from jobs.presence import Presence, node_name
+from jobs.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +106,11 @@ def test_flower_lists_workers_and_tasks(workers: Workers, redis_url: str) -> Non
 
     started = workers.start()
     with flower(redis_url, port):
-        name = f"mtl-{started.pid}@{os.uname().nodename}"
+        presence = Presence(Ledger(redis_url, Settings()).redis)
+        wait_until(lambda: bool(presence.workers()), 40, "the worker is announced")
+        (worker,) = presence.workers()
+        assert worker.startswith(f"{os.uname().nodename}:{started.pid}:")
+        name = node_name(worker)
         wait_until(lambda: name in asked("workers?refresh=1"), 40, "Flower lists the worker")
         queues = {queue["name"] for queue in asked("workers")[name]["active_queues"]}
         assert queues >= {"label", "label.high", "train"}

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 from support import Workers, wait_until
 from test_plan import lines, spec_for
 from tests_specs import TRAIN_SPEC
 
+from jobs.cli import main
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
 from jobs.messages import Publisher, waiting
 from jobs.presence import Busy, Presence
 from jobs.scripts import key
-from jobs.settings import Settings
+from jobs.settings import Settings, settings
 from worker.attempt import others_may_do
 from worker.children import child_at
 from worker.finaliser import finalise_or_pause
@@ -229,6 +231,22 @@ def test_a_lone_worker_goes_on_after_failures(ledger: Ledger) -> None:
         ledger.fail(job, shard, shard, "it broke")
 
 
+def test_status_says_who_declined_a_job_and_who_fails_at_what_others_do(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_REDIS_URL", ledger.url)
+    settings.cache_clear()
+    job = run(ledger, "train-x", 1)
+    ledger.claim(job, "0", "t", "host:1:a")
+    ledger.decline(job, "0", "t", "no room in /tmp")
+    Presence(ledger.redis).note_unfit("host:2:b", "host:2:b#1", "train-y: 3 shards in a row failed")
+    said = CliRunner().invoke(main, ["status", job]).output
+    assert "declined by host:1:a: no room in /tmp" in said
+    assert "unfit: host:2:b#1: train-y: 3 shards in a row failed" in said
+    facts = json.loads(CliRunner().invoke(main, ["status", job, "--json"]).output)
+    assert facts["declined"] == {"host:1:a": "no room in /tmp"}
+
+
 @pytest.mark.slow
 def test_an_unfit_worker_leaves_by_itself_and_says_why(workers: Workers) -> None:
     process = workers.start()
@@ -279,16 +297,30 @@ def test_a_finaliser_without_its_store_pauses_the_job_with_the_reason(
 
 
 def test_a_finaliser_that_fails_again_and_again_pauses_the_job_with_the_reason(
+    redis_url: str, tmp_path: Path
+) -> None:
+    roots = Settings(max_attempts=2, roots=str(tmp_path / "elsewhere"), state_dir=tmp_path / "s")
+    ledger = Ledger(redis_url, roots)
+    job = settled_label_job(ledger, tmp_path, str(tmp_path / "out"))
+    finalise_or_pause(ledger, job)
+    snapshot = ledger.snapshot(job)
+    assert (snapshot.state, "MTL_ROOTS" in snapshot.reason) == (JobState.FINALISING, True)
+    finalise_or_pause(ledger, job)
+    snapshot = ledger.snapshot(job)
+    assert snapshot.state is JobState.PAUSED
+    assert snapshot.reason.startswith("it cannot be finalised: ")
+
+
+def test_an_output_that_has_gone_fails_the_job_once_several_looked_for_it(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     job = settled_label_job(ledger, tmp_path, str(tmp_path / "out"))  # nothing is staged there
     finalise_or_pause(ledger, job)
-    snapshot = ledger.snapshot(job)
-    assert (snapshot.state, "no such file" in snapshot.reason) == (JobState.FINALISING, True)
+    assert ledger.state(job) is JobState.FINALISING
     finalise_or_pause(ledger, job)
     snapshot = ledger.snapshot(job)
-    assert snapshot.state is JobState.PAUSED
-    assert snapshot.reason.startswith("it cannot be finalised: FileNotFoundError")
+    assert snapshot.state is JobState.FAILED
+    assert "has gone; the same command begins anew" in snapshot.reason
 
 
 # --- names and children

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -110,10 +111,10 @@ def start_reconciler(**_: Any) -> None:
     own = Ledger(redis_url(), settings(), patience=0)
     member = Member(worker_name(), tuple(app.amqp.queues.consume_from), children_of_worker())
     reconciler = Reconciler(own, Publisher(own.url), member, int(parent) if parent else None)
-    reconciler.start()
-    if (port := settings().metrics_port) is not None:
-        metrics.serve(port, Ledger(redis_url(), settings(), patience=0))
     _reconcilers.append(reconciler)
+    reconciler.start()
+    if (port := settings().metrics_port) is not None:  # last: Celery only logs what fails here
+        metrics.serve(port, Ledger(redis_url(), settings(), patience=0))
 
 
 @signals.worker_shutting_down.connect
@@ -121,7 +122,8 @@ def tell_children_to_leave(**_: Any) -> None:
     """On the first SIGTERM or Ctrl-C: children give their shard back after the current batch."""
     leaving.set()
     for child in psutil.Process().children():
-        child.send_signal(signal.SIGUSR2)
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGUSR2)
 
 
 @signals.worker_shutdown.connect

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from jobs.specs import AnySpec, LabelSpec
+from jobs.specs import AnySpec, LabelSpec, TrainSpec
 from mtl_core.errors import MtlError, OutputError, SettingsError, StoreError
 from mtl_core.place import is_address
 
@@ -66,9 +66,10 @@ def blame(error: Exception, spec: AnySpec) -> Blame:
         return Blame.LEDGER
     if isinstance(error, StoreError):
         return Blame.OUTPUT
-    if isinstance(error, OutputError):
+    # Of a label job: what its workers share has gone, or is not to be seen from this one alone.
+    if isinstance(error, OutputError) and isinstance(spec, TrainSpec):
         return Blame.SPEC
-    if isinstance(error, MtlError):
+    if isinstance(error, (MtlError, ImportError)):  # the latter: not installed whole
         return Blame.WORKER
     if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in CACHE_ERRORS:
         return Blame.WORKER

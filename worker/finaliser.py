@@ -7,7 +7,7 @@ import redis
 from jobs.finalise import finalise
 from jobs.ledger import Ledger
 from jobs.lifecycle import JobState
-from mtl_core.errors import JobError
+from mtl_core.errors import JobError, MtlError, OutputError
 from worker.attempt import one_line, pause
 from worker.blame import Blame, blame
 
@@ -26,19 +26,24 @@ def finalise_or_pause(ledger: Ledger, job: str) -> None:
     except redis.RedisError:
         raise  # the reconciler hints again
     except JobError as error:
-        log.error("%s: %s", job, error)  # it has failed with that, or was forgotten
+        log.info("%s: %s", job, error)  # forgotten in this moment
     except Exception as error:
         _not_finalised(ledger, job, error)
 
 
 def _not_finalised(ledger: Ledger, job: str, error: Exception) -> None:
-    log.exception("%s: not finalised", job)
-    times = ledger.note_unfinalised(job, one_line(error))
+    reason = one_line(error)
+    log.error("%s: not finalised: %s", job, reason, exc_info=not isinstance(error, MtlError))
+    times = ledger.note_unfinalised(job, reason)
     if not times:
-        return
+        return  # it was forgotten or closed
     spec = ledger.spec(job)
     if isinstance(error, OSError) and blame(error, spec) is Blame.OUTPUT:
         pause(ledger, job, spec, error)
-    elif times >= ledger.settings.max_attempts:
-        reason = f"it cannot be finalised: {one_line(error)}; mend that, then `mtl retry {job}`"
+    elif times < ledger.settings.max_attempts:
+        return  # the next time, perhaps elsewhere
+    elif isinstance(error, OutputError):
+        ledger.transition(job, JobState.FAILED, reason)
+    else:
+        reason = f"it cannot be finalised: {reason}; mend that, then `mtl retry {job}`"
         ledger.transition(job, JobState.PAUSED, reason)

@@ -63,7 +63,8 @@ def engine_for(
         precision: the job's; where it leaves it open, this worker's own.
         calibration: texts that int8 is calibrated on.
     """
-    contents = [_sha256(folder / name) for name in (WEIGHTS, CONFIG)]
+    with own_trouble("the model"):
+        contents = [_sha256(folder / name) for name in (WEIGHTS, CONFIG)]
     texts = hashlib.sha256(json.dumps(list(calibration)).encode()).hexdigest()
     key = (str(folder), *contents, precision, texts)
     engine = _engines.pop(key, None)
@@ -169,7 +170,7 @@ def label_shard(
             f"model '{spec.model}' on worker {worker} has sha256 {engine.model_sha256[:12]}…, "
             f"the job was submitted with {spec.model_sha256[:12]}…"
         )
-    staged = with_pulse(pulse, read_shard, output, definition)
+    staged = read_shard(output, definition)  # no pulse: a disk that hangs must be seen
     loaded = time.monotonic()
     texts = staged.column(text_column_of(staged)).to_pylist()
     once = label_once(engine, texts, progress, cache_for(engine) if spec.cache else None)

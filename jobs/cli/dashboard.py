@@ -87,8 +87,9 @@ def _queue_lines(ledger: Ledger, snapshots: list[Snapshot]) -> list[str]:
 def _worker_lines(where: Backend) -> list[str]:
     presence = Presence(where.ledger.redis)
     workers = presence.workers()
+    unfit = unfit_lines(presence)
     if not workers:
-        return [f"workers: {no_workers(embedded=where.embedded)}"]
+        return [f"workers: {no_workers(embedded=where.embedded)}", *unfit]
     doing = {name: presence.busy(name) for name in workers}
     lines = [f"workers: {len(workers)}, {sum(map(bool, doing.values()))} at work"]
     for name in workers[:SHOWN_WORKERS]:
@@ -96,7 +97,13 @@ def _worker_lines(where: Backend) -> list[str]:
         lines.append(f"  {name}: {what or 'idle'}")
     if len(workers) > SHOWN_WORKERS:
         lines.append(f"  and {len(workers) - SHOWN_WORKERS} more")
-    return lines
+    return lines + unfit
+
+
+def unfit_lines(presence: Presence) -> list[str]:
+    """Children of workers that failed at what others did, in the last day; a worker of which all
+    did has left."""
+    return [f"unfit: {child}: {reason}" for child, reason in presence.all_unfit().items()]
 
 
 def job_table(snapshots: list[Snapshot], rates: dict[str, float] | None = None) -> Table:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from jobs.cli import complete
 from jobs.cli.common import Backend, backend, json_option, print_json
-from jobs.cli.dashboard import dashboard, describe_attempt, job_table
+from jobs.cli.dashboard import dashboard, describe_attempt, job_table, unfit_lines
 from jobs.cli.plain import plain
 from jobs.cli.stuck import Watched, no_workers
 from jobs.connection import reachable
@@ -59,7 +59,12 @@ def _print(where: Backend, snapshots: list[Snapshot], job: str | None, as_json: 
         _show(where, snapshots, job)
         return
     found = [snapshot.as_json() for snapshot in snapshots]
-    print_json(found[0] | {"attempts": where.ledger.attempts(job)} if job else found)
+    print_json(found[0] | _of_one_job(where.ledger, job) if job else found)
+
+
+def _of_one_job(ledger: Ledger, job: str) -> dict[str, Any]:
+    declined = {name: entry["reason"] for name, entry in ledger.declined(job).items()}
+    return {"attempts": ledger.attempts(job), **({"declined": declined} if declined else {})}
 
 
 @click.command()
@@ -108,8 +113,13 @@ def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
         for attempt in where.ledger.attempts(job):
             if attempt["outcome"] != "done":
                 click.echo(plain(describe_attempt(attempt)))
-    workers = Presence(where.ledger.redis).workers()
+        for name, entry in sorted(where.ledger.declined(job).items()):
+            click.echo(plain(f"declined by {name}: {entry['reason']}"))
+    presence = Presence(where.ledger.redis)
+    workers = presence.workers()
     click.echo(f"workers: {', '.join(workers) or no_workers(embedded=where.embedded)}")
+    for line in unfit_lines(presence):
+        click.echo(plain(line))
 
 
 def _print_table(snapshots: list[Snapshot]) -> None:

@@ -1,6 +1,8 @@
 """Readers of JSON: an object a line, or an array of objects."""
 
+import codecs
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
@@ -17,6 +19,7 @@ from jobs.readers.rows import (
     damaged,
     in_words,
     lines_of,
+    open_file,
     printable,
     text_problem,
     undecodable,
@@ -27,6 +30,7 @@ from mtl_core.errors import InputError
 
 LONG = "mtl.long"
 """Metadata of a whole-number column with values that double cannot hold."""
+BLANKS, BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n,]*")
 NOTES = {"long": {LONG: "1"}}
 EXACT_IN_DOUBLE = 1 << 53
 
@@ -73,9 +77,13 @@ class JsonlReader:
 
     def elements(self, file: InputFile) -> Iterator[Element]:
         """The file's objects. Raises InputError where nothing more can be read."""
+        keys = UniqueKeys()
+        decoder = json.JSONDecoder(object_pairs_hook=keys)
         for line, raw in enumerate(lines_of(file), start=1):
             if raw.strip():  # a blank line is no row
-                yield line, _parse_object(raw, file), printable(raw.strip())
+                keys.twice = ""
+                found = _parse_object(raw, decoder, file)
+                yield line, keys.problem or found, printable(raw.strip())
 
     def fields(self, file: InputFile) -> list[pa.Field]:
         """Columns by one pass over the file: a type guessed from its start would break later."""
@@ -99,35 +107,69 @@ class JsonlReader:
 
 
 class JsonReader(JsonlReader):
-    """An array of JSON objects."""
+    """Arrays of JSON objects, one or several behind one another."""
 
     def elements(self, file: InputFile) -> Iterator[Element]:
-        decoder, blocks = json.JSONDecoder(), _blocks(file)
-        text, line, more = "", 1, 1
+        keys, blocks = UniqueKeys(), _blocks(file)
+        decoder = json.JSONDecoder(object_pairs_hook=keys)
+        text, at, line, more = "", 0, 1, 1
         opened = ended = False
         while True:
-            rest = text.lstrip(" \t\r\n," if opened else " \t\r\n")
-            line += text.count("\n", 0, len(text) - len(rest))
-            if not opened and rest:
-                opened, text = True, rest[1:]  # the bracket
+            start = _behind_blanks(text, at, commas=opened)
+            line += text.count("\n", at, start)
+            at = start
+            if not opened and text.startswith("[", at):
+                opened, at = True, at + 1
                 continue
-            if opened and rest.startswith("]"):
+            if opened and text.startswith("]", at):
+                opened, at = False, at + 1
+                continue
+            if ended and not opened and at == len(text):
                 return
+            keys.twice = ""
             try:
-                value, end = decoder.raw_decode(rest)
-                whole = ended or end < len(rest)
+                value, end = decoder.raw_decode(text, at)
+                whole = ended or end < len(text)
             except (ValueError, RecursionError) as error:
-                if ended or not _is_cut(error, rest):
+                if ended or not _is_cut(error, text):
                     raise _broken(file, line, error) from error
                 whole = False
             if not whole:
                 added = "".join(islice(blocks, more))
-                text, more, ended = rest + added, more * 2, not added
+                text, at, more, ended = text[at:] + added, 0, more * 2, not added
                 continue
-            problem = undecodable(file) if unpaired(rest[:end]) else ""
-            yield line, problem or _object(value), printable(_bytes(rest[:end]))
-            line += rest.count("\n", 0, end)
-            text, more = rest[end:], 1
+            if not opened:
+                raise _broken(file, line, "something stands outside its brackets")
+            shown = text[at:end]
+            problem = undecodable(file) if unpaired(shown) else keys.problem
+            yield line, problem or _object(value), printable(_bytes(shown))
+            line += shown.count("\n")
+            at, more = end, 1
+
+
+class UniqueKeys:
+    """Makes objects of JSON, and notes a key that one has twice: a value would be lost."""
+
+    def __init__(self) -> None:
+        self.twice = ""
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        if len(record) < len(pairs):
+            names = [name for name, _ in pairs]
+            self.twice = next(name for name in names if names.count(name) > 1)
+        return record
+
+    @property
+    def problem(self) -> str:
+        """Why the object that was read last is no row, or nothing."""
+        return f"key {self.twice!r} is there twice" if self.twice else ""
+
+
+def _behind_blanks(text: str, at: int, *, commas: bool) -> int:
+    blanks = BETWEEN if commas else BLANKS
+    found = blanks.match(text, at)
+    return found.end() if found else at
 
 
 def _is_cut(error: Exception, text: str) -> bool:
@@ -158,17 +200,17 @@ def _fields(reader: JsonlReader, file: InputFile) -> tuple[pa.Field, ...]:
 
 
 def _blocks(file: InputFile) -> Iterator[str]:
-    """The file's text in blocks of some lines."""
-    size, gathered, length = 1 << 16, list[str](), 0
-    for raw in lines_of(file):
-        # Bytes that are no UTF-8 come through as surrogates and are found row by row.
-        gathered.append(raw.decode("utf-8", "surrogateescape"))
-        length += len(gathered[-1])
-        if length >= size:
-            yield "".join(gathered)
-            gathered, length = [], 0
-    if gathered:
-        yield "".join(gathered)
+    """The file's text in blocks, however long its lines are."""
+    # Bytes that are no UTF-8 come through as surrogates and are found row by row.
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    with open_file(file) as stream:
+        first = True
+        while raw := stream.read(1 << 16):
+            if text := decoder.decode(raw):
+                yield text.removeprefix("\ufeff") if first else text
+                first = False
+        if rest := decoder.decode(b"", final=True):
+            yield rest
 
 
 def _broken(file: InputFile, line: int, why: object) -> InputError:
@@ -177,10 +219,10 @@ def _broken(file: InputFile, line: int, why: object) -> InputError:
     )
 
 
-def _parse_object(raw: bytes, file: InputFile) -> dict[str, Any] | str:
+def _parse_object(raw: bytes, decoder: json.JSONDecoder, file: InputFile) -> dict[str, Any] | str:
     """The line's object, or why it is none."""
     try:
-        return _object(json.loads(raw.decode("utf-8")))
+        return _object(decoder.decode(raw.decode("utf-8")))
     except UnicodeDecodeError as error:
         return f"{undecodable(file)} at byte {error.start + 1}"
     except json.JSONDecodeError as error:

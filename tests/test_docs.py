@@ -170,6 +170,7 @@ def stage(tmp_path: Path, made_data: Path) -> Path:
     saved = Dataset.from_dict({"text": reviews[:4]})
     DatasetDict({"train": saved, "test": saved}).save_to_disk(tmp_path / "saved-dataset")
     shutil.copytree(made_data, tmp_path / "data")
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     for block in re.findall(r"```toml\n(# (\S+)\n.*?)```", all_docs(), re.DOTALL):
         (tmp_path / block[1]).write_text(block[0])
     (tmp_path / "bin").mkdir()

@@ -1,4 +1,4 @@
-"""Submitting: everything is checked before anything is queued; the same again is the same job."""
+"""Submitting a label job: all is checked before it is queued; the same again is the same job."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from redis.exceptions import LockError, RedisError
 
@@ -15,7 +15,6 @@ from jobs.inputs import AsGiven, Source, describe, open_source
 from jobs.ledger import JobClosed, Ledger
 from jobs.lifecycle import PLANNABLE, RESTING, JobState
 from jobs.locate import locate
-from jobs.made_by import refuse_other
 from jobs.messages import Publisher
 from jobs.output import (
     SHARDS,
@@ -30,11 +29,10 @@ from jobs.plan import plan
 from jobs.presence import Lock, planner_lock
 from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings
-from jobs.specs import Format, LabelSpec, TrainSpec, job_id
+from jobs.specs import Format, LabelSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
 from mtl_core.errors import (
     InputError,
-    JobError,
     LedgerUnreachableError,
     ModelError,
     MtlError,
@@ -47,8 +45,6 @@ from mtl_core.parquet import output_columns
 from mtl_core.place import Folder, Place, is_address, local_path, place_of
 from mtl_core.registry import find_model
 from mtl_core.tasks import Task
-
-TRAIN_SHARD = "run"
 
 
 @dataclass(frozen=True)
@@ -332,58 +328,3 @@ def _is_there(ledger: Ledger, job: LabelJob) -> bool:
     return all(result["part"] in parts for result in done.values()) and all(
         staged_name(shard["file"]) in staged for shard in waiting.values()
     )
-
-
-def submit_train(
-    ledger: Ledger, publisher: Publisher, spec: TrainSpec, priority: str
-) -> tuple[str, bool]:
-    """Queue a train job.
-
-    Returns:
-        its id, and whether it is new; a job that failed or was paused is opened again.
-    Raises:
-        JobError: a model of that name is there, made by another job; or the job is being cancelled.
-    """
-    job = job_id(spec)
-    new = ledger.create(job, spec, priority)
-    state = ledger.state(job)
-    again, there = AGAIN[state], not place_of(spec.output).is_empty()
-    if again == "join":
-        return job, False
-    if again == "refuse":
-        raise JobError(f"{job} is {state}; repeat the command when that is over")
-    try:
-        refuse_other(spec, job, known=state is JobState.DONE)
-    except JobError:
-        if new or again == "begin":
-            ledger.delete(job)
-        raise
-    if again == "anew" and there:
-        return job, False
-    if again == "anew":  # its model was deleted
-        ledger.delete(job)
-        new = ledger.create(job, spec, priority)
-    elif again == "open":
-        ledger.reopen(job)
-    with suppress(JobClosed):  # cancelled in this moment
-        ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
-    ledger.update(job, planned=1)
-    ledger.transition(job, JobState.RUNNING)
-    publisher.shards("train", priority, job, [TRAIN_SHARD])
-    return job, new
-
-
-Again = Literal["begin", "join", "open", "anew", "refuse"]
-AGAIN: dict[JobState, Again] = {
-    JobState.QUEUED: "begin",
-    JobState.PLANNING: "begin",
-    JobState.RUNNING: "join",
-    JobState.FINALISING: "join",
-    JobState.DONE: "anew",
-    JobState.PARTIAL: "open",
-    JobState.FAILED: "open",
-    JobState.PAUSED: "open",
-    JobState.CANCELLED: "open",
-    JobState.CANCELLING: "refuse",
-}
-"""What the same train job, submitted again, does to one that is there already, by its state."""

@@ -15,7 +15,7 @@ from jobs.presence import Lock
 from jobs.scripts import key
 from jobs.settings import Settings
 from jobs.specs import InputFile, LabelSpec, TrainSpec, job_id, parse_spec
-from jobs.submit import AGAIN, submit_train
+from jobs.submit_train import AGAIN, submit_train
 from mtl_core.errors import JobError, StoreError
 
 JOB = "train-test"

@@ -17,7 +17,7 @@ from jobs.messages import Publisher
 from jobs.presence import Busy, Presence
 from jobs.settings import settings
 from jobs.specs import TrainSpec, job_id
-from jobs.submit import TRAIN_SHARD, submit_train
+from jobs.submit_train import TRAIN_SHARD, submit_train
 from jobs.training import TrainRequest, train_spec
 from mtl_core.bucket import store_of
 from mtl_core.errors import DataError, JobError, OutputError

@@ -18,7 +18,8 @@ from jobs.ledger import Ledger
 from jobs.lifecycle import ENDED, RESTING, JobState
 from jobs.messages import Publisher
 from jobs.specs import LabelSpec
-from jobs.submit import LabelJob, label_job_of, open_again, plan_label, submit_train
+from jobs.submit import LabelJob, label_job_of, open_again, plan_label
+from jobs.submit_train import submit_train
 from jobs.verify import verify as verify_output
 from jobs.verify_input import verify_input
 from mtl_core.errors import JobError

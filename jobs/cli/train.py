@@ -16,7 +16,7 @@ from jobs.lifecycle import JobState
 from jobs.messages import Publisher
 from jobs.settings import settings
 from jobs.specs import TrainSpec, job_id
-from jobs.submit import submit_train
+from jobs.submit_train import submit_train
 from jobs.training import TrainRequest, Value, check_scenario, checked_data, train_spec
 from mtl_core.compare import read_facts
 from mtl_core.config import DEFAULT_BACKBONE, PRESETS

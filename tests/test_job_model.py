@@ -27,7 +27,7 @@ from jobs.inputs import open_source
 from jobs.ledger import Ledger
 from jobs.lifecycle import ENDED, PLANNABLE, RESTING, JobState
 from jobs.messages import FINALISE, Publisher
-from jobs.output import ERRORS, part_name
+from jobs.output import ERRORS, mark, part_name
 from jobs.presence import Presence
 from jobs.scripts import key
 from jobs.settings import Settings
@@ -255,7 +255,7 @@ class JobMachine(RuleBasedStateMachine):
         output = self.label_job().output
         table = read_shard(output, held.definition).select([ROW_ID])
         part = part_name(held.shard, held.attempt, held.token)
-        written = put_table(output, part, table)
+        written = put_table(output, part, table, mark(self.job))
         held.part, held.rows, held.sha256 = part, len(table), written.sha256
 
     @precondition(lambda self: self.held)

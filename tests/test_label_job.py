@@ -308,7 +308,7 @@ def test_a_trained_model_is_registered_and_labels(
     assert labelled.code == 0, labelled.err
     again = mtl("train", "--scenario", "full", "--name", "tiny", "--data", made_data)
     assert (again.code, len(again.err.strip().splitlines())) == (3, 1)
-    assert "there is a model 'tiny' already" in again.err
+    assert "model 'tiny' was trained with other settings" in again.err
 
 
 def test_a_training_killed_midway_ends_as_if_it_had_not_been(

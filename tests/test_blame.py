@@ -1,7 +1,6 @@
 """Whose fault an attempt's error is, and what becomes of shard and job."""
 
 import errno
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,12 +61,6 @@ def test_an_error_says_whose_fault_it_is(
     error: Exception, spec: LabelSpec, expected: Blame
 ) -> None:
     assert blame(error, spec) is expected
-
-
-def test_a_cache_that_cannot_be_opened_is_its_workers_fault(tmp_path: Path) -> None:
-    with pytest.raises(sqlite3.Error) as caught:
-        sqlite3.connect(tmp_path / "none" / "cache.sqlite")
-    assert blame(caught.value, LABEL_SPEC) is Blame.WORKER
 
 
 def test_trouble_with_a_workers_own_files_is_one_line_that_names_them() -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -16,12 +15,6 @@ from mtl_core.place import is_address
 
 # Errors of a disk that no other attempt mends, but somebody can.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-
-# What SQLite says of a disk.
-CACHE_ERRORS = (
-    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY),
-    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR),
-)
 
 
 class Blame(StrEnum):
@@ -70,8 +63,6 @@ def blame(error: Exception, spec: AnySpec) -> Blame:
     if isinstance(error, OutputError) and isinstance(spec, TrainSpec):
         return Blame.SPEC
     if isinstance(error, (MtlError, ImportError)):  # the latter: not installed whole
-        return Blame.WORKER
-    if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in CACHE_ERRORS:
         return Blame.WORKER
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return Blame.OUTPUT if _at_output(error, spec) else Blame.WORKER

@@ -19,7 +19,6 @@ from jobs.settings import settings
 from jobs.specs import TrainSpec, job_id
 from jobs.submit_train import TRAIN_SHARD, submit_train
 from jobs.training import TrainRequest, train_spec
-from mtl_core.bucket import store_of
 from mtl_core.errors import DataError, JobError, OutputError
 from mtl_core.model_copy import CONFIG
 from mtl_core.place import place_of
@@ -110,31 +109,19 @@ def test_data_that_changes_after_submit_fails_the_attempt(
 
 
 def test_a_half_published_model_in_a_store_is_made_whole_by_the_same_job(
-    redis_url: str,
-    spec: Spec,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str, spec: Spec, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = S3Server(tmp_path_factory.mktemp("s3") / "objects")
-    server.folder.mkdir()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    store_of.cache_clear()
-    server.start()
-    try:
-        monkeypatch.setenv("MTL_MODELS_DIR", f"{server.address}/models")
-        wanted, job = spec(), job_id(spec())
-        submitted(redis_url, wanted)
-        first = attempt(redis_url, wanted)
-        home = place_of(wanted.output)
-        home.delete(CONFIG, "metrics.json")  # as where it was killed before it put these
-        assert finished_result(home, job) is None
-        assert submitted(redis_url, wanted)[0] == job  # not "there is a model already"
-        assert attempt(redis_url, wanted, 2)["sha256"] == first["sha256"]
-        assert {CONFIG, "metrics.json", MADE_BY} <= set(home.names())
-        assert attempt(redis_url, wanted, 3) == {**first, "attempt": 3}
-    finally:
-        server.kill()
+    monkeypatch.setenv("MTL_MODELS_DIR", f"{s3.address}/models")
+    wanted, job = spec(), job_id(spec())
+    submitted(redis_url, wanted)
+    first = attempt(redis_url, wanted)
+    home = place_of(wanted.output)
+    home.delete(CONFIG, "metrics.json")  # as where it was killed before it put these
+    assert finished_result(home, job) is None
+    assert submitted(redis_url, wanted)[0] == job  # not "there is a model already"
+    assert attempt(redis_url, wanted, 2)["sha256"] == first["sha256"]
+    assert {CONFIG, "metrics.json", MADE_BY} <= set(home.names())
+    assert attempt(redis_url, wanted, 3) == {**first, "attempt": 3}
 
 
 def test_a_pulse_counts_as_life_where_no_row_is_done(redis_url: str, spec: Spec) -> None:

@@ -276,10 +276,9 @@ def test_a_store_away_for_longer_than_the_patience_pauses_the_job(
         return dict(json.loads(mtl("status", job, "--json", MTL_REDIS_URL=workers.url).out))
 
     wait_until(lambda: status()["state"] == "paused", 30, "the job is paused")
-    assert (
-        "the store does not answer: s3://bucket/out; mend that, then `mtl retry"
-        in status()["reason"]
-    )
+    reason = status()["reason"]
+    assert "the store does not answer: s3://bucket/out" in reason
+    assert "mend that, then `mtl retry" in reason
     s3.start()
     done = mtl("retry", job, MTL_REDIS_URL=workers.url)
     assert done.code == 0, done.err

@@ -14,7 +14,15 @@ REASON = "cancelled by its user"
 def cancel_job(ledger: Ledger, job: str) -> Snapshot:
     """Ask a job to stop and wait until its workers have, for one lease at most.
 
-    If this process dies meanwhile, the reconciler ends the cancelling.
+    Raises:
+        JobError: it cannot be cancelled where it stands.
+    """
+    ask(ledger, job)
+    return wait(ledger, job)
+
+
+def ask(ledger: Ledger, job: str) -> None:
+    """Ask a job to stop; if nobody waits for that, the reconciler ends the cancelling.
 
     Raises:
         JobError: it cannot be cancelled where it stands.
@@ -25,6 +33,10 @@ def cancel_job(ledger: Ledger, job: str) -> Snapshot:
             raise JobError(f"{job} is {state}: all its rows are done; wait for its end")
         if state not in (JobState.CANCELLING, JobState.CANCELLED):
             raise JobError(f"{job} has ended already ({state})")
+
+
+def wait(ledger: Ledger, job: str) -> Snapshot:
+    """Wait until the workers of a cancelled job have left it, for one lease at most."""
     deadline = time.monotonic() + ledger.settings.lease_s
     while ledger.snapshot(job).workers and time.monotonic() < deadline:
         time.sleep(POLL_S)

@@ -62,7 +62,9 @@ def test_ctrl_c_in_the_first_two_seconds_is_one_line_and_130(
         out, err = process.communicate(timeout=60)
         if not over:
             shown = err + out
-            assert process.returncode == 130, (process.args, shown)
+            # A command that has said all and is being taken down by the interpreter dies of the
+            # signal itself, which a shell calls 130, too.
+            assert process.returncode in (130, -signal.SIGINT), (process.args, shown)
             assert "Traceback" not in shown
             said = [line for line in err.splitlines() if "has been submitted before" not in line]
             assert len(said) <= 1, shown

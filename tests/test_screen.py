@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pexpect
 import psutil
 import pytest
-from support import Mtl, Workers, pace, wait_until
+from support import Mtl, RedisServer, Workers, pace, wait_until
 from tests_specs import TRAIN_SPEC
 
 from jobs.ledger import Ledger
@@ -114,6 +115,26 @@ def test_a_second_ctrl_c_leaves_at_once(sentences: Path, workers: Workers, tmp_p
     (job,) = ledger.job_ids()
     assert ledger.state(job) in (JobState.CANCELLING, JobState.CANCELLED)
     ledger.redis.close()
+
+
+def test_a_second_ctrl_c_before_redis_was_asked_says_that_the_job_may_go_on(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (tmp_path / "in.txt").write_text("A dull film.\n")
+    server = RedisServer(tmp_path_factory.mktemp("r"))
+    server.start()
+    try:
+        with terminal(tmp_path, "label", "in.txt", "-o", "out", MTL_REDIS_URL=server.url) as child:
+            child.expect(r"0/1 rows")
+            server.signal(signal.SIGSTOP)
+            child.sendintr()
+            time.sleep(1)
+            child.sendintr()
+            child.expect(r"left before Redis was asked: label-[0-9a-f]+ may go on; `mtl cancel ")
+            child.expect(pexpect.EOF, timeout=5 * pace())
+        assert child.exitstatus == 130
+    finally:
+        server.stop()
 
 
 def test_ctrl_c_on_the_embedded_default_stops_and_the_same_command_goes_on(

@@ -16,8 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jobs import interrupt
-from jobs.cancel import cancel_job
+from jobs import cancel, interrupt
 from jobs.cli.common import Backend
 from jobs.cli.plain import plain
 from jobs.connection import refused
@@ -175,11 +174,18 @@ def watch(
 
 def _cancel(ledger: Ledger, progress: JobProgress) -> None:
     job = progress.job
-    progress.say(f"cancelling {job}; Ctrl-C again leaves without waiting")
+    asked = False
     try:
-        snapshot = cancel_job(ledger, job)
+        cancel.ask(ledger, job)
+        asked = True
+        progress.say(f"cancelling {job}; Ctrl-C again leaves without waiting")
+        snapshot = cancel.wait(ledger, job)
     except KeyboardInterrupt:
-        progress.say(f"left; {job} stops after the batches under way, see `mtl status {job}`")
+        progress.say(
+            f"left; {job} stops after the batches under way, see `mtl status {job}`"
+            if asked
+            else f"left before Redis was asked: {job} may go on; `mtl cancel {job}` stops it"
+        )
         raise
     done, total = snapshot.rows.done, snapshot.rows.total
     progress.say(

@@ -62,7 +62,7 @@ FROM dependencies-cpu AS graph
 COPY mtl_core /opt/app/mtl_core
 ARG VERSION=0+unknown
 RUN /opt/venv/bin/python -c "import mtl_core; mtl_core.__version__ = '$VERSION'; from pathlib import Path; \
-    from mtl_core.openvino_engine import exported_graph; from mtl_core.registry import DEFAULT_MODEL, SHIPPED_MODELS; \
+    from mtl_core.engine.openvino_engine import exported_graph; from mtl_core.model.registry import DEFAULT_MODEL, SHIPPED_MODELS; \
     exported_graph(SHIPPED_MODELS / DEFAULT_MODEL, Path('/state/engines'))" \
     && chmod -R a+rwX /state/engines
 

@@ -2,6 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests at a time, a module's by one process.
+TESTS_AT_ONCE ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadscope
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup setup-dev bench-peers demo test test-faults test-fast check format clean
@@ -24,18 +27,19 @@ demo: setup  ## label examples/sentences.csv on the embedded default and show so
 	@$(BIN)/python examples/show.py demo-out
 
 test: setup-dev check  ## lint, types, all tests but the long faults
-	$(BIN)/python -m pytest -m "not faults"
+	$(PYTEST) -m "not faults" --durations 25
 
 test-faults: setup-dev  ## every fault on real processes, about five minutes
 	$(BIN)/python -m pytest -m faults
 
 test-fast: setup-dev  ## the tests that start no worker process
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 bench-peers:  ## an environment with the other ways of benchmarks/label.py (--peers .venv-peers/bin/python)
 	$(PYTHON) -m venv .venv-peers

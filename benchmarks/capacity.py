@@ -32,8 +32,8 @@ import redis
 from support import Worker, manifest_of, write_sentences
 from whole_job import span_of
 
-from jobs.ledger import Ledger
-from jobs.local import EmbeddedRedis
+from jobs.embedded import EmbeddedRedis
+from jobs.ledger.ledger import Ledger
 from jobs.settings import Settings
 
 SHARD_ROWS = 250
@@ -212,9 +212,9 @@ def planning_s(url: str, rows: int, shard_rows: int) -> float:
 
 def tokenising_rate() -> float:
     """Tokens a second of the tokeniser on one core, AG News-like lengths."""
-    from mtl_core.backbones import resolve_backbone
     from mtl_core.config import DEFAULT_BACKBONE
-    from mtl_core.tokenizer import Tokenizer
+    from mtl_core.model.backbones import resolve_backbone
+    from mtl_core.model.tokenizer import Tokenizer
 
     file = resolve_backbone(DEFAULT_BACKBONE).folder / "tokenizer.json"
     tokenizer = Tokenizer.from_file(file, 0, 256)

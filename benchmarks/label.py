@@ -33,15 +33,15 @@ import pyarrow.parquet as pq
 import torch
 from torch.nn import functional as F
 
-from mtl_core.backbones import resolve_backbone
-from mtl_core.checkpoint import load_model
 from mtl_core.config import DEFAULT_BACKBONE, LabelPrecision
-from mtl_core.engine import Engine
-from mtl_core.engines import load_engine
-from mtl_core.parquet import dictionary_column, embedding_columns, write_table
-from mtl_core.registry import SHIPPED_MODELS
-from mtl_core.tokenizer import load_tokenizer
-from mtl_core.torch_engine import TorchEngine
+from mtl_core.engine.base import Engine
+from mtl_core.engine.load import load_engine
+from mtl_core.engine.torch_engine import TorchEngine
+from mtl_core.model.backbones import resolve_backbone
+from mtl_core.model.network import load_model
+from mtl_core.model.registry import SHIPPED_MODELS
+from mtl_core.model.tokenizer import load_tokenizer
+from mtl_core.storage.parquet import dictionary_column, embedding_columns, write_table
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 Way = Callable[[Path, Path], None]

@@ -26,16 +26,16 @@ from pathlib import Path
 import redis
 from support import Worker, manifest_of, write_sentences
 
-from jobs.inputs import open_source, read_source
-from jobs.ledger import Ledger
-from jobs.lifecycle import JobState
-from jobs.local import EmbeddedRedis
-from jobs.plan import ShardCutter
-from jobs.scripts import PARTS, key
+from jobs.embedded import EmbeddedRedis
+from jobs.input.source import open_source, read_source
+from jobs.label.plan import ShardCutter
+from jobs.label.staging import stage_shard
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.lifecycle import JobState
+from jobs.ledger.scripts import PARTS, key
 from jobs.settings import Settings
 from jobs.specs import LabelSpec, TrainSpec
-from jobs.staging import stage_shard
-from mtl_core.place import Folder
+from mtl_core.storage.folder import Folder
 
 JOB = "train-benchmark"
 
@@ -120,7 +120,7 @@ def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float
 IN_PROCESS = """
 import json, sys, time
 from jobs.specs import LabelSpec
-from mtl_core.place import place_of
+from mtl_core.storage.address import place_of
 from worker.label import engine_of, label_shard
 
 spec = LabelSpec.model_validate_json(sys.stdin.read())

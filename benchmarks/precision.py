@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from mtl_core.data import load_split
-from mtl_core.engine import Labelled
-from mtl_core.engines import load_engine
-from mtl_core.quantise import CALIBRATION_TEXTS
-from mtl_core.registry import SHIPPED_MODELS
+from mtl_core.data.splits import load_split
+from mtl_core.engine.base import Labelled
+from mtl_core.engine.load import load_engine
+from mtl_core.engine.quantise import CALIBRATION_TEXTS
+from mtl_core.model.registry import SHIPPED_MODELS
 from mtl_core.tasks import DEFAULT_TASKS
 
 FIRST_ROWS = 2048

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mtl_core.backbones import resolve_backbone
-from mtl_core.engine import Engine, Pending
+from mtl_core.engine.base import Engine, Pending
 from mtl_core.files import file_sha256
-from mtl_core.model_config import read_model_config
-from mtl_core.tokenizer import Tokenizer
+from mtl_core.model.backbones import resolve_backbone
+from mtl_core.model.config import read_model_config
+from mtl_core.model.tokenizer import Tokenizer
 
 RATE = float(os.environ.get("MTL_SIMULATED_TOKENS_PER_S", "15000"))
 

@@ -24,12 +24,12 @@ import torch
 from torch.nn import functional as F
 
 from mtl_core.config import ModelConfig, TrainConfig, train_config
-from mtl_core.data import LabelledTexts, load_split, sample_rows
-from mtl_core.model import MultiTaskModel, build_model
-from mtl_core.preparation import encode_splits
-from mtl_core.scenarios import apply_scenario, set_training_mode
+from mtl_core.data.splits import LabelledTexts, load_split, sample_rows
+from mtl_core.model.network import MultiTaskModel, build_model
 from mtl_core.tasks import DEFAULT_TASKS
-from mtl_core.train import TrainingLoop
+from mtl_core.training.loop import TrainingLoop
+from mtl_core.training.preparation import encode_splits
+from mtl_core.training.scenarios import apply_scenario, set_training_mode
 
 SCORED = 500
 """Rows of each task kept aside, scored when the clock has stopped."""

@@ -33,8 +33,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from support import Worker, manifest_of, write_sentences
 
-from jobs.ledger import Ledger
-from jobs.local import EmbeddedRedis
+from jobs.embedded import EmbeddedRedis
+from jobs.ledger.ledger import Ledger
 from jobs.settings import Settings
 
 TEXTS = {
@@ -46,7 +46,7 @@ READY_TOKENS = """
 import sys, time
 import numpy as np
 import pyarrow.parquet as pq
-from mtl_core.place import place_of
+from mtl_core.storage.address import place_of
 from worker.label import engine_of
 from jobs.specs import LabelSpec
 spec = LabelSpec.model_validate_json(sys.stdin.read())

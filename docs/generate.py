@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from jobs.cli import COMMANDS, main
+from jobs.cli.commands import COMMANDS
+from jobs.cli.group import main
 from jobs.settings import Settings, variable_of
 from mtl_core.config import EMBEDDINGS
 from mtl_core.errors import MtlError
-from mtl_core.parquet import ERROR_SCHEMA, label_fields
+from mtl_core.storage.parquet import ERROR_SCHEMA, label_fields
 from mtl_core.tasks import DEFAULT_TASKS
 
 FOLDER = Path(__file__).parent

@@ -17,17 +17,17 @@ import redis
 from packaging.requirements import Requirement
 
 from jobs.config_file import config_file
-from jobs.connection import reachable, without_password
-from jobs.local import redis_server_binary
-from jobs.presence import Presence
+from jobs.embedded import redis_server_binary
+from jobs.ledger.connection import reachable, without_password
+from jobs.ledger.presence import Presence
 from jobs.settings import Settings, source_of, variable_of
 from mtl_core import __version__
-from mtl_core.backbones import resolve_backbone
 from mtl_core.cores import available_cores
-from mtl_core.engines import choose_engine, choose_precision, has_gpu
+from mtl_core.engine.choose import choose_engine, choose_precision, has_gpu
 from mtl_core.errors import MtlError
-from mtl_core.place import Folder
-from mtl_core.registry import DEFAULT_MODEL, find_model
+from mtl_core.model.backbones import resolve_backbone
+from mtl_core.model.registry import DEFAULT_MODEL, find_model
+from mtl_core.storage.folder import Folder
 from mtl_core.tasks import DEFAULT_TASKS
 
 LOW_DISK = 2 << 30

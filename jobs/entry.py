@@ -9,7 +9,7 @@ def main() -> None:
     """Run the command line."""
     interrupt.install()
     try:
-        from jobs.cli import main as command
+        from jobs.cli.group import main as command
 
         command(prog_name="mtl")
     except BaseException:

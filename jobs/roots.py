@@ -6,10 +6,12 @@ from pathlib import Path
 
 from jobs.settings import Settings
 from mtl_core.errors import SettingsError
-from mtl_core.model_config import read_model_config
-from mtl_core.model_copy import local_copy
-from mtl_core.place import PATIENCE_S, Folder, Place, is_address, place_of
-from mtl_core.registry import SHIPPED_MODELS
+from mtl_core.model.config import read_model_config
+from mtl_core.model.copies import local_copy
+from mtl_core.model.registry import SHIPPED_MODELS
+from mtl_core.storage.address import PATIENCE_S, is_address, place_of
+from mtl_core.storage.folder import Folder
+from mtl_core.storage.place import Place
 
 # As in PATH, but the colon of s3:// separates nothing.
 SEPARATOR = re.compile(rf"{os.pathsep}(?!//)")

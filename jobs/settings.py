@@ -19,7 +19,9 @@ from pydantic_settings import (
 from jobs.config_file import config_file, file_settings
 from mtl_core.config import LabelPrecision
 from mtl_core.errors import SettingsError
-from mtl_core.place import Folder, Place, place_of
+from mtl_core.storage.address import place_of
+from mtl_core.storage.folder import Folder
+from mtl_core.storage.place import Place
 
 DAY_S = 24 * 3600.0
 

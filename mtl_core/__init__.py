@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtl_core.model import MultiTaskModel, SentenceEncoder
+    from mtl_core.model.encoder import SentenceEncoder
+    from mtl_core.model.network import MultiTaskModel
 
 __all__ = ["MultiTaskModel", "SentenceEncoder", "__version__"]
 
@@ -27,7 +28,7 @@ except PackageNotFoundError:  # run from a folder that was never installed
 def __getattr__(name: str) -> Any:
     # Not imported above: they load torch, which most commands do not need.
     if name in ("MultiTaskModel", "SentenceEncoder"):
-        from mtl_core import model
+        from mtl_core.model import network
 
-        return getattr(model, name)
+        return getattr(network, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

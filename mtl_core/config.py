@@ -35,7 +35,7 @@ class ModelConfig:
     """Everything needed to rebuild a model's structure around its backbone."""
 
     backbone: str = DEFAULT_BACKBONE
-    """Name or path; resolved by ``mtl_core.backbones``."""
+    """Name or path; resolved by ``mtl_core.model.backbones``."""
     backbone_sha256: str | None = None
     """SHA-256 of the backbone's ``model.safetensors``; checked on load when given."""
     embedding_size: int = EMBEDDING_SIZE
@@ -73,7 +73,7 @@ class TrainConfig:
     logit_scale: float = 30.0
     projection_start: Literal["components", "random"] = "components"
     """The projection begins as the principal components of the training texts' pooled vectors
-    (:mod:`mtl_core.components`), where these are kept, or as torch draws it."""
+    (:mod:`mtl_core.training.start`), where these are kept, or as torch draws it."""
     dropout: float | None = 0.0
     """Of the trained parts; None: as the backbone's authors set it."""
     token_masking: float = 0.1
@@ -84,7 +84,7 @@ class TrainConfig:
     frozen_weights: bool = False
     """Whether a task's loss has its ``frozen_weight`` for factor, not its ``weight``."""
     similarity_weight: float = 30.0
-    """Weight of :func:`mtl_core.similarity.similarity_loss`; 0 leaves it out."""
+    """Weight of :func:`mtl_core.evaluation.similarity.similarity_loss`; 0 leaves it out."""
     average_share: float = 0.2
     """The model gets the exponential average of its weights over this share of all steps; 0: the
     last weights."""

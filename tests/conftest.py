@@ -10,16 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from s3_server import S3Server
-from support import WORDS, Mtl, Ran, Workers, made_texts
+from support import REPOSITORY, Mtl, Ran, Workers, made_texts, save_word_tokenizer
 from support import pace as machine_pace
 
-REPOSITORY = Path(__file__).parent.parent
 SHARED_DATA = Path(os.environ.get("MTL_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 for name in [name for name in os.environ if name.startswith("MTL_") and name != "MTL_TEST_DATA"]:
     del os.environ[name]  # a developer's own settings must not steer the tests
+if "PYTEST_XDIST_WORKER" in os.environ:  # which puts the tests' own modules before all programs'
+    os.environ.pop("PYTHONPATH", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -88,32 +89,6 @@ def made_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def save_word_tokenizer(folder: Path) -> int:
-    """Save a tokenizer of the made texts' words into a folder; returns the vocabulary's size."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words = sorted({word for groups in WORDS.values() for text in groups for word in text.split()})
-    vocabulary = {token: index for index, token in enumerate([*special, *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    ).save_pretrained(folder)
-    return len(vocabulary)
-
-
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of four small layers with random weights, as save_pretrained writes one."""
@@ -141,7 +116,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def redis_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One real redis-server for the whole run; its URL."""
-    from jobs.local import EmbeddedRedis
+    from jobs.embedded import EmbeddedRedis
 
     with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
         yield server.url
@@ -170,7 +145,7 @@ def s3(
     server.folder.mkdir()
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    from mtl_core.bucket import store_of
+    from mtl_core.storage.bucket import store_of
 
     store_of.cache_clear()
     server.start()
@@ -215,20 +190,18 @@ def mtl(tmp_path: Path) -> Mtl:
 
 # --- measured recovery times, printed at the end of a run
 
-RECOVERIES: list[str] = []
+RECOVERED = "recovered"
 
 
 @pytest.fixture
-def recovered() -> Callable[[str, float], None]:
+def recovered(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
     """Note how long a fault's recovery took."""
-
-    def note(fault: str, seconds: float) -> None:
-        RECOVERIES.append(f"| {fault} | {seconds:.1f} s |")
-
-    return note
+    return lambda fault, seconds: record_property(RECOVERED, f"| {fault} | {seconds:.1f} s |")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table of recoveries."""
-    for line in RECOVERIES:
-        terminalreporter.write_line(line)
+    for report in terminalreporter.getreports("passed"):
+        for name, line in report.user_properties:
+            if name == RECOVERED:
+                terminalreporter.write_line(str(line))

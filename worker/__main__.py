@@ -9,15 +9,15 @@ import time
 
 import click
 
-from jobs.local import EmbeddedRedis, stop_if_unused
-from jobs.messages import queues_of
-from jobs.presence import node_name
+from jobs.embedded import EmbeddedRedis, stop_if_unused
+from jobs.ledger.messages import queues_of
+from jobs.ledger.presence import node_name
 from jobs.settings import settings
 from mtl_core.errors import MtlError
 from mtl_core.processes import keep_current_folder_out, program
-from worker.heartbeat import leaving
-from worker.own import take_name
-from worker.threads import CHILDREN
+from worker.lease.heartbeat import leaving
+from worker.process.own import take_name
+from worker.process.threads import CHILDREN
 
 RESTART_PAUSE_S = 2.0
 EVENT_BEAT_S = 10

@@ -16,20 +16,20 @@ import psutil
 from billiard import current_process
 from celery import Celery, signals
 
-from jobs.connection import reachable, refused
-from jobs.ledger import Ledger
-from jobs.messages import FINALISE, RUN_SHARD, Publisher, broker_url
+from jobs.ledger.connection import reachable, refused
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.messages import FINALISE, RUN_SHARD, Publisher, broker_url
 from jobs.settings import settings
 from mtl_core.errors import LedgerUnreachableError
-from worker import metrics
 from worker.attempt import attempt_shard
-from worker.cards import choose_card
 from worker.finaliser import finalise_or_pause
-from worker.heartbeat import leaving
-from worker.logs import json_formatter
-from worker.own import ledger, redis_url, worker_name
-from worker.reconcile import Member, Reconciler
-from worker.threads import children_of_worker
+from worker.lease.heartbeat import leaving
+from worker.lease.reconcile import Member, Reconciler
+from worker.process import metrics
+from worker.process.cards import choose_card
+from worker.process.logs import json_formatter
+from worker.process.own import ledger, redis_url, worker_name
+from worker.process.threads import children_of_worker
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ app.conf.update(
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
-        "queue_order_strategy": "worker.queue_order:ByPriority",
+        "queue_order_strategy": "worker.process.queue_order:ByPriority",
     },
 )
 

@@ -11,22 +11,22 @@ from typing import Any
 import psutil
 import redis
 
-from jobs.ledger import Ledger
-from jobs.lifecycle import JobState
-from jobs.messages import queue_name
-from jobs.output import ERRORS, error_name, part_name
-from jobs.presence import Busy, Presence, child_name
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.lifecycle import JobState
+from jobs.ledger.messages import queue_name
+from jobs.ledger.presence import Busy, Presence, child_name
+from jobs.ledger.snapshot import Claim
+from jobs.output.layout import ERRORS, error_name, part_name
 from jobs.roots import place_inside
 from jobs.settings import settings
-from jobs.snapshot import Claim
 from jobs.specs import AnySpec, LabelSpec, TrainSpec
 from mtl_core.errors import JobError, MtlError
 from mtl_core.pulse import with_pulse
-from worker import metrics
 from worker.blame import Blame, blame
-from worker.heartbeat import Heartbeat, StopWork, leaving
-from worker.logs import about
-from worker.own import child_place, ledger, worker_name
+from worker.lease.heartbeat import Heartbeat, StopWork, leaving
+from worker.process import metrics
+from worker.process.logs import about
+from worker.process.own import child_place, ledger, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 REFUSED_PAUSE_S = 1.0
 # How long a child that failed at a shard leaves it to others.
 DOUBT_S = 30.0
-# As in jobs/lua/prelude.lua.
+# As in jobs/ledger/lua/prelude.lua.
 DOUBTED_FAILURES = 3
 
 

@@ -11,7 +11,7 @@ import redis
 
 from jobs.specs import AnySpec, LabelSpec, TrainSpec
 from mtl_core.errors import MtlError, OutputError, SettingsError, StoreError
-from mtl_core.place import is_address
+from mtl_core.storage.address import is_address
 
 # Errors of a disk that no other attempt mends, but somebody can.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)

@@ -3,8 +3,7 @@
 import shutil
 from pathlib import Path
 
-from mtl_core.model_copy import put_file
-from mtl_core.place import Place
+from mtl_core.storage.place import Place
 
 TAG = "step-*.json"
 KEEP = 2
@@ -38,7 +37,7 @@ class CheckpointCopies:
         for tag in here:
             if tag not in there:
                 for name in (_weights(tag), tag):
-                    put_file(self.place, name, self.folder / name)
+                    self.place.put(name, self.folder / name)
         old = [tag for tag in there if tag not in here]
         self.place.delete(*old, *map(_weights, old))
         self._newest = here[-1]

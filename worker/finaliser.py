@@ -4,9 +4,9 @@ import logging
 
 import redis
 
-from jobs.finalise import finalise
-from jobs.ledger import Ledger
-from jobs.lifecycle import JobState
+from jobs.label.finalise import finalise
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.lifecycle import JobState
 from mtl_core.errors import JobError, MtlError, OutputError
 from worker.attempt import one_line, pause
 from worker.blame import Blame, blame

@@ -11,21 +11,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.output import ERRORS, error_name, mark, part_name
+from jobs.label.staging import error_rows, read_first_shard, read_shard, text_column_of
+from jobs.output.layout import ERRORS, error_name, mark, part_name
 from jobs.roots import model_folder, place_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
-from jobs.staging import error_rows, read_first_shard, read_shard, text_column_of
 from mtl_core import __version__
 from mtl_core.config import LabelPrecision
-from mtl_core.engine import Engine, Labelled
-from mtl_core.engines import load_engine
+from mtl_core.engine.base import Engine, Labelled
+from mtl_core.engine.cache import LabelCache
+from mtl_core.engine.load import load_engine
+from mtl_core.engine.once import label_once
+from mtl_core.engine.quantise import CALIBRATION_TEXTS
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
-from mtl_core.label_cache import LabelCache
-from mtl_core.label_once import label_once
-from mtl_core.model_copy import CONFIG, WEIGHTS
-from mtl_core.parquet import (
+from mtl_core.model.config import CONFIG, WEIGHTS
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
+from mtl_core.storage.parquet import (
     ROW_ID,
     TRUNCATED,
     dictionary_column,
@@ -34,11 +36,9 @@ from mtl_core.parquet import (
     put_table,
     top_column,
 )
-from mtl_core.place import Place
-from mtl_core.pulse import Pulse, no_pulse, with_pulse
-from mtl_core.quantise import CALIBRATION_TEXTS
+from mtl_core.storage.place import Place
 from worker.blame import own_trouble
-from worker.threads import threads_of_child
+from worker.process.threads import threads_of_child
 
 CACHE_FILE = "label-cache.sqlite"
 ENGINES_KEPT = 2

@@ -7,25 +7,26 @@ from typing import Any
 
 import torch
 
-from jobs.ledger import Ledger
-from jobs.made_by import MADE_BY, files_of, finished_result, made_by
+from jobs.ledger.ledger import Ledger
 from jobs.roots import check_backbone_inside, check_inside, place_inside
 from jobs.settings import settings
 from jobs.specs import TrainSpec
-from jobs.training_data import check_unchanged, split_loader
-from mtl_core.bucket import Bucket
+from jobs.train.data import check_unchanged, split_loader
+from jobs.train.made_by import MADE_BY, files_of, finished_result, made_by
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.errors import OutputError
 from mtl_core.files import write_json
-from mtl_core.model_copy import publish, put_file
-from mtl_core.place import Folder, Place
+from mtl_core.model.copies import publish
 from mtl_core.pulse import Pulse, with_pulse
+from mtl_core.storage.bucket import Bucket
+from mtl_core.storage.folder import Folder
+from mtl_core.storage.place import Place
 from mtl_core.tasks import Task, task_from_json
-from mtl_core.train import Step
-from mtl_core.train_run import TrainedModel, run_training
+from mtl_core.training.loop import Step
+from mtl_core.training.run import TrainedModel, run_training
 from worker.checkpoint_copies import CheckpointCopies
-from worker.heartbeat import Heartbeat
-from worker.threads import threads_of_child
+from worker.lease.heartbeat import Heartbeat
+from worker.process.threads import threads_of_child
 
 CHECKPOINTS = "_checkpoints"
 """Folder beside the models of an object store; no model's name begins so."""
@@ -140,5 +141,5 @@ def _put(building: Path, output: Place, job: str, said: dict[str, Any], pulse: P
         if output.is_empty():  # else another attempt of this job was quicker
             building.rename(output.path)
     else:
-        with_pulse(pulse, put_file, output, MADE_BY, building / MADE_BY)
+        with_pulse(pulse, output.put, MADE_BY, building / MADE_BY)
         with_pulse(pulse, publish, building, output)

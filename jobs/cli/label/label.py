@@ -1,0 +1,266 @@
+"""``mtl label``."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from jobs.cli.shared import complete
+from jobs.cli.shared.common import (
+    backend,
+    json_option,
+    print_json,
+    priority_option,
+    require_redis_for_detach,
+)
+from jobs.cli.shared.summary import count, finish_label, print_result
+from jobs.cli.shared.watch import JobProgress, watch
+from jobs.input.sniff import FORMATS
+from jobs.label.submit import LabelJob, open_label, plan_label, prepare_label
+from jobs.ledger.messages import Publisher
+from jobs.settings import settings
+from jobs.specs import Format
+from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS, Embedding, LabelPrecision
+from mtl_core.model.registry import DEFAULT_MODEL
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT…", shell_complete=complete.files)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="Folder or s3:// address for the Parquet output.",
+    shell_complete=complete.files,
+)
+@click.option(
+    "--text-column",
+    "text_columns",
+    metavar="C",
+    multiple=True,
+    help="Column that holds the text; A.B for field B of a nested column; given several times, "
+    "their texts are joined.  [default: found]",
+)
+@click.option(
+    "--id-column",
+    metavar="C",
+    help="Check first that this column holds another value in every row.",
+)
+@click.option(
+    "--input-format",
+    type=click.Choice(FORMATS),
+    help="Of stdin, or of files whose name does not tell.  [default: found]",
+)
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    help="Of text files, as Python names it: cp1252, koi8-r, shift_jis, …  [default: found]",
+)
+@click.option(
+    "--no-header",
+    is_flag=True,
+    help="csv and tsv files begin with a row; columns get the names column_1, column_2, …",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Label the first N rows only.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Queue nothing; say how many rows, shards and tokens there are, and how long it may take.",
+)
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A name (see `mtl models`), folder or s3:// address.",
+    shell_complete=complete.models,
+)
+@click.option(
+    "--only",
+    metavar="TASK",
+    multiple=True,
+    help="Write this task's labels only.",
+    shell_complete=complete.tasks,
+)
+@click.option(
+    "--top",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    metavar="K",
+    help="Add a column TASK_top with the K most probable labels and their scores.",
+)
+@click.option(
+    "--embedding",
+    type=click.Choice(EMBEDDINGS),
+    default="float32",
+    show_default=True,
+    help="How to write the 256-d embedding: int8 comes with a scale, binary as the 256 signs.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(LABEL_PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="What to compute in; auto: bfloat16 where a worker's chip has it, else float32. int8 is "
+    "calibrated on the job's first texts.",
+)
+@click.option(
+    "--abstain-below",
+    type=click.FloatRange(0.8, 0.99),
+    metavar="PRECISION",
+    help="Leave a label empty (null) unless labels as sure as it were right this often, 0.80 to "
+    "0.99, on held-out rows.",
+)
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(1, 1_000_000),
+    default=8192,
+    show_default=True,
+    help="Rows of a shard, at most; a job begins with smaller ones.",
+)
+@click.option(
+    "--shard-tokens",
+    type=click.IntRange(1),
+    default=131_072,
+    show_default=True,
+    help="Estimated tokens of a shard, at most.",
+)
+@click.option(
+    "--cache",
+    is_flag=True,
+    help="Look texts up among those labelled before on a worker's machine, and keep new ones.",
+)
+@priority_option
+@click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@json_option
+def label(
+    inputs: tuple[str, ...],
+    output: str,
+    text_columns: tuple[str, ...],
+    id_column: str | None,
+    input_format: Format | None,
+    encoding: str | None,
+    no_header: bool,
+    limit: int | None,
+    dry_run: bool,
+    model: str,
+    only: tuple[str, ...],
+    top: int,
+    embedding: Embedding,
+    precision: LabelPrecision,
+    abstain_below: float | None,
+    shard_rows: int,
+    shard_tokens: int,
+    cache: bool,
+    priority: str,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Label files of sentences: topic, sentiment and an embedding for each row, as Parquet.
+
+    INPUT is a txt (a sentence a line), csv, tsv, jsonl, json (an array of objects), parquet or
+    arrow file, each also .gz, .bz2, .xz or .zst; a folder or a 'pattern*' of them; - for stdin; an
+    https://, s3:// or gs:// address; or hf://NAME:SPLIT, a dataset. Delimiter and encoding are
+    found, and said where they are not comma and UTF-8. All columns are carried through. A row that
+    cannot be labelled lands in OUT/errors with file, row and reason. The same command again goes on
+    where it was stopped.
+
+    \b
+    Examples:
+      mtl label reviews.csv -o out/
+      mtl label 'day*.jsonl.gz' --text-column title --text-column review.body -o out/
+      zcat reviews.txt.gz | mtl label - -o out/
+      mtl label s3://bucket/in/ -o s3://bucket/out --model s3://bucket/models/mine
+    """
+    if detach:
+        require_redis_for_detach()
+    job = prepare_label(
+        inputs,
+        output,
+        settings(),
+        text_columns=text_columns,
+        input_format=input_format,
+        encoding=encoding,
+        header=False if no_header else None,
+        id_column=id_column,
+        limit=limit,
+        model=model,
+        only=only,
+        top=top,
+        embedding=embedding,
+        precision=precision,
+        abstain_below=abstain_below,
+        shard_rows=shard_rows,
+        shard_tokens=shard_tokens,
+        cache=cache,
+    )
+    if len(job.spec.inputs) > 1 and not quiet:
+        click.echo(_files(job), err=True)
+    for note in job.notes if not quiet else ():
+        click.echo(note, err=True)
+    if dry_run:
+        _print_estimate(job, as_json)
+        return
+    if not job.finished:
+        _run(job, priority, detach=detach, quiet=quiet or as_json, as_json=as_json)
+    else:
+        if not quiet and not as_json:
+            click.echo(f"{job.id} was done before; this is its output", err=True)
+        print_result(job, as_json)
+    if detach:
+        print_json({"id": job.id}) if as_json else click.echo(job.id)
+
+
+def _files(job: LabelJob) -> str:
+    names = [Path(file.name).name for file in job.spec.inputs]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} files: {', '.join(names[:3])}{more}"
+
+
+def _print_estimate(job: LabelJob, as_json: bool) -> None:
+    from jobs.label.estimate import estimate
+
+    found = estimate(job)
+    if as_json:
+        print_json({"id": job.id, **asdict(found)})
+        return
+    click.echo(
+        f"{found.rows:,} rows in {count(found.shards, 'shard')}, {found.bad_rows:,} would go to "
+        f"errors; about {found.tokens:,} tokens"
+    )
+    click.echo(
+        f"about {_duration(found.seconds)} on one worker like this machine ({found.engine}, "
+        f"{found.tokens_per_s:,.0f} tokens/s measured on {found.measured_rows:,} rows)"
+    )
+    click.echo("nothing was queued (--dry-run)")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bool) -> None:
+    with backend(worker=not detach) as where, JobProgress(job.id, quiet or detach) as progress:
+        for old, new in job.source.renamed:
+            progress.say(f"column '{old}' is carried through as '{new}'")
+        publisher = Publisher(where.ledger.url)
+
+        def planned() -> None:
+            progress.show(where.ledger.snapshot(job.id))
+
+        def plan_if_nobody_does() -> bool:
+            return plan_label(where.ledger, publisher, job, planned)
+
+        try:
+            if not open_label(where.ledger, job, priority):
+                progress.say(f"{job.id} has been submitted before; joining it")
+            snapshot = watch(where, progress, plan_if_nobody_does, until_planned=detach)
+        finally:
+            publisher.close()
+    if not detach:
+        finish_label(job, snapshot, as_json=as_json)

@@ -1,0 +1,41 @@
+"""``mtl report``."""
+
+import click
+
+from jobs.cli.shared import complete
+from jobs.cli.shared.common import output_folder
+from mtl_core.storage.address import local_path
+
+
+@click.command()
+@click.argument("job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE.html",
+    help="Page to write.",
+    shell_complete=complete.files,
+)
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the file also where it is no page of `mtl`, which is replaced without asking.",
+)
+def report(job: str, output: str, overwrite: bool) -> None:
+    """Write one self-contained HTML page about a finished label job.
+
+    JOB is a job's id or its output, a folder or an s3:// address. The page shows the labels' shares
+    and scores, the rows to look at (least sure, longest, truncated, erroneous), a map of the
+    embeddings, and the speed of each worker; all from the Parquet.
+
+    \b
+    Example:
+      mtl report out/ -o report.html
+    """
+    from jobs.report.page import write_report
+
+    target = local_path(output)
+    facts = write_report(output_folder(job), target, overwrite=overwrite)
+    rows = facts.manifest["rows"]["labelled"]
+    click.echo(f"{target}: {rows:,} rows, {target.stat().st_size:,} bytes")

@@ -1,0 +1,128 @@
+"""``mtl status`` and ``mtl jobs``."""
+
+import time
+from typing import Any
+
+import click
+from rich.console import Console
+
+from jobs.cli.shared import complete
+from jobs.cli.shared.common import Backend, backend, json_option, print_json
+from jobs.cli.shared.dashboard import dashboard, describe_attempt, job_table, unfit_lines
+from jobs.cli.shared.plain import plain
+from jobs.cli.shared.stuck import Watched, no_workers
+from jobs.ledger.connection import reachable
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.presence import Presence
+from jobs.ledger.snapshot import Snapshot
+
+WATCH_S = 5.0
+
+
+@click.command()
+@click.argument("job", required=False, shell_complete=complete.jobs)
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Go on showing until nothing more will happen by itself; Ctrl-C leaves.",
+)
+@json_option
+def status(job: str | None, watch: bool, as_json: bool) -> None:
+    """Show one job, or all that have not ended, and the workers.
+
+    \b
+    Examples:
+      mtl status
+      mtl status label-3f2a9c0d1b7e --json
+    """
+    with backend(worker=False) as where, reachable(where.ledger.url):
+        if watch and not as_json and Console().is_terminal:
+            dashboard(where, job)
+            return
+        watched = Watched(where.ledger, embedded=where.embedded)
+        shown: list[dict[str, Any]] = []
+        while True:
+            snapshots = _snapshots(where.ledger, job)
+            found = [snapshot.as_json() for snapshot in snapshots]
+            if found != shown or not found:  # a log needs no line that says the same
+                shown = found
+                _print(where, snapshots, job, as_json)
+            if not watch or watched.rests(snapshots):
+                for line in watched.hint(snapshots):
+                    click.echo(line, err=True)
+                return
+            time.sleep(WATCH_S)
+
+
+def _print(where: Backend, snapshots: list[Snapshot], job: str | None, as_json: bool) -> None:
+    if not as_json:
+        _show(where, snapshots, job)
+        return
+    found = [snapshot.as_json() for snapshot in snapshots]
+    print_json(found[0] | _of_one_job(where.ledger, job) if job else found)
+
+
+def _of_one_job(ledger: Ledger, job: str) -> dict[str, Any]:
+    declined = {name: entry["reason"] for name, entry in ledger.declined(job).items()}
+    return {"attempts": ledger.attempts(job), **({"declined": declined} if declined else {})}
+
+
+@click.command()
+@click.option("--prune", is_flag=True, help="Forget all jobs that have ended; outputs stay.")
+@json_option
+def jobs(prune: bool, as_json: bool) -> None:
+    """List all jobs, newest first. Records of ended jobs are kept for MTL_RETENTION_S (30 days).
+
+    \b
+    Examples:
+      mtl jobs --json
+      mtl jobs --prune
+    """
+    with backend(worker=False) as where, reachable(where.ledger.url):
+        where.ledger.forget_expired()
+        if prune:
+            _prune(where.ledger)
+        snapshots = [where.ledger.snapshot(job) for job in where.ledger.job_ids()]
+    if as_json:
+        print_json([snapshot.as_json() for snapshot in snapshots])
+    elif not snapshots:
+        click.echo("no jobs yet; start one with `mtl label FILE -o OUT`")
+    else:
+        _print_table(snapshots)
+
+
+def _prune(ledger: Ledger) -> None:
+    ended = [job for job in ledger.job_ids() if ledger.snapshot(job).ended]
+    for job in ended:
+        ledger.delete(job)
+    click.echo(f"{len(ended)} ended jobs forgotten", err=True)
+
+
+def _snapshots(ledger: Ledger, job: str | None) -> list[Snapshot]:
+    return [ledger.snapshot(name) for name in ([job] if job else ledger.active_jobs()[::-1])]
+
+
+def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
+    if not snapshots:
+        click.echo("no job is running; `mtl jobs` lists the ended ones")
+    else:
+        _print_table(snapshots)
+    if job and snapshots[0].reason:
+        click.echo(f"reason: {plain(snapshots[0].reason)}")
+    if job:
+        for attempt in where.ledger.attempts(job):
+            if attempt["outcome"] != "done":
+                click.echo(plain(describe_attempt(attempt)))
+        for name, entry in sorted(where.ledger.declined(job).items()):
+            click.echo(plain(f"declined by {name}: {entry['reason']}"))
+    presence = Presence(where.ledger.redis)
+    workers = presence.workers()
+    click.echo(f"workers: {', '.join(workers) or no_workers(embedded=where.embedded)}")
+    for line in unfit_lines(presence):
+        click.echo(plain(line))
+
+
+def _print_table(snapshots: list[Snapshot]) -> None:
+    table, console = job_table(snapshots), Console()
+    # Not on a terminal, a table must not be folded to 80 columns.
+    console.print(table) if console.is_terminal else Console(width=160).print(table)

@@ -1,0 +1,74 @@
+"""``mtl compare``."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from jobs.cli.shared import complete
+from jobs.cli.shared.common import json_option, print_json
+from jobs.cli.shared.plain import cell
+from jobs.output.targets import check_page_target, in_one_line
+from jobs.settings import settings
+from mtl_core.evaluation.compare import comparison, write_comparison
+from mtl_core.evaluation.facts import ModelFacts, read_facts
+from mtl_core.model.registry import find_model
+from mtl_core.storage.address import local_path
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL…", shell_complete=complete.models)
+@click.option("-o", "--output", metavar="FILE.html", help="Also write one self-contained page.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the file also where it is no page of `mtl`, which is replaced without asking.",
+)
+@json_option
+def compare(models: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool) -> None:
+    """Compare trained models: metrics, calibration, STS-B, trained parameters, time.
+
+    A * stands at the best value of a line.
+
+    \b
+    Example:
+      mtl compare default mine -o compare.html
+    """
+    path = local_path(output) if output else None
+    if path:
+        check_page_target(path, overwrite=overwrite)
+    facts = [
+        read_facts(find_model(name, settings().models, settings().model_copies)) for name in models
+    ]
+    if as_json:
+        columns = comparison(facts)
+        print_json(
+            [
+                {"model": model.name, **{column.title: column.values[row] for column in columns}}
+                for row, model in enumerate(facts)
+            ]
+        )
+    else:
+        print_comparison(facts)
+    if path:
+        with in_one_line(path):
+            write_comparison(facts, path)
+        if not as_json:
+            click.echo(f"page: {path}")
+
+
+def print_comparison(models: list[ModelFacts]) -> None:
+    """The table, a model a column, since there are more figures than models."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for model in models:
+        table.add_column(cell(model.name), justify="right", overflow="fold")
+    for column in comparison(models):
+        cells = [
+            cell(f"* {column.text(row)}", "bold green")
+            if column.best is not None and column.values[row] == column.best
+            else cell(column.text(row))
+            for row in range(len(models))
+        ]
+        table.add_row(cell(column.title), *cells)
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=200).print(table)

@@ -1,0 +1,175 @@
+"""``mtl train``."""
+
+import click
+
+from jobs.cli.shared import complete
+from jobs.cli.shared.common import (
+    backend,
+    json_option,
+    print_json,
+    priority_option,
+    require_redis_for_detach,
+)
+from jobs.cli.shared.watch import JobProgress, watch
+from jobs.cli.train.compare import print_comparison
+from jobs.ledger.lifecycle import JobState
+from jobs.ledger.messages import Publisher
+from jobs.settings import settings
+from jobs.specs import TrainSpec, job_id
+from jobs.train.request import TrainRequest, Value, check_scenario, checked_data, train_spec
+from jobs.train.submit import submit_train
+from mtl_core.config import DEFAULT_BACKBONE, PRESETS
+from mtl_core.errors import JobError
+from mtl_core.evaluation.facts import read_facts
+from mtl_core.model.registry import ModelEntry
+from mtl_core.storage.address import place_of
+from mtl_core.training.scenario_names import SCENARIOS, scenario_help
+
+SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
+    f"      {name:<22} {text}" for name, text in SCENARIOS.items()
+)
+
+
+@click.command(
+    help=f"""Train a model on topic and sentiment together, and register it by name.
+
+    Both tasks are in every epoch; the model is scored on the official splits at its end and can
+    then be used by `mtl label --model NAME`. A run that was stopped goes on from its newest
+    checkpoint.{SCENARIO_HELP}
+
+    \b
+    Examples:
+      mtl train --scenario freeze-backbone --name quick --data data/
+      mtl train --scenario last-layers --layers 2 --name transfer --preset reference
+      mtl train --all-scenarios --name trial --data data/
+      mtl train --scenario full --name desk --data data/ --tasks tasks.toml
+    """
+)
+@click.option(
+    "--scenario",
+    metavar="NAME",
+    help="Which parts train; see above.",
+    shell_complete=complete.scenarios,
+)
+@click.option(
+    "--all-scenarios",
+    is_flag=True,
+    help="One job and one model (MODEL-SCENARIO) for each scenario, then a comparison.",
+)
+@click.option("--name", required=True, metavar="MODEL", help="Name of the model to make.")
+@click.option(
+    "--data",
+    metavar="DIR",
+    help="Folder with ag_news/ and sst2/ as Parquet. [default: MTL_DATA_DIR, else the hub]",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="recommended",
+    show_default=True,
+    help="Settings to start from.",
+)
+@click.option("--layers", type=click.IntRange(1), help="Layers that `last-layers` trains. [2]")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs. [of the preset]")
+@click.option("--seed", type=int, help="Seed of weights, batches and dropout. [13]")
+@click.option(
+    "--max-rows-per-task", type=click.IntRange(10), help="Train on a sample of this many rows."
+)
+@click.option(
+    "--tasks",
+    "task_file",
+    metavar="TOML",
+    help="Tasks of your own, beside or instead of those shipped; see docs/tasks.md.",
+)
+@click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
+@priority_option
+@click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@json_option
+def train(
+    scenario: str | None,
+    all_scenarios: bool,
+    name: str,
+    data: str | None,
+    preset: str,
+    task_file: str | None,
+    backbone: str,
+    priority: str,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+    **changes: Value,
+) -> None:
+    """Train a model; the help text is given to the decorator."""
+    if (scenario is None) == (not all_scenarios):
+        raise click.UsageError("give one of --scenario NAME and --all-scenarios")
+    if detach:
+        require_redis_for_detach()
+    given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
+    request = TrainRequest(preset, data, backbone, task_file, given)
+    wanted = {scenario: name} if scenario is not None else _all_of(request, name)
+    for each in wanted:
+        check_scenario(each, request.tasks())  # before the data is read
+    checked = checked_data(request, settings())
+    specs = [train_spec(request, each, own, settings(), checked) for each, own in wanted.items()]
+    for note in checked.notes if not quiet else ():
+        click.echo(note, err=True)
+    if specs[0].data_dir is None and not (quiet or as_json) and request.needs_hub():
+        click.echo("data sets come from the hub; --data DIR takes those of a folder", err=True)
+    _run(specs, priority, detach=detach, quiet=quiet or as_json)
+    if detach:
+        ids = [job_id(spec) for spec in specs]
+        answer = {"ids": ids} if all_scenarios else {"id": ids[0]}
+        print_json(answer) if as_json else click.echo("\n".join(ids))
+    elif scenario is not None:
+        _print_result(specs[0], as_json)
+    else:
+        _print_comparison(specs, as_json)
+
+
+def _all_of(request: TrainRequest, name: str) -> dict[str, str]:
+    """All scenarios with the names of their models."""
+    return {each: f"{name}-{each}" for each in scenario_help(request.tasks())}
+
+
+def _run(specs: list[TrainSpec], priority: str, *, detach: bool, quiet: bool) -> None:
+    """Queue all, so that as many workers as there are take them; then watch each to its end."""
+    with backend(worker=not detach) as where:
+        publisher = Publisher(where.ledger.url)
+        jobs = [submit_train(where.ledger, publisher, spec, priority) for spec in specs]
+        publisher.close()
+        if detach:
+            return
+        failed = []
+        for job, new in jobs:
+            with JobProgress(job, quiet) as progress:
+                if not new:
+                    progress.say(f"{job} has been submitted before; joining it")
+                snapshot = watch(where, progress)
+            if snapshot.state is not JobState.DONE:
+                failed.append(f"{job} {snapshot.state}: {snapshot.reason or 'no reason given'}")
+    if failed:
+        raise JobError("; ".join(failed))
+
+
+def _print_comparison(specs: list[TrainSpec], as_json: bool) -> None:
+    facts = [read_facts(ModelEntry(s.name, place_of(s.output), shipped=False)) for s in specs]
+    if as_json:
+        print_json({model.name: model.metrics for model in facts})
+        return
+    print_comparison(facts)
+    click.echo(f"page: mtl compare {' '.join(s.name for s in specs)} -o compare.html")
+
+
+def _print_result(spec: TrainSpec, as_json: bool) -> None:
+    entry = ModelEntry(spec.name, place_of(spec.output), shipped=False)
+    metrics = entry.metrics()
+    if as_json:
+        print_json(
+            {"id": job_id(spec), "model": spec.name, "path": spec.output, "metrics": metrics}
+        )
+        return
+    click.echo(f"model '{spec.name}': {spec.output}")
+    for task, figures in metrics.items():
+        click.echo(f"  {task}: accuracy {figures['accuracy']:.4f}, F1 {figures['f1']:.4f}")
+    click.echo(f"use it: mtl label INPUT -o OUT --model {spec.name}")

@@ -1,0 +1,1 @@
+"""What users bring: found, told apart, read as a stream of rows."""

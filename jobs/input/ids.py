@@ -1,0 +1,75 @@
+"""Checking that a column tells the rows apart (``--id-column``)."""
+
+import hashlib
+from array import array
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.input.source import NumberedChunk, Source, read_source
+from mtl_core.errors import InputError
+from mtl_core.suggest import near_hint
+
+
+def check_ids(source: Source, column: str) -> None:
+    """Make sure that a column holds another value in every row; reads the whole input.
+
+    Memory is 8 bytes a row: hashes are compared, and only rows whose hashes agree are looked at
+    again.
+
+    Raises:
+        InputError: no such column, or none of ids; a row without value; two rows with the same.
+    """
+    names = list(source.names)
+    if column not in names:
+        raise InputError(
+            f"{source.files[0].name}: no id column '{column}'{near_hint(column, names)}"
+        )
+    hashes = array("Q")
+    for numbered, row, value in _values(source, column):
+        if value is None or value == "":
+            raise InputError(f"{numbered.file.name}:{row}: no id in column '{column}'")
+        hashes.append(_hash(value))
+    ordered = np.sort(np.frombuffer(hashes, np.uint64))
+    repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    if not repeated:
+        return
+    seen: dict[object, str] = {}
+    for numbered, row, value in _values(source, column):
+        if _hash(value) in repeated:
+            where = seen.setdefault(value, f"{numbered.file.name}:{row}")
+            if where != f"{numbered.file.name}:{row}":
+                raise InputError(
+                    f"{numbered.file.name}:{row}: id {value!r} is that of {where}, too; "
+                    "ids must differ"
+                )
+
+
+def _hash(value: object) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest())
+
+
+def _values(source: Source, column: str) -> Iterator[tuple[NumberedChunk, int, object]]:
+    for numbered in read_source(source):
+        table = numbered.chunk.table
+        if column not in table.column_names:
+            raise InputError(f"{numbered.file.name}: no id column '{column}'")
+        values = _as_ids(numbered, table.column(column), column)
+        yield from ((numbered, r, v) for r, v in zip(numbered.chunk.rows, values, strict=True))
+
+
+def _as_ids(numbered: NumberedChunk, values: pa.ChunkedArray, column: str) -> list[str | None]:
+    kind = values.type
+    if isinstance(kind, pa.UuidType):
+        return [None if value is None else str(value) for value in values.to_pylist()]
+    try:
+        if pa.types.is_nested(kind) or "binary" in str(kind):
+            raise pa.ArrowInvalid(str(kind))
+        return list(pc.cast(values, pa.string()).to_pylist())
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{numbered.file.name}: column '{column}' is {kind}, no id; give a column of numbers "
+            "or texts by --id-column"
+        ) from error

@@ -1,0 +1,1 @@
+"""A label job, from the request to the finished output."""

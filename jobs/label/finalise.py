@@ -1,0 +1,240 @@
+"""Finalising: a label job whose shards are all settled gets its manifest and ``_SUCCESS``.
+
+Idempotent: whoever does it, and however often, the folder ends the same. The manifest's own
+rename (or put) is the commit.
+"""
+
+import platform
+import re
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.label.staging import describe_schema, error_rows, read_shard
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.lifecycle import JobState
+from jobs.ledger.presence import Lock
+from jobs.output.layout import (
+    EMPTY_PART,
+    ERROR_FILE,
+    ERRORS,
+    INPUT_ERRORS,
+    MANIFEST,
+    PART,
+    README,
+    SUCCESS,
+    job_of,
+    mark,
+    remove_work,
+    set_aside_name,
+)
+from jobs.roots import place_inside
+from jobs.specs import LabelSpec
+from mtl_core.errors import OutputError
+from mtl_core.files import file_sha256
+from mtl_core.storage.parquet import ROW_ID, label_fields, put_table
+from mtl_core.storage.place import Place
+from mtl_core.tasks import Task
+
+HALF_WRITTEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp")
+
+
+def finalise(ledger: Ledger, job: str) -> bool:
+    """Finish a job whose shards are all done or set aside.
+
+    Returns:
+        whether this call finished it; False when another is at it, or there is nothing to do.
+    Raises:
+        OutputError: a completed part has gone from the output folder, or is not to be seen from
+            here. After this and all other errors the job is still ``finalising``.
+        OSError: the output cannot be written.
+        MtlError: this worker may not write there.
+    """
+    with Lock(ledger.redis, f"mtl:{{{job}}}:finaliser").held(ledger.settings.lease_s) as alone:
+        snapshot = ledger.snapshot(job)
+        runs = snapshot.state in (JobState.RUNNING, JobState.FINALISING)
+        if not (alone and runs and snapshot.settled):
+            return False
+        stepped = ledger.transition(job, JobState.FINALISING)
+        if not stepped and ledger.state(job) is not JobState.FINALISING:
+            return False  # cancelled or paused in this moment
+        spec = ledger.spec(job)
+        reason = "; ".join(sorted(set(ledger.poisoned(job).values()))[:3])
+        if isinstance(spec, LabelSpec):
+            _write_output(ledger, job, spec)
+        elif reason:
+            return ledger.transition(job, JobState.FAILED, reason)
+        return ledger.transition(job, JobState.PARTIAL if reason else JobState.DONE, reason)
+
+
+def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
+    output = place_inside(spec.output, ledger.settings, ledger.settings.store_patience_s)
+    results = ledger.results(job)
+    missing = sorted({r["part"] for r in results.values()} - set(output.matching("part-*.parquet")))
+    if missing:
+        count = f"{len(missing)} of {len(results)} parts"
+        raise OutputError(
+            f"{output.at(missing[0])} has gone ({count}); the same command begins anew"
+        )
+    set_aside = _write_set_aside(ledger, job, output)
+    _remove_all_but(output, job, results, set_aside)
+    if not results:
+        _write_empty_part(output, job, spec)
+    manifest = _manifest(ledger, job, spec, output, results)
+    output.write_text(README, readme(manifest))
+    output.write_json(MANIFEST, manifest)
+    output.write_text(SUCCESS, "")
+    if not set_aside:
+        remove_work(output, job)  # else `mtl retry` still needs it
+
+
+def _remove_all_but(
+    output: Place, job: str, results: dict[str, dict[str, Any]], set_aside: set[str]
+) -> None:
+    """Parts and errors of attempts that did not win, and what killed writers left.
+
+    Only what bears a name that this software gives, and this job's mark, is removed.
+    """
+    winners = {result["part"] for result in results.values()} | set_aside
+    winners |= {result["errors"] for result in results.values() if result.get("errors")}
+    there = [*output.names(), *output.names(ERRORS)]
+    names = [(name, name.rpartition("/")[2]) for name in there]
+    others = [name for name, last in names if last not in winners and _has_our_name(last)]
+    output.delete(*(name for name in others if _says_so(output, name, job)))
+
+
+def _has_our_name(name: str) -> bool:
+    """Whether a file is called as an attempt's, or as a half-written one of this software."""
+    half = HALF_WRITTEN.fullmatch(name)
+    if half:
+        own = (MANIFEST, README, SUCCESS, INPUT_ERRORS)
+        return _has_our_name(half["name"]) or half["name"] in own
+    return name == EMPTY_PART or bool(PART.fullmatch(name) or ERROR_FILE.fullmatch(name))
+
+
+def _says_so(output: Place, name: str, job: str) -> bool:
+    """Whether a file so called says, too, that this job wrote it; what is half-written cannot."""
+    return name.endswith(".tmp") or job_of(output, name) == job
+
+
+def _write_set_aside(ledger: Ledger, job: str, output: Place) -> set[str]:
+    """Rows of shards that were set aside go to ``errors/``; returns the names of those files."""
+    shards, written = ledger.shards(job), set()
+    for shard, reason in ledger.poisoned(job).items():
+        name = set_aside_name(shard)
+        rows = read_shard(output, shards[shard])
+        put_table(output, f"{ERRORS}/{name}", error_rows(rows, [reason] * len(rows)), mark(job))
+        written.add(name)
+    return written
+
+
+def _write_empty_part(output: Place, job: str, spec: LabelSpec) -> None:
+    """Every row was bad: a part without rows still tells readers the schema."""
+    tasks = [Task(name, labels) for name, labels in spec.tasks]
+    fields = label_fields(
+        tasks,
+        spec.embedding_size,
+        spec.embedding,
+        abstains=bool(spec.thresholds),
+        top=spec.top,
+    )
+    schema = pa.schema([pa.field(ROW_ID, pa.int64(), nullable=False), *fields])
+    put_table(output, EMPTY_PART, schema.empty_table(), mark(job))
+
+
+def _manifest(
+    ledger: Ledger,
+    job: str,
+    spec: LabelSpec,
+    output: Place,
+    results: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    snapshot = ledger.snapshot(job)
+    parts = [{"shard": shard, **results[shard]} for shard in sorted(results, key=shard_order)]
+    with output.reading(parts[0]["part"] if parts else EMPTY_PART) as path:
+        schema = pq.read_schema(path)
+    engines = sorted({(p["engine"], p["precision"]) for p in parts})
+    return {
+        "format": 1,
+        "job": job,
+        "state": str(JobState.PARTIAL if ledger.poisoned(job) else JobState.DONE),
+        "rows": {
+            "total": snapshot.rows.total,
+            "labelled": sum(part["rows"] for part in parts),
+            "errors": snapshot.rows.failed,
+            "truncated": sum(part["truncated"] for part in parts),
+            "duplicates": sum(part["duplicates"] for part in parts),
+            "cached": sum(part["cached"] for part in parts),
+        },
+        "tokens": sum(part["tokens"] for part in parts),
+        "inputs": [file.model_dump(exclude={"version"}) for file in spec.inputs],
+        "limit": spec.limit,
+        "text_columns": list(spec.text_columns),
+        "text_column": spec.text_column,
+        "model": {
+            "name": spec.model,
+            "sha256": spec.model_sha256,
+            "backbone_sha256": spec.backbone_sha256,
+            "tasks": {name: list(labels) for name, labels in spec.tasks},
+        },
+        "embedding": spec.embedding,
+        "thresholds": dict(spec.thresholds),
+        "engines": [{"engine": engine, "precision": precision} for engine, precision in engines],
+        "schema": describe_schema(schema),
+        "parts": parts,
+        "errors": [
+            _error_entry(output, name)
+            for name in output.names(ERRORS)
+            if ERROR_FILE.fullmatch(name.rpartition("/")[2]) or name.endswith(f"/{INPUT_ERRORS}")
+        ],
+        "attempts": dict(snapshot.attempts),
+        "created": _iso(snapshot.created_s),
+        "finished": _iso(time.time()),
+        "seconds": round(time.time() - snapshot.created_s, 3),
+        "software": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("mtl-batch", "pyarrow", "torch", "transformers")},
+        },
+    }
+
+
+def _error_entry(output: Place, name: str) -> dict[str, Any]:
+    with output.reading(name) as path:
+        rows = pq.read_metadata(path).num_rows
+        return {"file": name, "rows": rows, "sha256": file_sha256(path)}
+
+
+def readme(manifest: dict[str, Any]) -> str:
+    """The three lines that lie beside an output."""
+    rows, model = manifest["rows"], manifest["model"]
+    columns = ", ".join(
+        f"`{field['name']}` {'string' if 'dictionary' in field['type'] else field['type']}"
+        for field in manifest["schema"]
+    )
+    return (
+        f"{rows['labelled']:,} of {rows['total']:,} rows of {_inputs(manifest)}, labelled by "
+        f"mtl-batch job {manifest['job']} with model '{model['name']}' on {manifest['finished']}; "
+        f"{rows['errors']:,} rows could not be labelled and are in errors/ with their reasons.\n\n"
+        f"Columns: {columns}.\n\n"
+        "Read: `duckdb -c \"FROM 'part-*.parquet' LIMIT 10\"`, `pandas.read_parquet(FOLDER)`, "
+        "`polars.read_parquet('FOLDER/part-*.parquet')`.\n"
+    )
+
+
+def _inputs(manifest: dict[str, Any]) -> str:
+    names = [Path(file["path"]).name for file in manifest["inputs"]]
+    more = f" and {len(names) - 3} more files" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def shard_order(shard: str) -> tuple[int, ...]:
+    """A key that sorts shards and their pieces (``7.2`` is one of shard 7) by their rows."""
+    return tuple(int(number) for number in shard.split("."))
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

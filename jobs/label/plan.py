@@ -1,0 +1,223 @@
+"""Planning a label job: the input as a stream, cut into shards; bad rows set aside; memory flat."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.input.readers.carried import carry
+from jobs.input.readers.rows import in_words
+from jobs.input.source import NumberedChunk, Source, read_source
+from jobs.label.staging import TEXT_COLUMN_KEY, stage_shard, valid
+from jobs.ledger.ledger import JobClosed, Ledger
+from jobs.ledger.lifecycle import PLANNABLE
+from jobs.ledger.messages import Publisher
+from jobs.output.layout import ERRORS, INPUT_ERRORS, mark
+from jobs.specs import LabelSpec
+from mtl_core.errors import InputError
+from mtl_core.storage.address import place_of
+from mtl_core.storage.parquet import ERROR_SCHEMA, ROW_ID
+from mtl_core.storage.place import Place
+
+# English text has about 4 characters a token (AG News: 236 characters, 54 tokens); two more for
+# the special tokens. Only the size of shards depends on it.
+CHARACTERS_PER_TOKEN = 4
+SPECIAL_TOKENS = 2
+# A job begins with a small shard, each next one at most twice as large: the first labels come soon,
+# and many workers have something to do at once.
+FIRST_SHARD_ROWS = 512
+
+
+def plan(
+    ledger: Ledger,
+    publisher: Publisher,
+    job: str,
+    spec: LabelSpec,
+    source: Source,
+    keep_alive: Callable[[], None],
+) -> None:
+    """Stage every shard's rows, put it into the ledger and hint workers at it as it is ready.
+
+    Planning again after an interruption makes the same shards; those in the ledger stand.
+
+    Args:
+        keep_alive: called for every chunk of rows read.
+    Raises:
+        InputError: the input holds no row at all, or a file is damaged.
+        JobClosed: the job was cancelled or paused meanwhile.
+        JobError: it was forgotten.
+    """
+    output = place_of(spec.output)
+    rows_total = rows_bad = 0
+    cutter = ShardCutter(spec, source)
+    priority = ledger.snapshot(job).priority
+
+    def send(tables: Iterator[pa.Table]) -> None:
+        named = [(cutter.number(), table) for table in tables]
+        # A store takes a while to answer, so several shards go at a time.
+        shards = dict(pool.map(lambda shard: stage_shard(output, *shard), named))
+        added = ledger.add_shards(job, shards)
+        publisher.shards("label", priority, job, added)
+
+    with (
+        ThreadPoolExecutor(output.transfers) as pool,
+        ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job) as errors,
+    ):
+        for numbered in read_source(source):
+            keep_alive()
+            if ledger.state(job) not in PLANNABLE:
+                raise JobClosed(job)
+            errors.write(_error_table(numbered))
+            rows_bad += len(numbered.chunk.bad)
+            rows_total += len(numbered.row_ids) + len(numbered.chunk.bad)
+            send(cutter.add(numbered))
+            ledger.update(job, rows_total=rows_total, rows_bad=rows_bad)
+        if rows_total == 0:
+            names = ", ".join(file.name for file in source.files)
+            raise InputError(f"{names}: no rows")
+        send(cutter.rest())
+    ledger.update(job, planned=1)
+
+
+class ShardCutter:
+    """Gathers rows and cuts a shard whenever rows or estimated tokens are enough."""
+
+    def __init__(self, spec: LabelSpec, source: Source) -> None:
+        self.tokens = spec.shard_tokens
+        self._most_rows = spec.shard_rows
+        # int8 is calibrated on the first shard: the more rows it has, the better.
+        self._first_rows = spec.shard_rows if spec.precision == "int8" else FIRST_SHARD_ROWS
+        self.source = source
+        self.text_column = source.text_column
+        self._pending: list[pa.Table] = []
+        self._pending_rows = self._pending_tokens = 0
+        self._count = self._cut = 0
+
+    @property
+    def rows(self) -> int:
+        """The most rows that the shard being gathered may have."""
+        doublings = min(self._cut, self._most_rows.bit_length())
+        return min(self._most_rows, self._first_rows << doublings)
+
+    def number(self) -> str:
+        """The next shard's name."""
+        self._count += 1
+        return f"{self._count - 1:05d}"
+
+    def add(self, numbered: NumberedChunk) -> Iterator[pa.Table]:
+        """Take in a chunk's good rows; yields the shards that are full."""
+        table = conform(self.source, numbered)
+        lengths = pc.utf8_length(table.column(self.text_column).cast(pa.large_string()))
+        tokens = lengths.to_numpy() // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS
+        ends = np.cumsum(tokens)
+        start = 0
+        while start < len(table):
+            used = int(ends[start - 1]) if start else 0
+            room = self.tokens - self._pending_tokens
+            stop = int(np.searchsorted(ends, used + room, side="right"))
+            stop = min(stop, start + self.rows - self._pending_rows, len(table))
+            if stop == start and self._pending_rows == 0:
+                stop = start + 1  # one text alone is over the budget: a shard of its own
+            if stop > start:
+                self._pending.append(table.slice(start, stop - start))
+                self._pending_rows += stop - start
+                self._pending_tokens += int(ends[stop - 1]) - used
+            if stop < len(table) or self._pending_rows >= self.rows:
+                yield from self.rest()
+            start = stop
+
+    def rest(self) -> Iterator[pa.Table]:
+        """Yield what has been gathered as a last shard, if anything."""
+        gathered, self._pending = self._pending, []
+        self._pending_rows = self._pending_tokens = 0
+        if gathered:
+            self._cut += 1
+            yield pa.concat_tables(gathered)
+
+
+def planned_schema(source: Source) -> pa.Schema:
+    """``row_id`` and the job's columns, as they are staged."""
+    return pa.schema(
+        [pa.field(ROW_ID, pa.int64(), nullable=False), *source.fields],
+        metadata={TEXT_COLUMN_KEY: source.text_column.encode()},
+    )
+
+
+def conform(source: Source, numbered: NumberedChunk) -> pa.Table:
+    """A chunk's good rows with ``row_id`` and the job's columns: renamed, in order, missing ones
+    null.
+
+    Raises:
+        InputError: a value cannot be held by the type that the column has over all files.
+    """
+    table, schema = numbered.chunk.table, planned_schema(source)
+    named = {source.names[n]: table.column(n) for n in table.column_names}
+    columns = [pa.array(numbered.row_ids, pa.int64())]
+    for field in list(schema)[1:]:
+        own = named.get(field.name)
+        try:
+            columns.append(
+                pa.nulls(len(table), field.type) if own is None else carry(own, field.type)
+            )
+        except (pa.ArrowException, ValueError) as error:
+            raise InputError(
+                f"{numbered.file.name}: column '{field.name}' cannot be carried through as "
+                f"{field.type}, its type over all files ({in_words(error)}); label it in a "
+                "separate job"
+            ) from error
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _error_table(numbered: NumberedChunk) -> pa.Table:
+    bad = numbered.chunk.bad
+    return pa.table(
+        [
+            pa.array(numbered.bad_row_ids, pa.int64()),
+            pa.array([numbered.file.name] * len(bad), pa.string()),
+            pa.array([row.row for row in bad], pa.int64()),
+            pa.array([row.line for row in bad], pa.int64()),
+            pa.array([row.reason for row in bad], pa.string()),
+            pa.array([valid(row.text) for row in bad], pa.string()),
+        ],
+        schema=ERROR_SCHEMA,
+    )
+
+
+class ErrorFile:
+    """A Parquet file of bad rows, written as they come; use as a context.
+
+    It is there only if there were any, and only if the context ends without an exception.
+    """
+
+    def __init__(self, place: Place, name: str, job: str) -> None:
+        self.place, self.name = place, name
+        self._schema = ERROR_SCHEMA.with_metadata(mark(job))
+        self._file = ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        """Append rows; an empty table writes nothing."""
+        if not len(table):
+            return
+        if self._writer is None:
+            path = self._file.enter_context(self.place.writing(self.name))
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._writer.write_table(table)
+
+    def __enter__(self) -> "ErrorFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._file.__exit__(kind, error, tb)

@@ -1,0 +1,1 @@
+"""What Redis knows: jobs, shards, leases, workers, messages."""

@@ -1,0 +1,44 @@
+"""Cancelling a job: its workers stop after the batch under way; what is done stays."""
+
+import time
+
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.lifecycle import JobState
+from jobs.ledger.snapshot import Snapshot
+from mtl_core.errors import JobError
+
+POLL_S = 0.1
+REASON = "cancelled by its user"
+
+
+def cancel_job(ledger: Ledger, job: str) -> Snapshot:
+    """Ask a job to stop and wait until its workers have, for one lease at most.
+
+    Raises:
+        JobError: it cannot be cancelled where it stands.
+    """
+    ask(ledger, job)
+    return wait(ledger, job)
+
+
+def ask(ledger: Ledger, job: str) -> None:
+    """Ask a job to stop; if nobody waits for that, the reconciler ends the cancelling.
+
+    Raises:
+        JobError: it cannot be cancelled where it stands.
+    """
+    if not ledger.transition(job, JobState.CANCELLING, REASON):
+        state = ledger.state(job)
+        if state is JobState.FINALISING:
+            raise JobError(f"{job} is {state}: all its rows are done; wait for its end")
+        if state not in (JobState.CANCELLING, JobState.CANCELLED):
+            raise JobError(f"{job} has ended already ({state})")
+
+
+def wait(ledger: Ledger, job: str) -> Snapshot:
+    """Wait until the workers of a cancelled job have left it, for one lease at most."""
+    deadline = time.monotonic() + ledger.settings.lease_s
+    while ledger.snapshot(job).workers and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    ledger.transition(job, JobState.CANCELLED, REASON)
+    return ledger.snapshot(job)

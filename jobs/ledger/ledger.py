@@ -1,0 +1,350 @@
+"""The ledger: every job, shard, lease and attempt, in Redis. All Redis keys and scripts are here.
+
+The ledger is the truth and messages are hints: a worker that got a message must still claim its
+shard, and only the holder of the lease may beat, complete, fail or release it. All changes are
+small Lua scripts (``jobs/ledger/lua``) that use Redis' own clock.
+
+Keys of one job, all behind ``mtl:{<id>}:`` (one cluster slot):
+
+========== ====== ==========================================================
+job        hash   kind, spec, state, reason, times, row counts, ``planned``
+shards     hash   shard -> its definition (JSON: ``file``, ``rows``, ``offset``)
+pending    zset   shards nobody holds, by the time of their last message
+leases     zset   shards somebody holds, by the time the lease ends
+holders    hash   shard -> token, worker, attempt, start, progress
+attempts   hash   shard -> attempts begun
+strikes    hash   shard -> attempts that failed
+done       hash   shard -> result of the attempt that completed
+poison     hash   shard -> why it was set aside
+history    list   the last 1,000 ended attempts, newest first
+split      set    shards that were split into pieces
+declined   hash   worker, or ``worker#child`` -> why it cannot do the job
+failing    hash   ``worker#child`` -> shards it failed at since it last did one
+========== ====== ==========================================================
+"""
+
+import json
+import time
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any, cast
+
+import redis
+
+from jobs.ledger.connection import client, reachable
+from jobs.ledger.lifecycle import ENDED, JobState, allowed_from
+from jobs.ledger.scripts import Scripts, key, keys_of
+from jobs.ledger.snapshot import OUTCOMES, Claim, Counts, Reconciled, Snapshot
+from jobs.settings import Settings
+from jobs.specs import AnySpec, parse_spec
+from mtl_core.errors import JobError
+
+JOBS = "mtl:jobs"
+BARREN_LIMIT = 40
+"""Failed attempts in a row, without any shard done between, after which a job is given up: it is
+not the rows, and splitting every shard down to them would take for ever."""
+HINTS = 1000
+"""Most shards of a job that are published again in one round."""
+ALL_MESSAGES_REACHED = 2**52
+"""For :meth:`Ledger.reconcile`: no message waits."""
+
+
+class JobClosed(Exception):
+    """The job takes no more shards: it was cancelled or paused, has ended, or was forgotten."""
+
+
+class Ledger:
+    """Reads and changes jobs; one a process, safe to use from several threads."""
+
+    def __init__(self, url: str, settings: Settings, patience: int = 3) -> None:
+        """Make a client; connects at the first call.
+
+        Args:
+            patience: tries again this often, a second apart at most, while Redis is gone, loading
+                or full. Every script may be run twice: it answers the second time as the first.
+        """
+        self.url, self.settings = url, settings
+        self.redis: redis.Redis = client(url, patience)
+        self._run = Scripts(self.redis, patience).run
+
+    def ping(self) -> None:
+        """Raise LedgerUnreachableError unless Redis answers."""
+        with reachable(self.url):
+            self.redis.ping()
+
+    # --- jobs
+
+    def create(self, job: str, spec: AnySpec, priority: str = "normal") -> bool:
+        """Create a queued job unless it exists; returns whether it is new."""
+        text = spec.model_dump_json()
+        new = bool(self._run("create", job, job, spec.kind, text, priority))
+        self.redis.zadd(JOBS, {job: time.time()}, nx=True)
+        return new
+
+    def delete(self, job: str) -> None:
+        """Forget a job altogether."""
+        self.redis.delete(*keys_of(job))
+        self.redis.zrem(JOBS, job)
+
+    def spec(self, job: str) -> AnySpec:
+        """The job's spec, checked again.
+
+        Raises:
+            JobError: no such job, or its spec cannot be read.
+        """
+        text = self.redis.hget(key(job, "job"), "spec")
+        if text is None:
+            raise self._no_job(job)
+        return parse_spec(cast(str, text))
+
+    def _no_job(self, job: str) -> JobError:
+        near = get_close_matches(job, self.job_ids(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return JobError(f"no job '{job}' in this Redis; {hint}`mtl jobs` lists what there is")
+
+    def job_ids(self) -> list[str]:
+        """All jobs, newest first."""
+        return cast(list[str], self.redis.zrevrange(JOBS, 0, -1))
+
+    def active_jobs(self) -> list[str]:
+        """Jobs that have not ended, oldest first: the order in which they are served."""
+        ids = self.job_ids()[::-1]
+        pipe = self.redis.pipeline(transaction=False)
+        for job in ids:
+            pipe.hget(key(job, "job"), "state")
+        states = pipe.execute(raise_on_error=False)  # one record that is none hides no other
+        known = set(JobState) - ENDED
+        return [job for job, state in zip(ids, states, strict=True) if state in known]
+
+    def transition(
+        self,
+        job: str,
+        target: JobState,
+        reason: str = "",
+        only_from: Collection[JobState] = tuple(JobState),
+    ) -> bool:
+        """Step a job to a state, if the lifecycle allows it from where it stands.
+
+        Args:
+            only_from: allow it from these states alone.
+        Returns:
+            whether it stepped; False also when it is there already.
+        """
+        keep_s = self.settings.retention_s if target in ENDED else 0
+        sources = [state for state in allowed_from(target) if state in only_from]
+        answer = self._run("transition", job, target, reason, int(keep_s), *sources)
+        return bool(answer == "")
+
+    def state(self, job: str) -> JobState:
+        """The job's state alone.
+
+        Raises:
+            JobError: no such job.
+        """
+        value = self.redis.hget(key(job, "job"), "state")
+        if value is None:
+            raise self._no_job(job)
+        return JobState(cast(str, value))
+
+    def reopen(self, job: str) -> None:
+        """Let a resting job go on: done shards stay, set-aside ones get fresh attempts.
+
+        It is then running, or queued when its planning had not come to its end.
+        """
+        self._run("reopen", job, *allowed_from(JobState.QUEUED))
+
+    def update(self, job: str, **fields: str | int | float) -> None:
+        """Set plain fields of a job: planning's row counts, a training run's note.
+
+        A job that was forgotten meanwhile stays so.
+        """
+        self._run("update", job, *(str(part) for pair in fields.items() for part in pair))
+
+    def forget_expired(self) -> list[str]:
+        """Drop jobs from the list whose records have expired; returns them."""
+        ids = self.job_ids()
+        gone = [job for job in ids if not self.redis.exists(key(job, "job"))]
+        if gone:
+            self.redis.zrem(JOBS, *gone)
+        return gone
+
+    def snapshot(self, job: str) -> Snapshot:
+        """The job as it stands.
+
+        Raises:
+            JobError: no such job.
+        """
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.hgetall(key(job, "job"))
+        for part in ("shards", "done", "poison"):
+            pipe.hlen(key(job, part))
+        pipe.hvals(key(job, "holders"))
+        fields, shards, done, poison, held = pipe.execute()
+        if not fields:
+            raise self._no_job(job)
+        holders = [json.loads(text) for text in held]
+        progress = sum(int(holder.get("progress", 0)) for holder in holders)
+        rows_done = int(fields["rows_done"]) + progress
+        rows_failed = int(fields["rows_failed"]) + int(fields.get("rows_bad", 0))
+        return Snapshot(
+            id=job,
+            kind=fields["kind"],
+            state=JobState(fields["state"]),
+            reason=fields["reason"],
+            priority=fields["priority"],
+            rows=Counts(int(fields["rows_total"]), rows_done, rows_failed),
+            shards=Counts(shards, done, poison),
+            planned=fields["planned"] == "1",
+            created_s=int(fields["created_ms"]) / 1000,
+            changed_s=int(fields["changed_ms"]) / 1000,
+            workers=tuple(sorted({holder["worker"] for holder in holders})),
+            note=json.loads(fields.get("note", "{}")),
+            attempts={each: int(fields.get(f"attempts_{each}", 0)) for each in OUTCOMES},
+        )
+
+    # --- shards
+
+    def add_shards(self, job: str, shards: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Add shards that are new; returns their names. The others stand as they were.
+
+        Raises:
+            JobClosed: the job takes no more.
+        """
+        flat = [part for name, shard in shards.items() for part in (name, json.dumps(shard))]
+        added = self._run("add_shards", job, *flat) if flat else []
+        if added is None:
+            raise JobClosed(f"{job} takes no more shards; `mtl status {job}` says why")
+        return cast(list[str], added)
+
+    def claim(
+        self, job: str, shard: str, token: str, worker: str, child: int = 0, *, insist: bool = False
+    ) -> Claim:
+        """Ask for a shard's lease; asking again with the same token gives the same answer.
+
+        Args:
+            child: which of the worker's children asks, from 0.
+            insist: ask though this child failed at the shard, or at several others.
+        """
+        asked = (shard, token, worker, self._lease_ms, child, int(insist))
+        answer, *rest = self._run("claim", job, *asked)
+        if answer != "LEASED":
+            return Claim(answer)
+        return Claim(answer, int(rest[0]), json.loads(rest[1]))
+
+    def beat(self, job: str, shard: str, token: str, progress: int, pulse: int = 0) -> str:
+        """Extend a lease. Returns OK, CLOSED (stop, the job runs no more) or STALE (lease lost).
+
+        Args:
+            progress: rows done.
+            pulse: signs of life so far, of work that shows in no rows.
+        """
+        return cast(str, self._run("beat", job, shard, token, self._lease_ms, progress, pulse))
+
+    def complete(self, job: str, shard: str, token: str, result: Mapping[str, Any]) -> str:
+        """Record a shard's result. Returns OK, LAST (all are settled), DUPLICATE or STALE."""
+        return cast(str, self._run("complete", job, shard, token, json.dumps(result)))
+
+    def fail(
+        self, job: str, shard: str, token: str, reason: str, *, outcome: str = "failed"
+    ) -> str:
+        """Count a failed attempt. Returns RETRY, SPLIT (into pieces), POISON, LAST or STALE.
+
+        Args:
+            outcome: ``failed`` when the attempt said so itself, ``lost`` when its process died.
+        """
+        limit = self.settings.max_attempts
+        answer = cast(str, self._run("fail", job, shard, token, reason, limit, outcome))
+        self._give_up_if_barren(job)
+        return answer
+
+    def _give_up_if_barren(self, job: str) -> None:
+        """Fail a job of which nothing but failures comes; a missed call is made up by the next."""
+        pair = self.redis.hmget(key(job, "job"), ["barren", "last_failure"])
+        barren, reason = cast(list[str | None], pair)
+        if int(barren or 0) >= BARREN_LIMIT:
+            said = f"{BARREN_LIMIT} attempts in a row failed; the last: {reason}"
+            open_states = (JobState.PLANNING, JobState.RUNNING)
+            self.transition(job, JobState.FAILED, said, only_from=open_states)
+
+    def release(self, job: str, shard: str, token: str, reason: str) -> str:
+        """Give a shard back uncounted. Returns OK or STALE."""
+        return cast(str, self._run("release", job, shard, token, reason))
+
+    def decline(self, job: str, shard: str, token: str, reason: str) -> str:
+        """Give a shard back uncounted: this worker cannot do the job. Returns OK or STALE."""
+        return cast(str, self._run("decline", job, shard, token, reason))
+
+    def note_unfinalised(self, job: str, reason: str) -> int:
+        """Note why a job could not be finalised; returns how often so far, 0 if it is not at it."""
+        return int(self._run("unfinalised", job, reason))
+
+    def reconcile(
+        self,
+        job: str,
+        stale_s: float,
+        *,
+        expire: bool,
+        reached_ms: int = ALL_MESSAGES_REACHED,
+    ) -> Reconciled:
+        """End leases that ran out (if ``expire``), pick shards to publish, find unfit children.
+
+        Args:
+            stale_s: a message younger than this may be on its way.
+            reached_ms: a message older than this waits in no queue (Redis' clock).
+        """
+        asked_ms = self.now_ms() if expire else 0
+        limits = (self.settings.max_attempts, int(stale_s * 1000), HINTS)
+        fields = json.loads(self._run("reconcile", job, *limits, asked_ms, reached_ms))
+        self._give_up_if_barren(job)
+        return Reconciled(fields["settled"], fields.get("due", []), fields.get("unfit", {}))
+
+    def published_ms(self, job: str, shard: str) -> int:
+        """When a pending shard's last message was sent (Redis' clock); 0: not known."""
+        return int(cast(float | None, self.redis.zscore(key(job, "pending"), shard)) or 0)
+
+    def now_ms(self) -> int:
+        """Redis' own clock."""
+        seconds, microseconds = cast(tuple[int, int], self.redis.time())
+        return seconds * 1000 + microseconds // 1000
+
+    def uptime_s(self) -> float:
+        """How long Redis has been up."""
+        return float(cast(dict[str, Any], self.redis.info("server"))["uptime_in_seconds"])
+
+    def results(self, job: str) -> dict[str, dict[str, Any]]:
+        """Results of all completed shards, by shard."""
+        return self._hash(job, "done")
+
+    def poisoned(self, job: str) -> dict[str, str]:
+        """Why each set-aside shard was set aside."""
+        return cast(dict[str, str], self.redis.hgetall(key(job, "poison")))
+
+    def shards(self, job: str) -> dict[str, dict[str, Any]]:
+        """Definitions of all shards."""
+        return self._hash(job, "shards")
+
+    def holder(self, job: str, shard: str) -> dict[str, Any] | None:
+        """Who holds a shard: token, worker, attempt, start, progress."""
+        text = self.redis.hget(key(job, "holders"), shard)
+        return None if text is None else dict(json.loads(cast(str, text)))
+
+    def attempts(self, job: str) -> list[dict[str, Any]]:
+        """Ended attempts, newest first, at most 1,000."""
+        found = cast(list[str], self.redis.lrange(key(job, "history"), 0, -1))
+        return [json.loads(text) for text in found]
+
+    def declined(self, job: str) -> dict[str, dict[str, Any]]:
+        """Workers, and single children, that cannot do it: ``reason``, ``at_ms`` (Redis' clock)."""
+        return self._hash(job, "declined")
+
+    def failing(self, job: str) -> dict[str, dict[str, Any]]:
+        """Children whose last attempts failed: ``shards``, ``reason`` and ``last_ms``."""
+        return self._hash(job, "failing")
+
+    def _hash(self, job: str, part: str) -> dict[str, dict[str, Any]]:
+        pairs = self.redis.hscan_iter(key(job, part), count=1000)
+        return {name: json.loads(text) for name, text in pairs}
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.settings.lease_s * 1000)

@@ -1,0 +1,112 @@
+"""Messages to workers: hints that a shard of a job waits. They hold two names and nothing else."""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from jobs.ledger.connection import full_line, without_password
+from jobs.ledger.lifecycle import PRIORITIES
+from mtl_core.errors import LedgerUnreachableError, SettingsError
+
+RUN_SHARD = "mtl.run_shard"
+FINALISE = "mtl.finalise"
+KINDS = ("label", "train")
+
+
+def queue_name(kind: str, priority: str) -> str:
+    """The queue of a kind of job: ``label``, or ``label.high`` and the like."""
+    return kind if priority == "normal" else f"{kind}.{priority}"
+
+
+def queue_names(kinds: Iterable[str] = KINDS) -> list[str]:
+    """All queues of these kinds, in the order in which a worker looks at them."""
+    return [queue_name(kind, priority) for priority in PRIORITIES for kind in kinds]
+
+
+def queues_of(wanted: str | None) -> list[str]:
+    """The queues of ``mtl worker --queues``: a kind of job stands for all of its queues.
+
+    Raises:
+        SettingsError: there is no such queue.
+    """
+    found: list[str] = []
+    for name in (wanted or ",".join(KINDS)).split(","):
+        if name not in queue_names():
+            known = " ".join(queue_names())
+            raise SettingsError(f"--queues {wanted}: no queue '{name}'; there are {known}")
+        found += queue_names((name,)) if name in KINDS else [name]
+    return found
+
+
+def broker_url(redis_url: str) -> str:
+    """A Redis URL as Celery spells it: a socket is ``redis+socket://``."""
+    return redis_url.replace("unix://", "redis+socket://", 1)
+
+
+def waiting(client: redis.Redis, queue: str, most: int = 20) -> list[tuple[str, str]]:
+    """Jobs and shards of the messages that wait longest in a queue, the oldest first."""
+    found = []
+    for text in reversed(cast(list[str], client.lrange(queue, -most, -1))):
+        message = json.loads(text)
+        arguments = json.loads(base64.b64decode(message["body"]))[0]
+        if message["headers"]["task"] == RUN_SHARD and len(arguments) == 2:
+            found.append((str(arguments[0]), str(arguments[1])))
+    return found
+
+
+class Publisher:
+    """Sends Celery tasks by name, so that no submitter loads a model."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._url = redis_url
+        # Without fix-ups: Celery's own, for Django, looks for modules in the current folder.
+        self._app = Celery(
+            "mtl-submit", broker=broker_url(redis_url), set_as_current=False, fixups=()
+        )
+        self._app.conf.update(
+            task_serializer="json",
+            task_ignore_result=True,
+            broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
+            task_publish_retry_policy={"max_retries": 2, "interval_start": 0.2},
+        )
+
+    def shards(self, kind: str, priority: str, job: str, shards: Iterable[str]) -> None:
+        """Hint at shards of a job.
+
+        Raises:
+            LedgerUnreachableError: Redis does not answer or takes no more.
+        """
+        with self._connected(), self._app.producer_or_acquire() as producer:
+            for shard in shards:
+                self._app.send_task(
+                    RUN_SHARD,
+                    args=(job, shard),
+                    queue=queue_name(kind, priority),
+                    producer=producer,
+                )
+
+    def finalise(self, kind: str, job: str) -> None:
+        """Hint that all shards of a job are settled; goes before other work."""
+        with self._connected():
+            self._app.send_task(FINALISE, args=(job,), queue=queue_name(kind, "high"))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._app.close()
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, redis.OutOfMemoryError) as error:
+            if "used memory > 'maxmemory'" in str(error):
+                raise LedgerUnreachableError(full_line(self._url)) from error
+            raise LedgerUnreachableError(
+                f"Redis at {without_password(self._url)} took no message ({error})"
+            ) from error

@@ -1,0 +1,112 @@
+"""Collecting: a finished label job's parts as one file, or as folders by label; checked first."""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.output.folders import LabelFolders, check_folder_target
+from jobs.output.formats import CollectFormat, format_of, left_out, writing
+from jobs.output.layout import SUCCESS, read_manifest
+from jobs.output.targets import check_file_target, in_one_line
+from mtl_core.errors import InputError
+from mtl_core.files import file_sha256, replace_file, temporary_beside
+from mtl_core.storage.place import Place
+from mtl_core.suggest import near_hint
+
+
+def collect(
+    output: Place, target: Path, form: CollectFormat | None = None, *, overwrite: bool
+) -> tuple[int, dict[str, str]]:
+    """Write all rows of a finished output folder into one file, in the order of ``row_id``.
+
+    Parts are read one at a time, so memory stays flat.
+
+    Args:
+        form: None to go by the name of ``target``, Parquet where that has no ending.
+    Returns:
+        rows written, and the columns left out because the format cannot hold them, with their type.
+    Raises:
+        InputError: the job has not finished, or a part is missing or not what its job wrote.
+        OutputError: the target exists, lies in an output, cannot be written, or its name ends in no
+            known format.
+    """
+    _require_finished(output)
+    check_file_target(target, overwrite=overwrite)
+    form = form or format_of(target)
+    with in_one_line(target):
+        return _write(output, target, form)
+
+
+def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool) -> int:
+    """Write all rows into a folder for each label of a task, as ``TARGET/topic=Sports/…parquet``.
+
+    Returns:
+        rows written.
+    Raises:
+        InputError: as :func:`collect`; or no such task.
+        OutputError: the target exists, holds what was not written here, or cannot be written.
+    """
+    _require_finished(output)
+    manifest = read_manifest(output)
+    tasks = list(manifest["model"]["tasks"])
+    if task not in tasks:
+        raise InputError(f"{output}: no task '{task}'{near_hint(task, tasks)}")
+    check_folder_target(target, overwrite=overwrite)
+    rows = 0
+    with in_one_line(target), LabelFolders(target, task, manifest["job"]) as folders:
+        for table in _checked_parts(output):
+            folders.write_table(table)
+            rows += len(table)
+    return rows
+
+
+def _require_finished(output: Place) -> None:
+    if not output.has(SUCCESS):
+        raise InputError(f"{output} holds no finished output; see `mtl status`")
+
+
+def _checked_parts(output: Place) -> Iterator[pa.Table]:
+    """The tables of all parts, one after another, each checked against the manifest."""
+    parts = read_manifest(output)["parts"]
+    for part in parts:
+        try:
+            with output.reading(part["part"]) as path:
+                if file_sha256(path) != part["sha256"]:
+                    raise InputError(
+                        f"{output.at(part['part'])} has changed since its job wrote it "
+                        "(checksum differs)"
+                    )
+                table = pq.read_table(path, partitioning=None)
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{output.at(part['part'])} is missing; label again into a new folder"
+            ) from error
+        yield table
+    for name in [] if parts else output.matching("part-*.parquet"):
+        with output.reading(name) as path:
+            table = pq.read_table(path, partitioning=None)
+        yield table
+
+
+def _write(output: Place, target: Path, form: CollectFormat) -> tuple[int, dict[str, str]]:
+    parts = _checked_parts(output)
+    first = next(parts, None)
+    if first is None:
+        raise InputError(f"{output} holds no part; label again into a new folder")
+    without = left_out(first.schema, form)
+    schema = pa.schema([f for f in first.schema if f.name not in without], first.schema.metadata)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(target.absolute())
+    rows = 0
+    try:
+        with temporary.open("xb") as stream, writing(stream, form, schema) as sink:
+            for part in chain([first], parts):
+                sink.write_table(part.select(schema.names))
+                rows += len(part)
+        replace_file(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows, without

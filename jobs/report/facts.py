@@ -1,0 +1,230 @@
+"""What a finished output holds, gathered from its Parquet alone.
+
+Parts are read as streams of batches; what is kept is counts, the few rows shown, and a sample of
+embeddings, so memory does not grow with the output.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from jobs.output.layout import SUCCESS, read_manifest
+from mtl_core.errors import InputError
+from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, TRUNCATED
+from mtl_core.storage.place import Place
+
+BATCH_ROWS = 8192
+SHOWN_ROWS = 15
+SHOWN_CHARACTERS = 240
+MAP_ROWS = 2000
+SCORE_BINS = 20
+NO_LABEL = "(none)"
+"""Stands for a label that `--abstain-below` left out."""
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row as the page shows it."""
+
+    row_id: int
+    text: str
+    labels: tuple[str, ...]
+    """One for each task."""
+    number: float
+    """What it is shown for: a score, or a length in characters."""
+
+
+@dataclass
+class TaskFacts:
+    """One task's labels over the whole output."""
+
+    name: str
+    labels: list[str]
+    counts: Counter[str] = field(default_factory=Counter)
+    scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SCORE_BINS, np.int64))
+    """Rows by score, int64 [SCORE_BINS], equal bins from 0 to 1."""
+    unsure: list[ShownRow] = field(default_factory=list)
+
+
+@dataclass
+class ReportFacts:
+    """All the page shows."""
+
+    manifest: dict[str, Any]
+    tasks: list[TaskFacts]
+    cross: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rows by the labels of the first two tasks."""
+    longest: list[ShownRow] = field(default_factory=list)
+    truncated: list[ShownRow] = field(default_factory=list)
+    reasons: list[tuple[str, int]] = field(default_factory=list)
+    """Why rows could not be labelled, the most frequent first."""
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    """A few of those rows: row_id, file, row, reason, text."""
+    sample: list[ShownRow] = field(default_factory=list)
+    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    """The sample's embeddings on their two principal components, float64 [M, 2]."""
+
+
+def gather(output: Place) -> ReportFacts:
+    """Read a finished output folder.
+
+    Raises:
+        InputError: it holds no finished output, or a part has gone.
+    """
+    if not output.has(SUCCESS):
+        raise InputError(f"{output} holds no finished output; see `mtl status`")
+    manifest = read_manifest(output)
+    facts = ReportFacts(
+        manifest, [TaskFacts(n, list(labels)) for n, labels in manifest["model"]["tasks"].items()]
+    )
+    rows = sum(part["rows"] for part in manifest["parts"])
+    drawn = np.random.default_rng(0).choice(rows, min(rows, MAP_ROWS), replace=False)
+    wanted = np.sort(drawn)
+    vectors: list[NDArray[np.float32]] = []
+    offset = 0
+    for batch in _batches(output, manifest):
+        _count(facts, batch)
+        _remember(facts, batch)
+        here = wanted[(wanted >= offset) & (wanted < offset + len(batch))] - offset
+        if len(here) and EMBEDDING in batch.column_names:
+            some = batch.take(pa.array(here))
+            vectors.append(_vectors(some, manifest["embedding"]))
+            facts.sample += [_shown(facts, some, row, 0.0) for row in range(len(some))]
+        offset += len(batch)
+    _read_errors(facts, output)
+    if len(facts.sample) > 2:
+        facts.points = _project(np.concatenate(vectors))
+    return facts
+
+
+def _batches(output: Place, manifest: dict[str, Any]) -> Iterator[pa.Table]:
+    for part in manifest["parts"]:
+        with _opened(output, part["part"]) as file:
+            tasks = manifest["model"]["tasks"]
+            wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest["text_column"]}
+            wanted |= {name for task in tasks for name in (task, f"{task}_score")}
+            columns = [name for name in file.schema_arrow.names if name in wanted]
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                yield _with_plain_text(pa.Table.from_batches([batch]), manifest["text_column"])
+
+
+def _with_plain_text(table: pa.Table, name: str) -> pa.Table:
+    """The table with its texts as strings: a column may be a dictionary or a view of them."""
+    index = table.schema.get_field_index(name)
+    return table.set_column(index, name, table.column(index).cast(pa.large_string()))
+
+
+@contextmanager
+def _opened(output: Place, name: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with output.reading(name) as path, pq.ParquetFile(path) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise InputError(f"{output.at(name)} is missing; label again into a new folder") from error
+
+
+def _labels(batch: pa.Table, task: str) -> list[str]:
+    column = pc.fill_null(batch.column(task).cast(pa.string()), NO_LABEL)
+    labels: list[str] = column.to_pylist()
+    return labels
+
+
+def _count(facts: ReportFacts, batch: pa.Table) -> None:
+    by_task = [_labels(batch, task.name) for task in facts.tasks]
+    for task, labels in zip(facts.tasks, by_task, strict=True):
+        task.counts.update(labels)
+        scores = batch.column(f"{task.name}_score").to_numpy()
+        task.scores += np.histogram(scores, SCORE_BINS, (0, 1))[0]
+    if len(by_task) > 1:
+        facts.cross.update(zip(by_task[0], by_task[1], strict=True))
+
+
+def _remember(facts: ReportFacts, batch: pa.Table) -> None:
+    """Keep the rows that are among the least sure, the longest, and the truncated."""
+    every = np.arange(len(batch))
+    for task in facts.tasks:
+        scores = batch.column(f"{task.name}_score").to_numpy()
+        task.unsure = _keep(facts, batch, every, scores, task.unsure)
+    lengths = pc.utf8_length(batch.column(facts.manifest["text_column"])).to_numpy()
+    cut = np.flatnonzero(batch.column(TRUNCATED).to_numpy())
+    facts.longest = _keep(facts, batch, every, lengths, facts.longest, greatest=True)
+    facts.truncated = _keep(facts, batch, cut, lengths, facts.truncated, greatest=True)
+
+
+def _keep(
+    facts: ReportFacts,
+    batch: pa.Table,
+    rows: NDArray[np.int64],
+    numbers: NDArray[Any],
+    kept: list[ShownRow],
+    *,
+    greatest: bool = False,
+) -> list[ShownRow]:
+    """The rows kept so far and those among some of a batch's, the least first; SHOWN_ROWS at most.
+
+    Equal texts stand once.
+
+    Args:
+        rows: which rows of the batch to look at.
+        numbers: what each row of the batch is ordered by, [N].
+        kept: those of the batches before, in order.
+        greatest: the greatest first.
+    """
+    sign = -1 if greatest else 1
+    for row in rows[np.argsort(sign * numbers[rows], kind="stable")]:
+        number = float(numbers[row])
+        if len(kept) == SHOWN_ROWS and sign * number >= sign * kept[-1].number:
+            break
+        shown = _shown(facts, batch, int(row), number)
+        if all(shown.text != other.text for other in kept):
+            kept = sorted([*kept, shown], key=lambda one: sign * one.number)[:SHOWN_ROWS]
+    return kept
+
+
+def _shown(facts: ReportFacts, batch: pa.Table, row: int, number: float) -> ShownRow:
+    text = str(batch.column(facts.manifest["text_column"])[row].as_py())
+    if len(text) > SHOWN_CHARACTERS:
+        text = text[:SHOWN_CHARACTERS] + "…"
+    labels = [batch.column(task.name)[row].as_py() or NO_LABEL for task in facts.tasks]
+    return ShownRow(batch.column(ROW_ID)[row].as_py(), text, tuple(labels), number)
+
+
+def _vectors(batch: pa.Table, form: str) -> NDArray[np.float32]:
+    """The embeddings of a few rows, float32 [N, E], whatever form they are written in."""
+    column = batch.column(EMBEDDING).combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    if form == "binary":
+        return np.unpackbits(flat, axis=1).astype(np.float32) * 2 - 1
+    values: NDArray[np.float32] = flat.astype(np.float32)
+    if form == "int8":
+        values *= batch.column(EMBEDDING_SCALE).to_numpy()[:, None]
+    return values
+
+
+def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    from sklearn.decomposition import PCA
+
+    # Of equal vectors, as those of equal texts are, it warns that their variance is none.
+    with np.errstate(invalid="ignore"):
+        points: NDArray[np.float64] = PCA(2, random_state=0).fit_transform(
+            vectors.astype(np.float64)
+        )
+    return points
+
+
+def _read_errors(facts: ReportFacts, output: Place) -> None:
+    reasons: Counter[str] = Counter()
+    for entry in facts.manifest["errors"]:
+        with _opened(output, entry["file"]) as file:
+            for batch in file.iter_batches(BATCH_ROWS):
+                reasons.update(batch.column("reason").to_pylist())
+                facts.errors += batch.slice(0, SHOWN_ROWS - len(facts.errors)).to_pylist()
+    facts.reasons = reasons.most_common(SHOWN_ROWS)

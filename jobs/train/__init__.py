@@ -1,0 +1,1 @@
+"""A train job: the request, its data, its submission."""

@@ -1,0 +1,138 @@
+"""From what a user asks for to the spec of a train job, every value checked."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.roots import check_backbone_inside
+from jobs.settings import Settings
+from jobs.specs import TrainSpec
+from mtl_core.config import DEFAULT_BACKBONE, train_config
+from mtl_core.errors import UnknownScenarioError
+from mtl_core.model.backbones import check_backbone, weights_sha256
+from mtl_core.model.registry import check_name
+from mtl_core.storage.address import local_path
+from mtl_core.storage.folder import Folder
+from mtl_core.storage.place import Place
+from mtl_core.tasks import DEFAULT_TASKS, Task, task_as_json
+from mtl_core.training.scenario_names import scenario_help
+
+if TYPE_CHECKING:
+    from jobs.train.data import CheckedData
+
+Value = int | float | str | bool | None
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What a user asks for, but the scenario and the model's name."""
+
+    preset: str
+    data: str | None = None
+    """Data folder; None: the settings', else the hub."""
+    backbone: str = DEFAULT_BACKBONE
+    task_file: str | None = None
+    changes: dict[str, Value] = field(default_factory=dict)
+    """Fields of ``TrainConfig`` given by the user."""
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The shipped tasks, or those of the task file.
+
+        Raises:
+            SettingsError: the task file cannot be used.
+        """
+        if self.task_file is None:
+            return DEFAULT_TASKS
+        from mtl_core.model.task_file import read_task_file
+
+        return read_task_file(Path(self.task_file).expanduser())
+
+    def data_dir(self, settings: Settings) -> Path | None:
+        """The data folder; None: the hub."""
+        return local_path(self.data).absolute() if self.data else settings.data_dir
+
+    def needs_hub(self) -> bool:
+        """Whether some task's data is in no local file."""
+        return any(task.source is not None and not task.source.files for task in self.tasks())
+
+
+def checked_data(request: TrainRequest, settings: Settings) -> "CheckedData":
+    """The request's training data, read once whatever number of jobs it is for.
+
+    Raises:
+        SettingsError, DataError: a value, a file or a label cannot be used.
+    """
+    from jobs.train.data import check_data  # loads what reads files
+
+    changes = {key: value for key, value in request.changes.items() if value is not None}
+    config = train_config(request.preset, "full", **changes)
+    return check_data(request.data_dir(settings), request.tasks(), config)
+
+
+def train_spec(
+    request: TrainRequest,
+    scenario: str,
+    name: str,
+    settings: Settings,
+    checked: "CheckedData | None" = None,
+) -> TrainSpec:
+    """The spec of a train job.
+
+    Args:
+        checked: the request's data; read now where it is not given.
+    Raises:
+        UnknownScenarioError, SettingsError, DataError, ModelError: a value cannot be used.
+    """
+    tasks = request.tasks()
+    check_scenario(scenario, tasks)
+    check_name(name)
+    train_config(request.preset, scenario=scenario, **request.changes)  # checks the values
+    check_backbone(request.backbone)
+    check_backbone_inside(request.backbone, settings)
+    backbone = Path(request.backbone).expanduser()
+    data_dir = request.data_dir(settings)
+    checked = checked or checked_data(request, settings)
+    return TrainSpec(
+        name=name,
+        output=_absolute(settings.models.below(name)),
+        data_dir=str(data_dir) if data_dir else None,
+        preset=request.preset,
+        scenario=scenario,
+        settings=request.changes,
+        backbone=str(backbone.absolute()) if backbone.is_dir() else request.backbone,
+        backbone_sha256=weights_sha256(backbone) if backbone.is_dir() else "",
+        tasks=tuple(task_as_json(task) for task in tasks),
+        data=checked.files,
+        command=command_of(request, scenario, name, local=data_dir is not None),
+    )
+
+
+def _absolute(place: Place) -> str:
+    return str(place.path.absolute()) if isinstance(place, Folder) else str(place)
+
+
+def check_scenario(scenario: str, tasks: Sequence[Task]) -> None:
+    """Raise UnknownScenarioError unless there is such a scenario for the tasks."""
+    known = scenario_help(tasks)
+    if scenario not in known:
+        near = get_close_matches(scenario, known, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UnknownScenarioError(
+            f"no scenario named '{scenario}'; {hint}there are: {', '.join(known)}"
+        )
+
+
+def command_of(request: TrainRequest, scenario: str, name: str, *, local: bool) -> str:
+    """The command as it stands in the model card: without this machine's paths."""
+    words = ["mtl", "train", "--scenario", scenario, "--name", name, "--preset", request.preset]
+    for key, value in request.changes.items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    if request.backbone != DEFAULT_BACKBONE:
+        folder = Path(request.backbone)
+        words += ["--backbone", folder.name if folder.is_dir() else request.backbone]
+    if request.task_file is not None:
+        words += ["--tasks", Path(request.task_file).name]
+    return shlex.join([*words, *(["--data", "DIR"] if local else [])])

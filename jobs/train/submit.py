@@ -1,0 +1,69 @@
+"""Submitting a train job; the same again is the same job."""
+
+from contextlib import suppress
+from typing import Literal
+
+from jobs.ledger.ledger import JobClosed, Ledger
+from jobs.ledger.lifecycle import JobState
+from jobs.ledger.messages import Publisher
+from jobs.specs import TrainSpec, job_id
+from jobs.train.made_by import refuse_other
+from mtl_core.errors import JobError
+from mtl_core.storage.address import place_of
+
+TRAIN_SHARD = "run"
+
+
+def submit_train(
+    ledger: Ledger, publisher: Publisher, spec: TrainSpec, priority: str
+) -> tuple[str, bool]:
+    """Queue a train job.
+
+    Returns:
+        its id, and whether it is new; a job that failed or was paused is opened again.
+    Raises:
+        JobError: a model of that name is there, made by another job; or the job is being cancelled.
+    """
+    job = job_id(spec)
+    new = ledger.create(job, spec, priority)
+    state = ledger.state(job)
+    again, there = AGAIN[state], not place_of(spec.output).is_empty()
+    if again == "join":
+        return job, False
+    if again == "refuse":
+        raise JobError(f"{job} is {state}; repeat the command when that is over")
+    try:
+        refuse_other(spec, job, known=state is JobState.DONE)
+    except JobError:
+        if new or again == "begin":
+            ledger.delete(job)
+        raise
+    if again == "anew" and there:
+        return job, False
+    if again == "anew":  # its model was deleted
+        ledger.delete(job)
+        new = ledger.create(job, spec, priority)
+    elif again == "open":
+        ledger.reopen(job)
+    with suppress(JobClosed):  # cancelled in this moment
+        ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
+    ledger.update(job, planned=1)
+    ledger.transition(job, JobState.RUNNING)
+    publisher.shards("train", priority, job, [TRAIN_SHARD])
+    return job, new
+
+
+Again = Literal["begin", "join", "open", "anew", "refuse"]
+AGAIN: dict[JobState, Again] = {
+    JobState.QUEUED: "begin",
+    JobState.PLANNING: "begin",
+    JobState.RUNNING: "join",
+    JobState.FINALISING: "join",
+    JobState.DONE: "anew",
+    JobState.PARTIAL: "open",
+    JobState.FAILED: "open",
+    JobState.PAUSED: "open",
+    JobState.CANCELLED: "open",
+    JobState.CANCELLING: "refuse",
+}
+"""What the same train job, submitted again, does to one that is there already, by its state."""

@@ -1,0 +1,1 @@
+"""Labelled texts to train and evaluate on."""

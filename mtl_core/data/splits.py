@@ -1,0 +1,320 @@
+"""Labelled texts: known splits, usable rows, holding rows out without leaks, balanced draws."""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mtl_core.errors import DataError
+from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing, with_pulse
+from mtl_core.tasks import Task, TaskSource
+
+HELD_OUT_ROWS_A_CLASS = 20
+SHOWN = 10
+"""Names listed in one message at most."""
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts of one task with their classes."""
+
+    task: Task
+    texts: list[str]
+    labels: NDArray[np.int64]
+    """Class index of each text, int64 [N]."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    notes: tuple[str, ...] = ()
+    """What was left out or doubtful when they were read, for the model's card and the user."""
+
+    def take(self, rows: NDArray[np.int64]) -> "LabelledTexts":
+        """The given rows, in the given order."""
+        return replace(self, texts=[self.texts[row] for row in rows], labels=self.labels[rows])
+
+    def digest(self) -> str:
+        """SHA-256 of the task's labels, the texts and their classes, hexadecimal."""
+        digest = hashlib.sha256(repr(self.task.labels).encode())
+        digest.update(np.fromiter(map(len, self.texts), np.int64, len(self)).tobytes())
+        for text in self.texts:
+            digest.update(text.encode())
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()
+
+
+LoadSplit = Callable[[Task, str], LabelledTexts]
+"""Gives one split of a task; raises DataError."""
+
+
+def load_split(
+    task: Task, split: str, data_dir: Path | None = None, pulse: Pulse = no_pulse
+) -> LabelledTexts:
+    """Load one split of a task from a data folder or the hub.
+
+    A task with files of its own is read by :func:`jobs.train.data.load_split`, which knows
+    their formats.
+
+    Args:
+        task: must have a source.
+        split: the source's training or evaluation split.
+        data_dir: folder laid out as ``<task folder>/<split>.parquet``; None loads from the hub.
+    Raises:
+        DataError: no source, file, column, or a label that is none of the task's; or the hub does
+            not answer.
+    """
+    source = task.source
+    if source is None:
+        raise DataError(f"task '{task.name}' names no data to train or evaluate on")
+    if source.files:
+        raise DataError(f"task '{task.name}' has files of its own; give what reads them")
+    where, texts, values = _load(source, split, data_dir, pulse)
+    classes = _classes(task, where, values)
+    blank = np.array([text is None or not str(text).strip() for text in texts], dtype=bool)
+    notes = [f"{counted(int(blank.sum()), 'row')} without text left out"] if blank.any() else []
+    kept = np.flatnonzero(~blank)
+    name = f"{source.folder}/{split}" if data_dir is not None else where
+    return usable(task, name, [str(texts[row]) for row in kept], classes[kept], notes)
+
+
+def usable(
+    task: Task, name: str, texts: list[str], labels: NDArray[np.int64], notes: Sequence[str]
+) -> LabelledTexts:
+    """Texts with their classes, and what a user should know of them.
+
+    Args:
+        name: of the file or data set, without a machine's folders: the card shows it.
+        notes: what was found before.
+    Raises:
+        DataError: there are no rows.
+    """
+    if not texts:
+        left_out = f" ({'; '.join(notes)})" if notes else ""
+        raise DataError(f"{name}: no rows to train or evaluate on{left_out}")
+    found = list(notes)
+    first: dict[str, int] = {}
+    doubtful = {
+        text
+        for text, label in zip(texts, labels.tolist(), strict=True)
+        if first.setdefault(text, label) != label
+    }
+    if doubtful:
+        rows = sum(text in doubtful for text in texts)
+        what = counted(len(doubtful), "text")
+        found.append(f"{counted(rows, 'row')} hold {what} that have contradicting labels")
+    missing = [task.labels[n] for n in np.setdiff1d(np.arange(len(task.labels)), labels)]
+    if missing:
+        found.append(f"no row is labelled {listed(missing)}")
+    return LabelledTexts(task, texts, labels, tuple(f"{name}: {note}" for note in found))
+
+
+def counted(count: int, thing: str) -> str:
+    """A number of things, in words."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in quotes, the first few of them where they are many."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:SHOWN]) + more
+
+
+def _classes(task: Task, where: str, values: list[Any]) -> NDArray[np.int64]:
+    """Class indices of a known data set's column: it holds these, or the labels' names."""
+    known: dict[Any, int] = {index: index for index in range(len(task.labels))}
+    known |= {label: index for index, label in enumerate(task.labels)}
+    try:
+        return np.asarray([known[value] for value in values], dtype=np.int64)
+    except (KeyError, TypeError):
+        row = next(row for row, value in enumerate(values) if value not in known)
+        raise DataError(
+            f"{where}: row {row} has label {values[row]!r}; task '{task.name}' has classes "
+            f"0 to {len(task.labels) - 1} ({', '.join(task.labels)})"
+        ) from None
+
+
+def _load(
+    source: TaskSource, split: str, data_dir: Path | None, pulse: Pulse
+) -> tuple[str, list[Any], list[Any]]:
+    """What to call the split, and its columns of texts and labels."""
+    columns = [source.text_column, source.label_column]
+    if data_dir is not None:
+        path = Path(data_dir) / source.folder / f"{split}.parquet"
+        if not path.is_file():
+            raise DataError(
+                f"no file {path}; the data folder must hold {source.folder}/{split}.parquet"
+            )
+        pulse()
+        table = read_columns(path, columns)
+        return str(path), *(table.column(name).to_pylist() for name in columns)
+    import datasets
+
+    datasets.disable_progress_bars()
+    where = f"{source.hub_name} ({split})"
+    try:
+        dataset = with_pulse(
+            pulse, lambda: datasets.load_dataset(source.hub_name, source.hub_config, split=split)
+        )
+    except Exception as error:  # the hub client raises many kinds; all mean "not to be had"
+        pulse()  # but for the word to stop, which it raises again
+        raise DataError(
+            f"{where}: the hub did not give it ({_first_line(error)}); "
+            "give a local folder by --data or MTL_DATA_DIR"
+        ) from error
+    return where, list(dataset[columns[0]]), list(dataset[columns[1]])
+
+
+def read_columns(path: Path, columns: list[str]) -> pa.Table:
+    """Some columns of a Parquet file.
+
+    Raises:
+        DataError: it is not readable, or has no such column.
+    """
+    try:
+        names = pq.read_schema(path).names
+        for column in columns:
+            if column not in names:
+                raise DataError(f"{path}: no column '{column}'; it has: {', '.join(names)}")
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0][:160]
+
+
+def containment_groups(texts: Sequence[str], pulse: Pulse = no_pulse) -> NDArray[np.int64]:
+    """Group texts that are whole-word parts of a longer text of the same list with that text.
+
+    SST-2's training split holds a sentence and dozens of its phrases: a phrase held out of a
+    sentence trained on would be known already, and scores on it too good.
+
+    Returns:
+        a group's number for each text, int64 [N].
+    """
+    words = [tuple(text.lower().split()) for text in texts]
+    # Lengths of the texts that begin with a pair of words: what is worth looking up where.
+    lengths: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for text in words:
+        lengths[text[:2]].add(len(text))
+    group_of: dict[tuple[str, ...], int] = {}
+    groups = np.empty(len(texts), dtype=np.int64)
+    longest_first = sorted(range(len(texts)), key=lambda row: -len(words[row]))
+    for row in pulsing(longest_first, pulse, ROWS):
+        text = words[row]
+        group = group_of.setdefault(text, row)
+        groups[row] = group
+        for start in range(len(text)):
+            for begin in (text[start : start + 1], text[start : start + 2]):
+                for length in lengths.get(begin, ()):
+                    if start + length <= len(text):
+                        group_of.setdefault(text[start : start + length], group)
+    return groups
+
+
+def check_enough(data: LabelledTexts, fraction: float) -> float:
+    """The share of the rows to hold out: of small data more, 20 rows a class if that is a fifth.
+
+    Raises:
+        DataError: a class has too few rows to stand on both sides, or there is one class only.
+    """
+    classes, counts = np.unique(data.labels, return_counts=True)
+    what = f"task '{data.task.name}'"
+    names = data.task.labels
+    if len(classes) < 2:
+        raise DataError(
+            f"{what}: all {len(data):,} rows to train on are labelled '{names[classes[0]]}'; "
+            "there must be rows of two labels at least"
+        )
+    if len({" ".join(text.lower().split()) for text in data.texts}) < 2:
+        raise one_text_alone(data)
+    rare = [names[label] for label in classes[counts < 2]]
+    if rare:
+        raise DataError(
+            f"{what}: of {len(data):,} rows to train on only one is labelled {listed(rare)}; "
+            "rows are held out, so there must be two of each label at least"
+        )
+    wanted = HELD_OUT_ROWS_A_CLASS * len(names)
+    fraction = max(fraction, min(0.2, wanted / len(data)))
+    if min(math.ceil(len(data) * fraction), len(data) * (1 - fraction)) >= len(classes):
+        return fraction
+    if (share := len(classes) / len(data)) <= 0.5:  # many labels with few rows: one of each
+        return share
+    raise DataError(
+        f"{what}: {len(data):,} rows to train on are too few for {len(classes):,} labels; "
+        "rows are held out, so there must be two of each label at least"
+    )
+
+
+def one_text_alone(data: LabelledTexts) -> DataError:
+    """Why nothing can be held out of rows that say the same."""
+    return DataError(
+        f"task '{data.task.name}': all {len(data):,} rows to train on hold one text or parts of "
+        "it; rows cannot be held out of them"
+    )
+
+
+def split_held_out(
+    data: LabelledTexts, fraction: float, seed: int, pulse: Pulse = no_pulse
+) -> tuple[LabelledTexts, LabelledTexts]:
+    """Split off a share of the rows; texts that are part of each other stay on one side.
+
+    Where no text is part of another, or too few would be left of a class, each class gives the
+    same share. Of small data more is held out, see :func:`check_enough`.
+
+    Returns:
+        the rows to train on, and those held out.
+    Raises:
+        DataError: a class has too few rows to stand on both sides.
+    """
+    from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+    rows = np.arange(len(data))
+    fraction = check_enough(data, fraction)
+    groups = containment_groups(data.texts, pulse)
+    if (distinct := len(np.unique(groups))) == 1:
+        raise one_text_alone(data)
+    if distinct < len(rows):
+        splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
+        train, held_out = next(splitter.split(rows, groups=groups))
+        present = [len(np.unique(data.labels[side])) for side in (train, held_out)]
+        if min(present) == len(np.unique(data.labels)):
+            return data.take(np.sort(train)), data.take(np.sort(held_out))
+    try:
+        train, held_out = train_test_split(
+            rows, test_size=fraction, random_state=seed, stratify=data.labels
+        )
+    except ValueError as error:
+        raise DataError(
+            f"task '{data.task.name}': {len(data)} rows cannot be split with "
+            f"{fraction:.0%} held out ({error})"
+        ) from error
+    return data.take(np.sort(train)), data.take(np.sort(held_out))
+
+
+def balance_classes(data: LabelledTexts, seed: int) -> LabelledTexts:
+    """Draw as many rows from each class as the smallest class has, order kept."""
+    generator = np.random.default_rng(seed)
+    classes, counts = np.unique(data.labels, return_counts=True)
+    drawn = [
+        generator.choice(np.flatnonzero(data.labels == label), counts.min(), replace=False)
+        for label in classes
+    ]
+    return data.take(np.sort(np.concatenate(drawn)))
+
+
+def sample_rows(data: LabelledTexts, rows: int | None, seed: int) -> LabelledTexts:
+    """A seeded sample of at most ``rows`` rows, order kept; all of them when None."""
+    if rows is None or rows >= len(data):
+        return data
+    drawn = np.random.default_rng(seed).choice(len(data), rows, replace=False)
+    return data.take(np.sort(drawn))

@@ -1,0 +1,240 @@
+"""The labelling engine: texts in, classes, scores and embeddings out, each text encoded once.
+
+Texts are tokenised, sorted by length and packed into batches by a budget of tokens (padding
+counted), so that a batch costs the same whether it holds many short texts or few long ones.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl_core.config import ModelConfig
+from mtl_core.model.batches import token_batches
+from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.tasks import Task
+
+EMBEDDING_OUTPUT = "sentence_embedding"
+"""Name of the embedding among an exported graph's outputs."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskLabels:
+    """One task's answer for N texts."""
+
+    task: Task
+    probabilities: NDArray[np.float32]
+    """Calibrated, float32 [N, C]."""
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """Index of the most probable class, int64 [N]."""
+        classes: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return classes
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Probability of the most probable class, float32 [N]."""
+        scores: NDArray[np.float32] = self.probabilities.max(axis=1, initial=0)
+        return scores
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The engine's answer for N texts, in the order given."""
+
+    labels: tuple[TaskLabels, ...]
+    embeddings: NDArray[np.float32]
+    """Unit vectors, float32 [N, E]."""
+    truncated: NDArray[np.bool_]
+    """Whether the text had more tokens than the model reads, bool [N]."""
+    lengths: NDArray[np.int64]
+    """Tokens of each text that the model read, special tokens included, int64 [N]."""
+    too_large: tuple[int, ...] = ()
+    """Texts for which memory did not suffice even alone; what stands for them means nothing."""
+
+    def take(self, rows: NDArray[np.int64]) -> "Labelled":
+        """The answers of some texts, in the order of ``rows``; a text may come more than once."""
+        labels = tuple(TaskLabels(a.task, a.probabilities[rows]) for a in self.labels)
+        too_large = np.flatnonzero(np.isin(rows, self.too_large))
+        return Labelled(
+            labels,
+            self.embeddings[rows],
+            self.truncated[rows],
+            self.lengths[rows],
+            tuple(too_large.tolist()),
+        )
+
+
+Forward = tuple[NDArray[np.float32], Mapping[str, NDArray[np.float32]]]
+"""A batch's answer: embeddings [B, E], and of each task probabilities [B, C]."""
+
+Pending = Callable[[], Forward]
+"""A batch under way: called once, waits for its answer."""
+
+
+class Engine(ABC):
+    """What labels texts; built once and kept. Subclasses start one batch in :meth:`start`."""
+
+    name: str
+    in_flight: int = 1
+    """Batches under way at once: while they are computed, the next is padded."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        model_sha256: str,
+        precision: str,
+        batch_tokens: int,
+    ) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.model_sha256, self.precision = model_sha256, precision
+        self.identity = f"{self.name} {precision}"
+        """Names what decides the numbers, beside the model."""
+        self.batch_tokens = batch_tokens
+        """Padded tokens in one batch; halves when memory does not suffice."""
+
+    @abstractmethod
+    def start(self, ids: list[list[int]]) -> Pending:
+        """Begin to label one batch of token ids; at most ``in_flight`` batches at a time.
+
+        Raises:
+            MemoryError, RuntimeError: as :func:`is_out_of_memory` knows, when memory is short; the
+                answer may raise them, too.
+        """
+
+    def release_memory(self) -> None:  # noqa: B027
+        """Give back what a batch that was too large left behind."""
+
+    def label(self, texts: Sequence[str], progress: Callable[[int], None]) -> Labelled:
+        """Label texts in the order given.
+
+        Args:
+            texts: N texts.
+            progress: called after each batch with the number of texts done so far; an exception
+                it raises ends the call.
+        """
+        # One token more than the model reads tells a text that fits from one that was cut.
+        limit = self.tokenizer.max_tokens
+        ids = self.tokenizer(texts, limit + 1)
+        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        truncated = lengths > limit
+        for row in np.flatnonzero(truncated):
+            ids[row] = [*ids[row][: limit - 1], ids[row][-1]]  # keeps the closing special token
+        return self.label_ids(ids, truncated, progress)
+
+    def label_ids(
+        self,
+        ids: list[list[int]],
+        truncated: NDArray[np.bool_],
+        progress: Callable[[int], None],
+    ) -> Labelled:
+        """:meth:`label` from token ids, at most as many a text as the model reads.
+
+        Args:
+            truncated: whether a text had more, bool [N].
+        """
+        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        embeddings = np.zeros((len(ids), self.config.embedding_size), dtype=np.float32)
+        probabilities = {
+            task.name: np.zeros((len(ids), len(task.labels)), dtype=np.float32)
+            for task in self.config.tasks
+        }
+        too_large: list[int] = []
+        done = 0
+        waiting = deque(token_batches(lengths, self.batch_tokens))
+        under_way: deque[tuple[NDArray[np.int64], Pending]] = deque()
+        try:
+            while waiting or under_way:
+                begin = bool(waiting) and len(under_way) < self.in_flight
+                rows = waiting.popleft() if begin else under_way[0][0]
+                try:
+                    if begin:
+                        under_way.append((rows, self.start([ids[row] for row in rows])))
+                        continue
+                    batch_embeddings, answers = under_way.popleft()[1]()
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if self.in_flight > 1 or len(rows) > 1:
+                        waiting = self._with_less_memory(rows, waiting, lengths)
+                        continue
+                    too_large.append(int(rows[0]))
+                else:
+                    embeddings[rows] = batch_embeddings
+                    for task, values in answers.items():
+                        probabilities[task][rows] = values
+                done += len(rows)
+                progress(done)
+        finally:  # after an exception nothing may be left running that the next call would meet
+            for _, answer in under_way:
+                with suppress(Exception):
+                    answer()
+        labels = tuple(TaskLabels(task, probabilities[task.name]) for task in self.config.tasks)
+        labelled = Labelled(labels, embeddings, truncated, lengths, tuple(too_large))
+        demand_numbers(labelled)
+        return labelled
+
+    def _with_less_memory(
+        self,
+        rows: NDArray[np.int64],
+        waiting: deque[NDArray[np.int64]],
+        lengths: NDArray[np.int64],
+    ) -> deque[NDArray[np.int64]]:
+        """After running out of memory: one batch at a time from now on; if that was so, half of it.
+
+        Returns:
+            what waits now: these rows and all that followed.
+        """
+        self.release_memory()
+        if self.in_flight > 1:
+            self.in_flight = 1
+            log.warning("out of memory: one batch at a time from now on")
+            return deque([rows, *waiting])
+        padded = len(rows) * int(lengths[rows].max())
+        self.batch_tokens = max(1, min(self.batch_tokens, padded) // 2)
+        log.warning("out of memory: batches of %d tokens from now on", self.batch_tokens)
+        remaining = np.concatenate([rows, *waiting])
+        return deque(
+            remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens)
+        )
+
+
+def without_numbers(labelled: Labelled) -> NDArray[np.int64]:
+    """Texts whose answer is no number somewhere (NaN, infinite); of those too large none."""
+    found = [labelled.embeddings, *(answer.probabilities for answer in labelled.labels)]
+    wrong = np.any([~np.isfinite(values).all(axis=1) for values in found], axis=0)
+    return np.setdiff1d(np.flatnonzero(wrong), labelled.too_large)
+
+
+def demand_numbers(labelled: Labelled) -> None:
+    """Raise FloatingPointError if an answer is no number: the first class would be its label."""
+    wrong = without_numbers(labelled)
+    if len(wrong):
+        raise FloatingPointError(
+            f"the engine gave no numbers (NaN) for {len(wrong):,} of {len(labelled.lengths):,} "
+            "texts; the model's weights are damaged, or this machine's arithmetic is"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory did not suffice, on a GPU or on the CPU.
+
+    torch has a type for the GPU's only, a RuntimeError like all others: its CPU allocator, oneDNN
+    and OpenVINO raise it with texts of their own.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return any(
+        sign in text
+        for sign in ("can't allocate memory", "bad_alloc", "out of memory", "bad allocation")
+    )

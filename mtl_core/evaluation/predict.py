@@ -1,0 +1,51 @@
+"""Logits of many texts outside the labelling engine: for training and evaluation."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtl_core.data.encoded import EncodedTexts
+from mtl_core.model.batches import token_batches
+from mtl_core.model.encoder import BATCH_TOKENS
+from mtl_core.model.network import MultiTaskModel
+from mtl_core.model.precision import autocast
+from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.pulse import Pulse, no_pulse, pulsing
+
+# Rows of stored vectors that are projected at once.
+BLOCK_ROWS = 4096
+
+
+def predict_logits(
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    task: str,
+    encoded: EncodedTexts,
+    precision: str = "auto",
+    *,
+    from_pooled: bool = False,
+    pulse: Pulse = no_pulse,
+) -> NDArray[np.float32]:
+    """One head's logits for all texts of a task, float32 [N, C], in evaluation mode.
+
+    Args:
+        from_pooled: start from ``encoded.pooled``; right only while the backbone is as published.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    logits = np.empty((len(encoded.ids), len(encoded.data.task.labels)), dtype=np.float32)
+    with torch.inference_mode(), autocast(model, precision):
+        if from_pooled:
+            assert encoded.pooled is not None
+            for start in pulsing(range(0, len(logits), BLOCK_ROWS), pulse):
+                block = encoded.pooled[start : start + BLOCK_ROWS].astype(np.float32)
+                embedding = model.encoder.project(torch.from_numpy(block).to(device))
+                logits[start : start + BLOCK_ROWS] = (
+                    model.head_logits(embedding, task).cpu().numpy()
+                )
+            return logits
+        for rows in pulsing(token_batches(encoded.lengths, BATCH_TOKENS), pulse):
+            input_ids, mask = tokenizer.pad([encoded.ids[row] for row in rows])
+            values = model(input_ids.to(device), mask.to(device), task=task)
+            logits[rows] = values.float().cpu().numpy()
+    return logits

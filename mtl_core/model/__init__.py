@@ -1,0 +1,1 @@
+"""The model: encoder, heads, tokenizer, backbone; its directory, its name."""

@@ -1,0 +1,58 @@
+"""Cutting rows into batches of like length: by a number of rows to train, by tokens to infer."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Rows are sorted by length inside pools of this many batches: long enough that padding nearly
+# vanishes, short enough that a batch still mixes texts from all over the split.
+POOL_BATCHES = 50
+
+
+def batches_by_length(
+    lengths: NDArray[np.int64], batch_rows: int, generator: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Shuffle rows, sort them by length within pools, and cut batches; every row once.
+
+    Args:
+        lengths: tokens of each row, int64 [N].
+    Yields:
+        row numbers of one batch, int64 [at most batch_rows]; batches of a pool in random order.
+    """
+    order = generator.permutation(len(lengths))
+    pool_rows = batch_rows * POOL_BATCHES
+    for start in range(0, len(order), pool_rows):
+        pool = order[start : start + pool_rows]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches = [pool[i : i + batch_rows] for i in range(0, len(pool), batch_rows)]
+        for index in generator.permutation(len(batches)):
+            yield batches[index]
+
+
+def token_batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Cut rows into batches of like length whose padded size stays within a budget.
+
+    Args:
+        lengths: tokens of each row, int64 [N].
+        budget: tokens, padding counted; a single longer row makes a batch of its own.
+    Yields:
+        row numbers, longest texts first, every row once. Longest first: if memory is short, the
+        first batch shows it, not the last.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, budget // max(1, int(lengths[order[start]])))
+        yield order[start : start + rows]
+        start += rows
+
+
+def lengths_of(ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Tokens of each row, int64 [N]."""
+    return np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+
+
+def starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each text's tokens begin when all stand one after the other, int64 [N]."""
+    return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)

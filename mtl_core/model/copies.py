@@ -1,0 +1,75 @@
+"""Model directories between this machine and an object store.
+
+In a store ``config.json`` is put last: a model without it is not there. The weights' checksum
+beside them (as ``sha256sum`` writes it) spares whoever has them already another copy.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from mtl_core.errors import ModelError
+from mtl_core.files import file_sha256
+from mtl_core.model.config import CONFIG, WEIGHTS
+from mtl_core.storage.place import Place
+
+CHECKSUM = f"{WEIGHTS}.sha256"
+
+
+def local_copy(home: Place, copies: Path, sha256: str = "") -> Path:
+    """A model directory of an object store as a folder of this machine.
+
+    Copies are kept by the checksums of weights and ``config.json``, so that one copy serves all
+    workers of a machine, and a changed model is copied anew.
+
+    Args:
+        sha256: of the weights wanted; those in the store may be others by now.
+    Raises:
+        ModelError: there is no model, or its weights are not what their checksum says.
+        StoreError: the store refuses or does not answer.
+    """
+    try:
+        config = home.read_text(CONFIG)
+    except FileNotFoundError as error:
+        raise ModelError(f"{home} is no model directory: it holds no {CONFIG}") from error
+    said = ""
+    with suppress(FileNotFoundError):
+        said = home.read_text(CHECKSUM).split()[0]
+    for known in (sha256, said):
+        if known and (folder := _folder(copies, known, config)).is_dir():
+            return folder
+    copies.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=copies, prefix=".copying-") as made:
+        building = Path(made)
+        for name in home.names():
+            with home.reading(name) as path:
+                shutil.copyfile(path, building / name)
+        if not (building / WEIGHTS).is_file():
+            raise ModelError(f"{home} is no model directory: it holds no {WEIGHTS}")
+        actual = file_sha256(building / WEIGHTS)
+        if said and actual != said:
+            raise ModelError(f"{home.at(WEIGHTS)} is damaged: its sha256 is not that of {CHECKSUM}")
+        folder = _folder(copies, actual, (building / CONFIG).read_text(encoding="utf-8"))
+        os.chmod(building, 0o755)
+        with suppress(OSError):  # another worker was quicker
+            os.rename(building, folder)
+            building.mkdir()  # for the context to remove
+    return folder
+
+
+def _folder(copies: Path, sha256: str, config: str) -> Path:
+    return copies / f"{sha256[:16]}-{hashlib.sha256(config.encode()).hexdigest()[:12]}"
+
+
+def publish(folder: Path, home: Place) -> None:
+    """Put a finished model directory into an object store; visible as a model at the end."""
+    paths = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        if name != CONFIG:
+            home.put(name, path)
+    home.write_text(CHECKSUM, f"{file_sha256(folder / WEIGHTS)}  {WEIGHTS}\n")
+    home.put(CONFIG, folder / CONFIG)

@@ -1,0 +1,108 @@
+"""Texts to token ids with the backbone's own (Rust) tokenizer, and ids to padded batches."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from mtl_core.errors import BackboneError
+from mtl_core.model.backbones import BackboneFiles
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Tokenizer:
+    """Texts to token ids without padding; longer texts are truncated at ``max_tokens``."""
+
+    def __init__(
+        self,
+        rust: tokenizers.Tokenizer,
+        pad_token_id: int,
+        max_tokens: int,
+        mask_token_id: int | None = None,
+        special_token_ids: Sequence[int] = (),
+    ) -> None:
+        self._rust = rust
+        self._rust.no_padding()
+        self.pad_token_id = pad_token_id
+        self.max_tokens = max_tokens
+        self.mask_token_id = mask_token_id
+        """None where the backbone has none, or where it is not needed (labelling)."""
+        self.special_token_ids = tuple(special_token_ids)
+
+    @classmethod
+    def from_file(cls, path: Path, pad_token_id: int, max_tokens: int) -> "Tokenizer":
+        """Read a ``tokenizer.json``; needs neither torch nor transformers."""
+        return cls(tokenizers.Tokenizer.from_file(str(path)), pad_token_id, max_tokens)
+
+    def __call__(self, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
+        """Token ids of each text, special tokens included, at most ``max_tokens`` of them."""
+        self._rust.enable_truncation(max_length=max_tokens or self.max_tokens)
+        return [encoding.ids for encoding in self._rust.encode_batch_fast(list(texts))]
+
+    def to_json(self) -> str:
+        """The tokenizer as ``tokenizer.json`` holds it, truncating at ``max_tokens``."""
+        self._rust.enable_truncation(max_length=self.max_tokens)
+        return str(self._rust.to_str())
+
+    def pad_arrays(
+        self, rows: Sequence[Sequence[int]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pad rows of ids to the longest of them.
+
+        Returns:
+            input_ids and attention_mask, int64 [B, T] each.
+        """
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        width = int(lengths.max(initial=1))
+        mask = np.arange(width) < lengths[:, None]  # [B, T]
+        ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)
+        ids[mask] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+        return ids, mask.astype(np.int64)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor]":
+        """:meth:`pad_arrays` as tensors."""
+        import torch
+
+        ids, mask = self.pad_arrays(rows)
+        return torch.from_numpy(ids), torch.from_numpy(mask)
+
+    def mask_at_random(self, input_ids: "Tensor", share: float) -> "Tensor":
+        """A copy, int64 [B, T], with that share of its tokens, no special ones, as mask tokens.
+
+        The random numbers are torch's own; a backbone without a mask token has its ids unchanged.
+        """
+        import torch
+
+        if not share or self.mask_token_id is None:
+            return input_ids
+        special = torch.isin(input_ids, torch.tensor(self.special_token_ids))
+        drawn = torch.rand(input_ids.shape) < share
+        return torch.where(drawn & ~special, self.mask_token_id, input_ids)
+
+
+def load_tokenizer(files: BackboneFiles, max_tokens: int) -> Tokenizer:
+    """Load a backbone's tokenizer.
+
+    Raises:
+        BackboneError: the folder holds no tokenizer, or only a slow one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        pretrained = AutoTokenizer.from_pretrained(
+            files.folder, use_fast=True, trust_remote_code=False
+        )
+        return Tokenizer(
+            pretrained.backend_tokenizer,
+            int(pretrained.pad_token_id or 0),
+            max_tokens,
+            pretrained.mask_token_id,
+            pretrained.all_special_ids,
+        )
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise BackboneError(f"backbone '{files.name}' has no usable tokenizer: {error}") from error

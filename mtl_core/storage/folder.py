@@ -1,0 +1,82 @@
+"""A folder of this machine as a :class:`~mtl_core.storage.place.Place`."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtl_core.files import create_text, replace_file, temporary_beside, write_text
+from mtl_core.storage.place import Place
+
+
+@dataclass(frozen=True)
+class Folder(Place):
+    """A folder of this machine, or of a file system it shares with others."""
+
+    path: Path
+    transfers = 1
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def at(self, name: str) -> str:
+        return str(self.path / name)
+
+    def below(self, name: str) -> "Folder":
+        return Folder(self.path / name)
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def is_file(self) -> bool:
+        return self.path.exists() and not self.path.is_dir()
+
+    def is_empty(self) -> bool:
+        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+
+    def names(self, folder: str = "") -> list[str]:
+        here = self.path / folder
+        if not here.is_dir():
+            return []
+        with os.scandir(here) as entries:
+            return sorted(os.path.join(folder, entry.name) for entry in entries if entry.is_file())
+
+    def folders(self) -> list[str]:
+        if not self.path.is_dir():
+            return []
+        with os.scandir(self.path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        path = self.path / name
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
+        yield path
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        final = self.path / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(final)
+        try:
+            yield temporary
+            replace_file(temporary, final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write_text(self, name: str, text: str) -> None:
+        write_text(self.path / name, text)
+
+    def create_text(self, name: str, text: str) -> bool:
+        return create_text(self.path / name, text)
+
+    def delete(self, *names: str) -> None:
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def delete_folder(self, folder: str) -> None:
+        shutil.rmtree(self.path / folder, ignore_errors=True)

@@ -1,0 +1,164 @@
+"""Parquet as this project writes it: explicit schemas, atomic files, no Python list of floats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtl_core.config import Embedding
+from mtl_core.files import file_sha256
+from mtl_core.storage.folder import Folder
+from mtl_core.storage.place import Place
+from mtl_core.tasks import Task
+
+ROW_ID = "row_id"
+EMBEDDING = "embedding"
+EMBEDDING_SCALE = "embedding_scale"
+TRUNCATED = "truncated"
+RESERVED_COLUMNS = frozenset({ROW_ID, EMBEDDING, EMBEDDING_SCALE, TRUNCATED})
+
+ERROR_SCHEMA = pa.schema(
+    [
+        pa.field(ROW_ID, pa.int64(), nullable=False),
+        pa.field("file", pa.string()),
+        pa.field("row", pa.int64()),
+        pa.field("line", pa.int64()),
+        pa.field("reason", pa.string()),
+        pa.field("text", pa.string()),
+    ]
+)
+"""A row that was not labelled: ``row`` counts data rows of its file from 1, ``line`` lines of a
+text file from 1 (null for Parquet); ``text`` is what was there, at most 1,000 characters."""
+
+
+def label_fields(
+    tasks: Sequence[Task],
+    embedding_size: int,
+    embedding: Embedding,
+    *,
+    abstains: bool = False,
+    top: int = 0,
+) -> list[pa.Field]:
+    """The columns labelling adds behind the user's own, in order.
+
+    Args:
+        abstains: a label may be null.
+        top: list the most probable labels of each task, too; 0: no such column.
+    """
+    fields = []
+    for task in tasks:
+        labels = pa.dictionary(index_type(len(task.labels)), pa.string())
+        fields.append(pa.field(task.name, labels, nullable=abstains))
+        fields.append(pa.field(f"{task.name}_score", pa.float32(), nullable=False))
+        if top:
+            fields.append(pa.field(f"{task.name}_top", pa.list_(TOP_LABEL), nullable=False))
+    fields.append(pa.field(TRUNCATED, pa.bool_(), nullable=False))
+    if embedding != "none":
+        form = pa.list_(NUMBERS[embedding], _width(embedding_size, embedding))
+        fields.append(pa.field(EMBEDDING, form, nullable=False))
+    if embedding == "int8":
+        fields.append(pa.field(EMBEDDING_SCALE, pa.float32(), nullable=False))
+    return fields
+
+
+TOP_LABEL = pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])
+
+NUMBERS: Mapping[str, pa.DataType] = {
+    "float32": pa.float32(),
+    "float16": pa.float16(),
+    "int8": pa.int8(),
+    "binary": pa.uint8(),
+}
+
+
+def _width(embedding_size: int, embedding: Embedding) -> int:
+    """List length of the column: eight signs go into one byte."""
+    return -(-embedding_size // 8) if embedding == "binary" else embedding_size
+
+
+def index_type(labels: int) -> pa.DataType:
+    """The type of a label column's indices: int8 while it holds them, up to 127 labels."""
+    return pa.int8() if labels <= np.iinfo(np.int8).max else pa.int16()
+
+
+def output_columns(tasks: Sequence[Task]) -> set[str]:
+    """Names that labelling may write, and user columns therefore may not have."""
+    return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "int8", top=1))}
+
+
+def dictionary_column(
+    classes: np.ndarray, labels: Sequence[str], unsure: np.ndarray | None = None
+) -> pa.DictionaryArray:
+    """Class indices, integers [N], as label names; null where unsure, bool [N]."""
+    kind = index_type(len(labels))
+    indices = pa.array(classes.astype(kind.to_pandas_dtype()), kind, mask=unsure)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(labels, pa.string()))
+
+
+def top_column(probabilities: np.ndarray, labels: Sequence[str], top: int) -> pa.ListArray:
+    """Of probabilities, float32 [N, C], the ``top`` greatest with their labels, greatest first."""
+    top = min(top, len(labels))
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    names = pa.array(labels, pa.string()).take(pa.array(order.reshape(-1)))
+    scores = pa.array(np.take_along_axis(probabilities, order, axis=1).reshape(-1))
+    offsets = pa.array(np.arange(len(order) + 1, dtype=np.int32) * top)
+    pairs = pa.StructArray.from_arrays([names, scores], fields=list(TOP_LABEL))
+    return pa.ListArray.from_arrays(offsets, pairs)
+
+
+def embedding_columns(vectors: np.ndarray, embedding: Embedding) -> dict[str, pa.Array]:
+    """Vectors, float32 [N, E], as the columns of a form, without copying through Python.
+
+    ``int8`` scales each vector by its largest number, so that all 127 steps are used.
+    """
+    if embedding == "none":
+        return {}
+    columns: dict[str, pa.Array] = {}
+    if embedding == "int8":
+        scales = np.abs(vectors).max(axis=1, initial=0) / np.float32(127)
+        steps = np.divide(vectors, scales[:, None], where=scales[:, None] > 0, out=vectors * 0)
+        values = np.rint(steps).astype(np.int8)
+        columns[EMBEDDING_SCALE] = pa.array(scales, pa.float32())
+    elif embedding == "binary":
+        values = np.packbits(vectors > 0, axis=1)
+    else:
+        values = np.ascontiguousarray(vectors, dtype=NUMBERS[embedding].to_pandas_dtype())
+    flat = pa.array(values.reshape(-1), NUMBERS[embedding])
+    columns[EMBEDDING] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return columns
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> int:
+    """Write one Parquet file of this machine atomically, zstd-compressed; returns its bytes."""
+    return put_table(Folder(path.parent), path.name, table, metadata).bytes
+
+
+def put_table(
+    place: Place, name: str, table: pa.Table, metadata: Mapping[str, str] | None = None
+) -> Written:
+    """Write one Parquet file atomically, zstd-compressed.
+
+    Args:
+        metadata: added to the schema's own.
+    """
+    if metadata:
+        existing = table.schema.metadata or {}
+        table = table.replace_schema_metadata({**existing, **metadata})
+    # Vectors are noise to a dictionary and to byte-stream statistics: skip both for them.
+    names = [n for n in table.schema.names if n != EMBEDDING]
+    with place.writing(name) as path:
+        pq.write_table(
+            table, path, compression="zstd", use_dictionary=names, write_statistics=names
+        )
+        return Written(path.stat().st_size, file_sha256(path))

@@ -1,0 +1,1 @@
+"""A training run, in the order an example goes: preparation, loop, run."""

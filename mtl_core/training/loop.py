@@ -1,0 +1,326 @@
+"""The training loop: all tasks in every epoch, AdamW, linear schedule, cross-entropy.
+
+Where the scenario leaves the backbone as published, each text is encoded once for the whole run
+and every epoch trains on the stored pooled vectors; where it leaves the lower layers so, every
+epoch starts from their stored output (:mod:`mtl_core.training.boundary`).
+
+A run is a pure function of its settings, data and seed: the order of batches depends on
+(seed, epoch) alone and the learning rate on the step alone, so that a run resumed from a
+checkpoint goes on as if it had never stopped.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtl_core.config import TrainConfig
+from mtl_core.data.encoded import EncodedTexts
+from mtl_core.errors import ModelError
+from mtl_core.evaluation.metrics import classification_metrics
+from mtl_core.evaluation.predict import predict_logits
+from mtl_core.evaluation.similarity import similarity_loss
+from mtl_core.model.batches import batches_by_length
+from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
+from mtl_core.model.precision import autocast
+from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
+from mtl_core.tasks import Task
+from mtl_core.training.boundary import UpperLayers
+from mtl_core.training.checkpoint import CheckpointFolder, TrainState
+from mtl_core.training.optimizer import make_optimizer, prepare_backbone
+from mtl_core.training.scenarios import apply_scenario, set_training_mode
+from mtl_core.training.start import principal_components, start_projection
+
+SIMILARITY = "similarity"
+"""Name of the similarity loss beside the tasks' in a record of the history."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the loop tells its caller after each step."""
+
+    step: int
+    steps: int
+    epoch: int
+    """The epoch under way, from 0."""
+    rows: int
+    """Rows trained on so far, over all epochs."""
+    rows_total: int
+    loss: float
+    """Mean cross-entropy over the steps since the last report."""
+
+
+def epoch_batches(
+    tasks: Mapping[str, EncodedTexts], batch_rows: int, seed: int, epoch: int
+) -> list[tuple[str, NDArray[np.int64]]]:
+    """All batches of one epoch, tasks mixed at random: (task, row numbers), every row once."""
+    generator = np.random.default_rng([seed, epoch])
+    batches = [
+        (name, rows)
+        for name, encoded in tasks.items()
+        for rows in batches_by_length(encoded.lengths, batch_rows, generator)
+    ]
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def linear_schedule(step: int, steps: int, warmup_fraction: float) -> float:
+    """Factor on the learning rate before step ``step``: linear rise, then linear fall to 0."""
+    warmup = math.floor(steps * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+class TrainingLoop:
+    """One run over (model, data, settings); :meth:`run` resumes if there is a checkpoint."""
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        tokenizer: Tokenizer,
+        training: Mapping[str, EncodedTexts],
+        held_out: Mapping[str, EncodedTexts],
+        config: TrainConfig,
+        checkpoints: CheckpointFolder | None = None,
+        report: Callable[[Step], None] = lambda step: None,
+        probe: Callable[[], dict[str, Any]] = dict,
+        pulse: Pulse = no_pulse,
+    ) -> None:
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.training, self.held_out = training, held_out
+        self.checkpoints, self.report, self.probe = checkpoints, report, probe
+        self.pulse = pulse
+        self.trained = apply_scenario(model, config)
+        prepare_backbone(model.encoder.backbone, config.dropout)
+        self.from_pooled = all(e.pooled is not None for e in training.values()) and not any(
+            name.startswith(BACKBONE_PREFIX) for name in self.trained
+        )
+        self._start_projection()
+        self.history: list[dict[str, Any]] = []
+        self._losses: dict[str, list[float]] = self._no_losses()
+        per_epoch = sum(math.ceil(len(e.ids) / config.batch_rows) for e in training.values())
+        self.steps = per_epoch * config.epochs if self.trained else 0
+        self.rows_total = sum(len(e.ids) for e in training.values()) * config.epochs
+        self._rows = 0
+        self.optimizer = make_optimizer(model, config) if self.trained else None
+        parameters = dict(model.named_parameters())
+        self._weights = {name: parameters[name] for name in self.trained}
+        self._average: dict[str, Tensor] = {}
+        if config.average_share:
+            self._average = {n: p.detach().clone() for n, p in self._weights.items()}
+
+    def _start_projection(self) -> None:
+        projection = self.model.encoder.projection
+        pooled = [e.pooled for e in self.training.values() if e.pooled is not None]
+        starts = self.config.projection_start == "components" and projection.weight.requires_grad
+        if starts and len(pooled) == len(self.training):
+            components = with_pulse(self.pulse, principal_components, pooled)
+            start_projection(projection, components)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train to the end; the model then has the averaged weights, where they are averaged.
+
+        Returns:
+            a record an epoch: ``epoch``, ``step``, mean ``loss`` by task and of ``similarity``,
+            held-out metrics by task, and what ``probe`` gives. A run with nothing to train has
+            one record, without loss.
+        """
+        if self.optimizer is None:
+            return [{"epoch": 0, "step": 0, "loss": {}, **self._scores()}]
+        done = self._resume()
+        step = 0
+        for epoch in range(self.config.epochs):
+            batches = epoch_batches(self.training, self.config.batch_rows, self.config.seed, epoch)
+            if step + len(batches) <= done:  # finished before the interruption
+                step += len(batches)
+                self._rows += sum(len(rows) for _, rows in batches)
+                continue
+            step = self._run_epoch(epoch, batches, step, done)
+        with torch.no_grad():
+            for name, average in self._average.items():
+                self._weights[name].copy_(average)
+        return self.history
+
+    def _run_epoch(
+        self, epoch: int, batches: list[tuple[str, NDArray[np.int64]]], step: int, done: int
+    ) -> int:
+        set_training_mode(self.model)
+        recent: list[float] = []
+        for task, rows in batches:
+            step += 1
+            self._rows += len(rows)
+            if step <= done:
+                continue
+            self.pulse()
+            recent.append(self._train_step(task, rows, step))
+            if step == self.steps or step % 10 == 0:
+                mean_loss = float(np.mean(recent))
+                self.report(Step(step, self.steps, epoch, self._rows, self.rows_total, mean_loss))
+                recent.clear()
+            # The epoch's last step is saved below, once its record is in the history.
+            if step % self.config.checkpoint_steps == 0 and rows is not batches[-1][1]:
+                self._checkpoint(step)
+        self.history.append(
+            {
+                "epoch": epoch + 1,
+                "step": step,
+                "loss": {name: float(np.mean(v)) for name, v in self._losses.items() if v},
+                **self._scores(),
+            }
+        )
+        self._losses = self._no_losses()
+        self._checkpoint(step)
+        return step
+
+    def _train_step(self, task: str, rows: NDArray[np.int64], step: int) -> float:
+        assert self.optimizer is not None
+        factor = linear_schedule(step - 1, self.steps, self.config.warmup_fraction)
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
+        encoded = self.training[task]
+        with autocast(self.model, self.config.precision):
+            embedding = self._embed(encoded, rows)
+        logits = self.model.head_logits(embedding, task)
+        labels = torch.from_numpy(encoded.data.labels[rows]).to(logits.device)
+        cross_entropy = F.cross_entropy(
+            logits.float(), labels, label_smoothing=self.config.label_smoothing
+        )
+        loss = cross_entropy * self._weight(encoded.data.task)
+        if self.config.similarity_weight and encoded.pooled is not None:
+            reference = self._pooled(encoded, rows)
+            similarity = similarity_loss(embedding, reference)
+            loss = loss + self.config.similarity_weight * similarity
+            self._losses[SIMILARITY].append(float(similarity.detach()))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
+        self.optimizer.step()
+        self._update_average(step)
+        mean = float(cross_entropy.detach())
+        if not math.isfinite(float(loss.detach())):  # a model of these weights labels nothing
+            raise ModelError(
+                f"training diverged: the loss of task '{task}' is {mean:g} at step {step:,}; "
+                "lower the task's weight, or train by another preset or seed"
+            )
+        self._losses[task].append(mean)
+        return mean
+
+    def _weight(self, task: Task) -> float:
+        """Factor on a task's loss."""
+        if self.config.frozen_weights and task.frozen_weight is not None:
+            return task.frozen_weight
+        return task.weight
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        """Move the averaged weights towards today's; a plain mean while the run is short."""
+        window = max(1.0, self.config.average_share * self.steps)
+        share = max(1 / window, 1 / step)
+        for name, average in self._average.items():
+            average.lerp_(self._weights[name], share)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the model for a while."""
+        with torch.no_grad():
+            own = {name: self._weights[name].detach().clone() for name in self._average}
+            for name, average in self._average.items():
+                self._weights[name].copy_(average)
+            try:
+                yield
+            finally:
+                for name, value in own.items():
+                    self._weights[name].copy_(value)
+
+    def _embed(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
+        """Embeddings of a batch, float32 [B, E]."""
+        return self.model.encoder.project(
+            F.dropout(self._pool(encoded, rows), self.config.pooled_dropout)
+        )
+
+    def _pool(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
+        """Pooled vectors of a batch by the model as it is, float32 [B, H]."""
+        if self.from_pooled:
+            return self._pooled(encoded, rows)
+        device = self.model.encoder.projection.weight.device
+        if (kept := encoded.activations) is not None:
+            states, mask = kept.padded(rows)
+            upper = UpperLayers(self.model.encoder, kept.layer)
+            return upper.pool(states.to(device), mask.to(device))
+        input_ids, mask = self.tokenizer.pad([encoded.ids[row] for row in rows])
+        input_ids = self.tokenizer.mask_at_random(input_ids, self.config.token_masking)
+        return self.model.encoder.pool(input_ids.to(device), mask.to(device))
+
+    def _pooled(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
+        """Pooled vectors of the backbone as published, float32 [B, H]."""
+        assert encoded.pooled is not None
+        vectors = torch.from_numpy(encoded.pooled[rows].astype(np.float32))
+        return vectors.to(self.model.encoder.projection.weight.device)
+
+    def _no_losses(self) -> dict[str, list[float]]:
+        return {**{name: [] for name in self.training}, SIMILARITY: []}
+
+    def _scores(self) -> dict[str, Any]:
+        with self._averaged():
+            held_out = {
+                name: classification_metrics(
+                    encoded.data.task,
+                    encoded.data.labels,
+                    self.held_out_logits(name).argmax(axis=1),
+                )
+                for name, encoded in self.held_out.items()
+            }
+            return {"held_out": held_out, **self.probe()}
+
+    def held_out_logits(self, task: str) -> NDArray[np.float32]:
+        """Logits of a task's held-out rows, float32 [N, C]."""
+        encoded = self.held_out[task]
+        return predict_logits(
+            self.model,
+            self.tokenizer,
+            task,
+            encoded,
+            self.config.precision,
+            from_pooled=self.from_pooled and encoded.pooled is not None,
+            pulse=self.pulse,
+        )
+
+    def _checkpoint(self, step: int) -> None:
+        if self.checkpoints is None or self.optimizer is None:
+            return
+        tensors: dict[str, Tensor] = {"random_state": torch.get_rng_state()}
+        for name, parameter in self._weights.items():
+            tensors[f"parameter.{name}"] = parameter.detach().cpu()
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"{key}.{name}"] = value.detach().cpu()
+        for name, average in self._average.items():
+            tensors[f"average.{name}"] = average.cpu()
+        state = TrainState(step, tensors, self.history, self._losses)
+        with_pulse(self.pulse, self.checkpoints.save, state)
+
+    def _resume(self) -> int:
+        """Take up the newest valid checkpoint; returns the steps already taken."""
+        state = self.checkpoints.newest() if self.checkpoints is not None else None
+        if state is None or self.optimizer is None:
+            return 0
+        with torch.no_grad():
+            for key, value in state.tensors.items():
+                kind, _, name = key.partition(".")
+                if kind == "parameter":
+                    self._weights[name].copy_(value)
+                elif kind == "average":
+                    self._average[name].copy_(value)
+                elif kind != "random_state":
+                    self.optimizer.state[self._weights[name]][kind] = value.clone()
+        torch.set_rng_state(state.tensors["random_state"])
+        self.history, self._losses = list(state.history), dict(state.losses)
+        return state.step

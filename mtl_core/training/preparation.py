@@ -1,0 +1,176 @@
+"""From a task's files to what the training loop takes: rows, token ids, kept vectors."""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mtl_core.config import TrainConfig
+from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
+from mtl_core.data.splits import (
+    LabelledTexts,
+    LoadSplit,
+    balance_classes,
+    sample_rows,
+    split_held_out,
+)
+from mtl_core.files import temporary_beside
+from mtl_core.model.batches import starts_of
+from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
+from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.pulse import Pulse, no_pulse
+from mtl_core.tasks import Task
+from mtl_core.training.boundary import UpperLayers, frozen_layers
+from mtl_core.training.checkpoint import run_tag
+from mtl_core.training.published import Pass, published_pass, write_published
+from mtl_core.training.scenarios import apply_scenario
+
+log = logging.getLogger(__name__)
+
+
+def training_split(
+    task: Task, config: TrainConfig, load_split: LoadSplit, pulse: Pulse = no_pulse
+) -> tuple[LabelledTexts, LabelledTexts]:
+    """One task's rows to train on and rows held out, as the settings say.
+
+    Raises:
+        DataError: the split is missing or malformed, or too small to hold rows out of.
+    """
+    data = load_split(task, task.source.train_split if task.source else "train")
+    data = sample_rows(data, config.max_rows_per_task, config.seed)
+    train, held_out = split_held_out(data, config.held_out_fraction, config.seed, pulse)
+    if config.balance_classes:
+        train = balance_classes(train, config.seed)
+    return train, held_out
+
+
+def encode_splits(
+    splits: dict[str, tuple[LabelledTexts, LabelledTexts]],
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    config: TrainConfig,
+    scratch: Path,
+    pulse: Pulse = no_pulse,
+) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
+    """Token ids of all rows, and pooled vectors of the backbone as published where they are used.
+
+    They are: as features where the backbone stays as it is, and as what the similarity loss holds
+    the embedding to.
+    """
+    trained = apply_scenario(model, config)
+    features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
+    wants = features or bool(trained and config.similarity_weight)
+    layer = cut_at(model, tokenizer, trained, splits)
+    encoded = {
+        name: [encode_texts(data, tokenizer, config.max_tokens, pulse) for data in split]
+        for name, split in splits.items()
+    }
+    tokens = sum(int(e.lengths.sum()) for pair in encoded.values() for e in pair)
+    store = Store(model, tokenizer, config, scratch, layer, tokens, pulse)
+    training, held_out = {}, {}
+    for name, (train, kept) in encoded.items():
+        if layer:
+            train = store.with_activations(train, f"{name}-train")
+        training[name] = store.with_pooled(train, f"{name}-train") if wants else train
+        held_out[name] = store.with_pooled(kept, f"{name}-held-out") if features else kept
+    return training, held_out
+
+
+def cut_at(
+    model: MultiTaskModel,
+    tokenizer: Tokenizer,
+    trained: Collection[str],
+    splits: Mapping[str, tuple[LabelledTexts, LabelledTexts]],
+) -> int:
+    """The layer whose input is worth keeping for the run; 0 if there is none."""
+    layer = frozen_layers(model, trained)
+    sample = [text for split in splits.values() for text in split[1].texts[:4]]
+    if layer and not UpperLayers(model.encoder, layer).agrees(tokenizer, tokenizer(sample)):
+        log.info("this backbone cannot be run from layer %d upwards: nothing is kept", layer)
+        return 0
+    return layer
+
+
+@dataclass(frozen=True)
+class Store:
+    """The backbone's work that is done once, in files of a folder.
+
+    A file there of an interrupted run of the same is used again.
+    """
+
+    model: MultiTaskModel
+    tokenizer: Tokenizer
+    config: TrainConfig
+    folder: Path
+    layer: int
+    """Whose input is kept; 0: none."""
+    tokens: int
+    """Of all rows of the run, about."""
+    pulse: Pulse = no_pulse
+
+    @cached_property
+    def run(self) -> Pass:
+        """The backbone as published."""
+        return published_pass(
+            *(self.model.encoder, self.tokenizer, self.config.precision),
+            *(self.layer, self.tokens, self.pulse),
+        )
+
+    def with_pooled(self, encoded: EncodedTexts, part: str) -> EncodedTexts:
+        """Add the pooled vectors of a part of a task's rows."""
+        path = self._path(encoded, part)
+        if not path.is_file():
+            with _made(path) as building:
+                self._write(encoded, building)
+        return replace(encoded, pooled=np.load(path, mmap_mode="r"))
+
+    def with_activations(self, encoded: EncodedTexts, part: str) -> EncodedTexts:
+        """Add what enters the layer (and write the pooled vectors in the same pass).
+
+        Where the disk has not twice the room, the rows are returned as they are: the run then
+        computes the lower layers in every epoch.
+        """
+        path, pooled = self._path(encoded, f"{part}-layer-{self.layer}"), self._path(encoded, part)
+        if not path.is_file():
+            size = int(encoded.lengths.sum()) * self.model.encoder.projection.in_features * 2
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if size * 2 > shutil.disk_usage(self.folder).free:
+                log.warning("no room to keep %d MB of activations in %s", size >> 20, self.folder)
+                return encoded
+            with _made(path) as building, _made(pooled) as building_pooled:
+                self._write(encoded, building_pooled, building)
+        values = np.load(path, mmap_mode="r")
+        kept = Activations(self.layer, values, starts_of(encoded.lengths), encoded.lengths)
+        return replace(encoded, activations=kept)
+
+    def _write(self, encoded: EncodedTexts, pooled: Path, activations: Path | None = None) -> None:
+        size = self.model.encoder.projection.in_features
+        write_published(
+            self.run, self.tokenizer, encoded.ids, size, pooled, activations, self.pulse
+        )
+
+    def _path(self, encoded: EncodedTexts, part: str) -> Path:
+        # The tokens themselves: the same job may meet other rows, if its data was changed.
+        tokens = hashlib.sha256(encoded.lengths.tobytes())
+        for ids in encoded.ids:
+            tokens.update(np.asarray(ids, dtype=np.int64).tobytes())
+        identity = [
+            self.model.config.backbone_sha256,
+            self.config.precision,
+            tokens.hexdigest(),
+        ]
+        return self.folder / f"{part}-{run_tag({'of': identity})}.npy"
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[Path]:
+    """A place to write a file that takes its name when it is whole."""
+    building = temporary_beside(path)
+    yield building
+    building.replace(path)

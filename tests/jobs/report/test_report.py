@@ -1,0 +1,256 @@
+"""The page about a finished output: what it shows, for every kind of output."""
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from axe_core_python.selenium import Axe
+from click.testing import CliRunner
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from jobs.cli.group import main
+from jobs.output.layout import ERRORS, MANIFEST, SUCCESS
+from jobs.report.facts import MAP_ROWS, SHOWN_ROWS, gather
+from jobs.report.page import write_report
+from mtl_core.config import Embedding
+from mtl_core.storage.folder import Folder
+from mtl_core.storage.parquet import ERROR_SCHEMA, dictionary_column, embedding_columns
+
+TASKS = {"topic": ["World", "Sports"], "sentiment": ["Negative", "Positive"]}
+
+
+def made_output(
+    folder: Path, rows: int = 100, embedding: Embedding = "float32", parts: int = 2
+) -> Path:
+    """A finished output: every fourth row is Sports, every third has no sentiment."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    entries = []
+    for part in range(parts):
+        ids = np.arange(rows // parts) + part * (rows // parts)
+        topics = (ids % 4 == 0).astype(np.int8)
+        vectors = random.normal(size=(len(ids), 16)).astype(np.float32)
+        columns = {
+            "row_id": pa.array(ids),
+            "text": pa.array([f"<b>text</b> {i} " + "x" * (int(i) % 7) for i in ids]),
+            "topic": dictionary_column(topics, TASKS["topic"]),
+            "topic_score": pa.array((0.5 + ids / (2 * rows)).astype(np.float32)),
+            "sentiment": dictionary_column(topics, TASKS["sentiment"], ids % 3 == 0),
+            "sentiment_score": pa.array(np.full(len(ids), 0.9, np.float32)),
+            "truncated": pa.array(ids == 5),
+            **embedding_columns(vectors, embedding),
+        }
+        name = f"part-0000{part}-a1.parquet"
+        pq.write_table(pa.table(columns), folder / name)
+        entries.append(
+            {
+                "part": name,
+                "rows": len(ids),
+                "worker": f"host:{part}",
+                "seconds": {"label": 2.0},
+                "finished_s": 1000.0 + part,
+            }
+        )
+    (folder / ERRORS).mkdir()
+    wrong = [[rows, "in.csv", 7, 8, "the text is blank", ""]]
+    table = pa.Table.from_pylist(
+        [dict(zip(ERROR_SCHEMA.names, row, strict=True)) for row in wrong], ERROR_SCHEMA
+    )
+    pq.write_table(table, folder / ERRORS / "_rows-input.parquet")
+    manifest = {
+        "job": "label-x",
+        "model": {"name": "default", "tasks": TASKS},
+        "rows": {"total": rows + 1, "labelled": rows, "errors": 1, "truncated": 1, "duplicates": 0},
+        "tokens": 10 * rows,
+        "seconds": 3.0,
+        "finished": "2026-01-01T00:00:00Z",
+        "inputs": [{"path": "in.csv"}],
+        "text_column": "text",
+        "embedding": embedding,
+        "parts": entries,
+        "errors": [{"file": f"{ERRORS}/_rows-input.parquet", "rows": 1}],
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / SUCCESS).touch()
+    return folder
+
+
+class Reader(HTMLParser):
+    """Counts elements and gathers text; refuses what is loaded from elsewhere."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: dict[str, int] = {}
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] = self.elements.get(tag, 0) + 1
+        for name, value in attributes:
+            assert name not in ("src", "href") or (value or "").startswith(("data:", "#"))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_facts_are_those_of_all_parts(tmp_path: Path) -> None:
+    facts = gather(Folder(made_output(tmp_path / "out")))
+    topic, sentiment = facts.tasks
+    assert topic.counts == {"World": 75, "Sports": 25}
+    assert sentiment.counts["(none)"] == 34
+    assert topic.scores.sum() == 100
+    assert facts.cross["Sports", "Positive"] == 16
+    assert [row.row_id for row in topic.unsure] == list(range(SHOWN_ROWS))
+    assert [row.row_id for row in facts.truncated] == [5]
+    assert facts.longest[0].text.endswith("xxxxxx")
+    assert facts.reasons == [("the text is blank", 1)]
+
+
+@pytest.mark.parametrize("embedding", ["float32", "float16", "int8", "binary", "none"])
+def test_every_form_of_embedding_gives_a_page(embedding: Embedding, tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", embedding=embedding)
+    write_report(Folder(output), tmp_path / "report.html")
+    page = Reader((tmp_path / "report.html").read_text())
+    assert page.elements.get("circle", 0) == (0 if embedding == "none" else 100)
+    assert "<b>text</b> 5" in page.text
+    assert "the text is blank" in page.text
+    assert "host:0" in page.text
+    assert "b" not in page.elements or page.elements["b"] == 5  # texts came in as text
+
+
+def test_a_page_stays_small_however_many_rows(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", rows=200_000)
+    facts = write_report(Folder(output), tmp_path / "report.html")
+    assert len(facts.sample) == MAP_ROWS
+    assert (tmp_path / "report.html").stat().st_size < 3_000_000
+
+
+def test_an_output_whose_rows_all_failed_gives_a_page(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", rows=0, parts=0)
+    write_report(Folder(output), tmp_path / "report.html")
+    assert "0 of 1 rows labelled" in (tmp_path / "report.html").read_text()
+
+
+def test_a_page_without_labelled_rows_leads_with_the_errors(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", rows=0, parts=0)
+    write_report(Folder(output), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("<h2>Rows that could not be labelled") < page.index("</main>")
+    assert page.count("<h2>") == 1
+
+
+def test_texts_of_any_string_type_give_a_page_and_equal_ones_stand_once(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", parts=1)
+    (part,) = output.glob("*.parquet")
+    table = pq.read_table(part, partitioning=None)
+    texts = pa.array(["same"] * 98 + ["other", "a third"])
+    for column in (texts.dictionary_encode(), texts.cast(pa.string_view())):
+        pq.write_table(table.set_column(1, "text", column), part)
+        facts = gather(Folder(output))
+        assert [row.text for row in facts.tasks[0].unsure] == ["same", "other", "a third"]
+        assert [row.row_id for row in facts.tasks[0].unsure] == [0, 98, 99]
+        assert [row.text for row in facts.longest] == ["a third", "other", "same"]
+
+
+def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out")
+    (output / SUCCESS).unlink()
+    result = CliRunner().invoke(main, ["report", str(output), "-o", str(tmp_path / "r.html")])
+    assert "holds no finished output" in result.output
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+
+
+# --- in a real browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Headless Chromium with a profile of its own; Debian's chromium and chromium-driver."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+        *("disable-background-networking", "disable-component-update", "disable-sync"),
+        *("window-size=1100,900", f"user-data-dir={tmp_path_factory.mktemp('profile')}"),
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = Chrome(options, Service(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(Folder(made_output(folder / "out")), folder / "report.html")
+    return folder / "report.html"
+
+
+def about(browser: Chrome) -> str:
+    return browser.find_element(By.ID, "about").text
+
+
+def circles_seen(browser: Chrome) -> int:
+    return sum(c.is_displayed() for c in browser.find_elements(By.TAG_NAME, "circle"))
+
+
+@pytest.mark.slow
+def test_the_map_is_read_by_pointer_and_by_keys_and_its_labels_hide(
+    browser: Chrome, page: Path
+) -> None:
+    browser.get(page.as_uri())
+    assert about(browser).strip() == ""
+    topmost = browser.find_elements(By.CSS_SELECTOR, "g:last-of-type circle")[-1]
+    ActionChains(browser).move_to_element(topmost).perform()
+    pointed = about(browser)
+    assert "<b>text</b>" in pointed
+    browser.find_element(By.ID, "map").send_keys(Keys.ARROW_LEFT)
+    assert "<b>text</b>" in about(browser) != pointed
+    assert len(browser.find_elements(By.CSS_SELECTOR, "circle.here")) == 1
+    world, *_ = browser.find_elements(By.CSS_SELECTOR, ".legend button")
+    assert (world.text, circles_seen(browser)) == ("World", 100)
+    world.click()
+    assert (world.get_attribute("aria-pressed"), circles_seen(browser)) == ("false", 25)
+    world.send_keys(Keys.ENTER)
+    assert circles_seen(browser) == 100
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_is_accessible_in_both_themes(browser: Chrome, page: Path, theme: str) -> None:
+    feature = {"name": "prefers-color-scheme", "value": theme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.get(page.as_uri())
+    paper = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    assert (paper == "rgba(255, 255, 255, 1)") == (theme == "light")
+    found = Axe().run(browser)
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+    passed = {rule["id"] for rule in found["passes"]}
+    assert passed >= {"color-contrast", "svg-img-alt"}
+
+
+@pytest.mark.slow
+def test_a_dark_page_prints_black_on_white(browser: Chrome, page: Path) -> None:
+    feature = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [feature]})
+    browser.get(page.as_uri())
+    body = browser.find_element(By.TAG_NAME, "body")
+    assert body.value_of_css_property("background-color") == "rgba(255, 255, 255, 1)"
+    assert body.value_of_css_property("color") == "rgba(0, 0, 0, 1)"
+    assert not browser.find_element(By.ID, "about").is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    assert base64.b64decode(browser.print_page()).startswith(b"%PDF")

@@ -1,0 +1,1 @@
+"""Leases kept by beats, and brought back when they run out."""

@@ -1,0 +1,1 @@
+"""A worker as a process: its children, cores, cards, logs, metrics, connections."""

@@ -20,11 +20,15 @@ def commands() -> str:
     """Every command's help, and every setting."""
     lines = ["# Commands and settings", "", MADE, ""]
     context = main.make_context("mtl", ["label"], terminal_width=100)
-    for name in COMMANDS:
+    section = ""
+    for name, place in COMMANDS.items():
+        if place.section != section:
+            section = place.section
+            lines += [f"## {section}", ""]
         command = main.get_command(context, name)
         assert command is not None
         with click.Context(command, context, name, terminal_width=100) as inner:
-            lines += [f"## mtl {name}", "", "```text", command.get_help(inner), "```", ""]
+            lines += [f"### mtl {name}", "", "```text", command.get_help(inner), "```", ""]
     lines += ["## Settings", "", "| in mtl.toml | variable | default | |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default_factory or field.default is None else str(field.default)

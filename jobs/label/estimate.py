@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from jobs.input.source import read_source
 from jobs.label.plan import ShardCutter
-from jobs.label.submit import LabelJob
+from jobs.label.request import LabelJob
 from jobs.roots import model_folder
 from jobs.settings import settings
 from mtl_core.engine.load import load_engine

@@ -9,7 +9,7 @@ import click
 
 from jobs.cli.shared.common import print_json
 from jobs.cli.shared.plain import plain
-from jobs.label.submit import LabelJob
+from jobs.label.request import LabelJob
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.snapshot import Snapshot
 from jobs.output.layout import read_manifest

@@ -30,8 +30,8 @@ from jobs.input.readers import BadRow
 from jobs.input.source import AsGiven, Source, describe, open_source, read_source
 from jobs.label.finalise import finalise
 from jobs.label.plan import ShardCutter, plan
+from jobs.label.request import LabelJob
 from jobs.label.staging import read_shard, stage_shard
-from jobs.label.submit import LabelJob
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher

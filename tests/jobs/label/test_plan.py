@@ -9,7 +9,8 @@ from specs import lines, spec_for
 
 from jobs.input.source import open_source, read_source
 from jobs.label.plan import ShardCutter, plan
-from jobs.label.submit import LabelJob, plan_label
+from jobs.label.request import LabelJob
+from jobs.label.submit import plan_label
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher

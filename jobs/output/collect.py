@@ -51,12 +51,12 @@ def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool)
     """
     _require_finished(output)
     manifest = read_manifest(output)
-    tasks = list(manifest["model"]["tasks"])
+    tasks = list(manifest.model.tasks)
     if task not in tasks:
         raise InputError(f"{output}: no task '{task}'{near_hint(task, tasks)}")
     check_folder_target(target, overwrite=overwrite)
     rows = 0
-    with in_one_line(target), LabelFolders(target, task, manifest["job"]) as folders:
+    with in_one_line(target), LabelFolders(target, task, manifest.job) as folders:
         for table in _checked_parts(output):
             folders.write_table(table)
             rows += len(table)
@@ -70,19 +70,19 @@ def _require_finished(output: Place) -> None:
 
 def _checked_parts(output: Place) -> Iterator[pa.Table]:
     """The tables of all parts, one after another, each checked against the manifest."""
-    parts = read_manifest(output)["parts"]
+    parts = read_manifest(output).parts
     for part in parts:
         try:
-            with output.reading(part["part"]) as path:
-                if file_sha256(path) != part["sha256"]:
+            with output.reading(part.part) as path:
+                if file_sha256(path) != part.sha256:
                     raise InputError(
-                        f"{output.at(part['part'])} has changed since its job wrote it "
+                        f"{output.at(part.part)} has changed since its job wrote it "
                         "(checksum differs)"
                     )
                 table = pq.read_table(path, partitioning=None)
         except FileNotFoundError as error:
             raise InputError(
-                f"{output.at(part['part'])} is missing; label again into a new folder"
+                f"{output.at(part.part)} is missing; label again into a new folder"
             ) from error
         yield table
     for name in [] if parts else output.matching("part-*.parquet"):

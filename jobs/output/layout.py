@@ -20,6 +20,9 @@ import re
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pydantic import ValidationError
+
+from jobs.output.manifest import Manifest
 from mtl_core.errors import InputError, OutputError, StoreError
 from mtl_core.files import as_json
 from mtl_core.storage.folder import Folder
@@ -181,7 +184,7 @@ def _difference(output: Place, spec: dict[str, Any]) -> str:
     """What differs between the spec of another job and this one, for the message."""
     try:
         other = _spec_of(output)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, InputError):
         return ""
     names = [name for name in spec if name in other and spec[name] != other[name]]
     if names == ["inputs"] and len(spec["inputs"]) == len(other["inputs"]):
@@ -198,12 +201,12 @@ def _spec_of(output: Place) -> dict[str, Any]:
     """The spec of the job whose output the folder holds; of a finished one what is left of it."""
     if output.has(OWNER):
         return dict(json.loads(output.read_text(OWNER))["spec"])
-    manifest = json.loads(output.read_text(MANIFEST))
+    manifest = read_manifest(output)
     return {
-        "inputs": [{**file, "version": 1} for file in manifest["inputs"]],
-        "text_columns": manifest["text_columns"],
-        "model": manifest["model"]["name"],
-        "embedding": manifest["embedding"],
+        "inputs": [file.model_dump(mode="json") for file in manifest.inputs],
+        "text_columns": list(manifest.text_columns),
+        "model": manifest.model.name,
+        "embedding": manifest.embedding,
     }
 
 
@@ -226,18 +229,24 @@ def remove_work(output: Place, job: str) -> None:
         output.delete_folder(WORK)
 
 
-def read_manifest(output: Place) -> dict[str, Any]:
+def read_manifest(output: Place) -> Manifest:
     """The manifest of a finished output folder.
 
     Raises:
-        InputError: none there, or not readable.
+        InputError: none there, or not readable, or not one.
         StoreError: its store refuses or does not answer.
     """
     try:
-        return dict(json.loads(output.read_text(MANIFEST)))
+        return Manifest.model_validate(json.loads(output.read_text(MANIFEST)))
     except FileNotFoundError as error:
         raise InputError(f"{output} holds no {MANIFEST}; its job has not finished") from error
     except StoreError:
         raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise InputError(
+            f"{output.at(MANIFEST)} cannot be read: {where}: {first['msg']}"
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{output.at(MANIFEST)} cannot be read: {error}") from error

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.output.layout import SUCCESS, read_manifest
+from jobs.output.manifest import Manifest
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, TRUNCATED
 from mtl_core.storage.place import Place
@@ -58,7 +59,7 @@ class TaskFacts:
 class ReportFacts:
     """All the page shows."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     tasks: list[TaskFacts]
     cross: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows by the labels of the first two tasks."""
@@ -83,9 +84,9 @@ def gather(output: Place) -> ReportFacts:
         raise InputError(f"{output} holds no finished output; see `mtl status`")
     manifest = read_manifest(output)
     facts = ReportFacts(
-        manifest, [TaskFacts(n, list(labels)) for n, labels in manifest["model"]["tasks"].items()]
+        manifest, [TaskFacts(n, list(labels)) for n, labels in manifest.model.tasks.items()]
     )
-    rows = sum(part["rows"] for part in manifest["parts"])
+    rows = sum(part.rows for part in manifest.parts)
     drawn = np.random.default_rng(0).choice(rows, min(rows, MAP_ROWS), replace=False)
     wanted = np.sort(drawn)
     vectors: list[NDArray[np.float32]] = []
@@ -96,7 +97,7 @@ def gather(output: Place) -> ReportFacts:
         here = wanted[(wanted >= offset) & (wanted < offset + len(batch))] - offset
         if len(here) and EMBEDDING in batch.column_names:
             some = batch.take(pa.array(here))
-            vectors.append(_vectors(some, manifest["embedding"]))
+            vectors.append(_vectors(some, manifest.embedding))
             facts.sample += [_shown(facts, some, row, 0.0) for row in range(len(some))]
         offset += len(batch)
     _read_errors(facts, output)
@@ -105,15 +106,14 @@ def gather(output: Place) -> ReportFacts:
     return facts
 
 
-def _batches(output: Place, manifest: dict[str, Any]) -> Iterator[pa.Table]:
-    for part in manifest["parts"]:
-        with _opened(output, part["part"]) as file:
-            tasks = manifest["model"]["tasks"]
-            wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest["text_column"]}
-            wanted |= {name for task in tasks for name in (task, f"{task}_score")}
+def _batches(output: Place, manifest: Manifest) -> Iterator[pa.Table]:
+    for part in manifest.parts:
+        with _opened(output, part.part) as file:
+            wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest.text_column}
+            wanted |= {name for task in manifest.model.tasks for name in (task, f"{task}_score")}
             columns = [name for name in file.schema_arrow.names if name in wanted]
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-                yield _with_plain_text(pa.Table.from_batches([batch]), manifest["text_column"])
+                yield _with_plain_text(pa.Table.from_batches([batch]), manifest.text_column)
 
 
 def _with_plain_text(table: pa.Table, name: str) -> pa.Table:
@@ -153,7 +153,7 @@ def _remember(facts: ReportFacts, batch: pa.Table) -> None:
     for task in facts.tasks:
         scores = batch.column(f"{task.name}_score").to_numpy()
         task.unsure = _keep(facts, batch, every, scores, task.unsure)
-    lengths = pc.utf8_length(batch.column(facts.manifest["text_column"])).to_numpy()
+    lengths = pc.utf8_length(batch.column(facts.manifest.text_column)).to_numpy()
     cut = np.flatnonzero(batch.column(TRUNCATED).to_numpy())
     facts.longest = _keep(facts, batch, every, lengths, facts.longest, greatest=True)
     facts.truncated = _keep(facts, batch, cut, lengths, facts.truncated, greatest=True)
@@ -190,7 +190,7 @@ def _keep(
 
 
 def _shown(facts: ReportFacts, batch: pa.Table, row: int, number: float) -> ShownRow:
-    text = str(batch.column(facts.manifest["text_column"])[row].as_py())
+    text = str(batch.column(facts.manifest.text_column)[row].as_py())
     if len(text) > SHOWN_CHARACTERS:
         text = text[:SHOWN_CHARACTERS] + "…"
     labels = [batch.column(task.name)[row].as_py() or NO_LABEL for task in facts.tasks]
@@ -222,8 +222,8 @@ def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _read_errors(facts: ReportFacts, output: Place) -> None:
     reasons: Counter[str] = Counter()
-    for entry in facts.manifest["errors"]:
-        with _opened(output, entry["file"]) as file:
+    for entry in facts.manifest.errors:
+        with _opened(output, entry.file) as file:
             for batch in file.iter_batches(BATCH_ROWS):
                 reasons.update(batch.column("reason").to_pylist())
                 facts.errors += batch.slice(0, SHOWN_ROWS - len(facts.errors)).to_pylist()

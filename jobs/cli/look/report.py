@@ -37,5 +37,5 @@ def report(job: str, output: str, overwrite: bool) -> None:
 
     target = local_path(output)
     facts = write_report(output_folder(job), target, overwrite=overwrite)
-    rows = facts.manifest["rows"]["labelled"]
+    rows = facts.manifest.rows.labelled
     click.echo(f"{target}: {rows:,} rows, {target.stat().st_size:,} bytes")

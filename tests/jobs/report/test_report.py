@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from specs import manifest_for
 
 from jobs.cli.group import main
 from jobs.output.layout import ERRORS, MANIFEST, SUCCESS
@@ -66,19 +67,13 @@ def made_output(
         [dict(zip(ERROR_SCHEMA.names, row, strict=True)) for row in wrong], ERROR_SCHEMA
     )
     pq.write_table(table, folder / ERRORS / "_rows-input.parquet")
-    manifest = {
-        "job": "label-x",
-        "model": {"name": "default", "tasks": TASKS},
-        "rows": {"total": rows + 1, "labelled": rows, "errors": 1, "truncated": 1, "duplicates": 0},
-        "tokens": 10 * rows,
-        "seconds": 3.0,
-        "finished": "2026-01-01T00:00:00Z",
-        "inputs": [{"path": "in.csv"}],
-        "text_column": "text",
-        "embedding": embedding,
-        "parts": entries,
-        "errors": [{"file": f"{ERRORS}/_rows-input.parquet", "rows": 1}],
-    }
+    manifest = manifest_for(
+        entries,
+        TASKS,
+        rows={"total": rows + 1, "labelled": rows, "errors": 1, "truncated": 1},
+        embedding=embedding,
+        errors=[{"file": f"{ERRORS}/_rows-input.parquet", "rows": 1, "sha256": "0"}],
+    )
     (folder / MANIFEST).write_text(json.dumps(manifest))
     (folder / SUCCESS).touch()
     return folder

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from jobs.input.readers.carried import carry
 from jobs.input.readers.rows import in_words
@@ -52,22 +53,20 @@ def plan(
         JobClosed: the job was cancelled or paused meanwhile.
         JobError: it was forgotten.
     """
-    output = place_of(spec.output)
+    output, cutter = place_of(spec.output), ShardCutter(spec, source)
     rows_total = rows_bad = 0
-    cutter = ShardCutter(spec, source)
     priority = ledger.snapshot(job).priority
-
-    def send(tables: Iterator[pa.Table]) -> None:
-        named = [(cutter.number(), table) for table in tables]
-        # A store takes a while to answer, so several shards go at a time.
-        shards = dict(pool.map(lambda shard: stage_shard(output, *shard), named))
-        added = ledger.add_shards(job, shards)
-        publisher.shards("label", priority, job, added)
-
     with (
         ThreadPoolExecutor(output.transfers) as pool,
         ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job) as errors,
     ):
+
+        def send(tables: Iterator[pa.Table]) -> None:
+            named = [(cutter.number(), table) for table in tables]
+            # A store takes a while to answer, so several shards go at a time.
+            shards = dict(pool.map(lambda shard: stage_shard(output, *shard), named))
+            publisher.shards("label", priority, job, ledger.add_shards(job, shards))
+
         for numbered in read_source(source):
             keep_alive()
             if ledger.state(job) not in PLANNABLE:
@@ -78,8 +77,7 @@ def plan(
             send(cutter.add(numbered))
             ledger.update(job, rows_total=rows_total, rows_bad=rows_bad)
         if rows_total == 0:
-            names = ", ".join(file.name for file in source.files)
-            raise InputError(f"{names}: no rows")
+            raise InputError(f"{', '.join(file.name for file in source.files)}: no rows")
         send(cutter.rest())
     ledger.update(job, planned=1)
 
@@ -114,22 +112,33 @@ class ShardCutter:
         table = conform(self.source, numbered)
         lengths = pc.utf8_length(table.column(self.text_column).cast(pa.large_string()))
         tokens = lengths.to_numpy() // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS
-        ends = np.cumsum(tokens)
+        # The tokens before each row, and before the chunk's end; of the shard being gathered, the
+        # rows of earlier chunks lie at negative places.
+        before = np.concatenate(([0], np.cumsum(tokens)))
+        begin, spent = -self._pending_rows, -self._pending_tokens
         start = 0
-        while start < len(table):
-            used = int(ends[start - 1]) if start else 0
-            room = self.tokens - self._pending_tokens
-            stop = int(np.searchsorted(ends, used + room, side="right"))
-            stop = min(stop, start + self.rows - self._pending_rows, len(table))
-            if stop == start and self._pending_rows == 0:
-                stop = start + 1  # one text alone is over the budget: a shard of its own
-            if stop > start:
-                self._pending.append(table.slice(start, stop - start))
-                self._pending_rows += stop - start
-                self._pending_tokens += int(ends[stop - 1]) - used
-            if stop < len(table) or self._pending_rows >= self.rows:
-                yield from self.rest()
-            start = stop
+        while (end := self._end(before, begin, spent)) is not None:
+            self._pending.append(table.slice(start, end - start))
+            yield from self.rest()
+            start = begin = end
+            spent = int(before[end])
+        if start < len(table):
+            self._pending.append(table.slice(start))
+        self._pending_rows, self._pending_tokens = len(table) - begin, int(before[-1]) - spent
+
+    def _end(self, before: NDArray[np.int64], begin: int, spent: int) -> int | None:
+        """Where the shard ends that began at a row; None where it has room for more rows.
+
+        Args:
+            before: tokens before each row of the chunk and before its end, [N + 1].
+            begin: its first row.
+            spent: the tokens before that.
+        """
+        rows, most = len(before) - 1, begin + self.rows
+        by_tokens = int(np.searchsorted(before, spent + self.tokens, side="right")) - 1
+        # One text alone that is over the budget is a shard of its own.
+        end = min(max(by_tokens, begin + 1), most)
+        return end if end < rows or end == most == rows else None
 
     def rest(self) -> Iterator[pa.Table]:
         """Yield what has been gathered as a last shard, if anything."""

@@ -5,7 +5,7 @@ embeddings, so memory does not grow with the output.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +43,46 @@ class ShownRow:
     """What it is shown for: a score, or a length in characters."""
 
 
+class Top:
+    """The rows with the least numbers of all that are offered, or the greatest; at most ``size``.
+
+    Equal texts stand once.
+    """
+
+    def __init__(self, size: int, *, greatest: bool = False) -> None:
+        self.size, self._sign = size, -1 if greatest else 1
+        self.rows: list[ShownRow] = []
+        """Those kept, the best first."""
+
+    def offer(
+        self,
+        rows: NDArray[np.int64],
+        numbers: NDArray[Any],
+        shown: Callable[[int, float], ShownRow],
+    ) -> None:
+        """Look at rows of a batch.
+
+        Args:
+            rows: which rows of the batch.
+            numbers: what each row of the batch is ordered by, [N].
+            shown: makes a row to keep, of its place in the batch and its number.
+        """
+        for row in rows[np.argsort(self._sign * numbers[rows], kind="stable")]:
+            number = float(numbers[row])
+            if len(self.rows) == self.size and self._rank(self.rows[-1]) <= self._sign * number:
+                break
+            one = shown(int(row), number)
+            if all(one.text != other.text for other in self.rows):
+                self.rows = sorted([*self.rows, one], key=self._rank)[: self.size]
+
+    def _rank(self, row: ShownRow) -> float:
+        return self._sign * row.number
+
+
+def _greatest() -> Top:
+    return Top(SHOWN_ROWS, greatest=True)
+
+
 @dataclass
 class TaskFacts:
     """One task's labels over the whole output."""
@@ -52,7 +92,7 @@ class TaskFacts:
     counts: Counter[str] = field(default_factory=Counter)
     scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SCORE_BINS, np.int64))
     """Rows by score, int64 [SCORE_BINS], equal bins from 0 to 1."""
-    unsure: list[ShownRow] = field(default_factory=list)
+    unsure: Top = field(default_factory=lambda: Top(SHOWN_ROWS))
 
 
 @dataclass
@@ -63,8 +103,8 @@ class ReportFacts:
     tasks: list[TaskFacts]
     cross: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows by the labels of the first two tasks."""
-    longest: list[ShownRow] = field(default_factory=list)
-    truncated: list[ShownRow] = field(default_factory=list)
+    longest: Top = field(default_factory=_greatest)
+    truncated: Top = field(default_factory=_greatest)
     reasons: list[tuple[str, int]] = field(default_factory=list)
     """Why rows could not be labelled, the most frequent first."""
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -150,43 +190,17 @@ def _count(facts: ReportFacts, batch: pa.Table) -> None:
 def _remember(facts: ReportFacts, batch: pa.Table) -> None:
     """Keep the rows that are among the least sure, the longest, and the truncated."""
     every = np.arange(len(batch))
+
+    def shown(row: int, number: float) -> ShownRow:
+        return _shown(facts, batch, row, number)
+
     for task in facts.tasks:
         scores = batch.column(f"{task.name}_score").to_numpy()
-        task.unsure = _keep(facts, batch, every, scores, task.unsure)
+        task.unsure.offer(every, scores, shown)
     lengths = pc.utf8_length(batch.column(facts.manifest.text_column)).to_numpy()
     cut = np.flatnonzero(batch.column(TRUNCATED).to_numpy())
-    facts.longest = _keep(facts, batch, every, lengths, facts.longest, greatest=True)
-    facts.truncated = _keep(facts, batch, cut, lengths, facts.truncated, greatest=True)
-
-
-def _keep(
-    facts: ReportFacts,
-    batch: pa.Table,
-    rows: NDArray[np.int64],
-    numbers: NDArray[Any],
-    kept: list[ShownRow],
-    *,
-    greatest: bool = False,
-) -> list[ShownRow]:
-    """The rows kept so far and those among some of a batch's, the least first; SHOWN_ROWS at most.
-
-    Equal texts stand once.
-
-    Args:
-        rows: which rows of the batch to look at.
-        numbers: what each row of the batch is ordered by, [N].
-        kept: those of the batches before, in order.
-        greatest: the greatest first.
-    """
-    sign = -1 if greatest else 1
-    for row in rows[np.argsort(sign * numbers[rows], kind="stable")]:
-        number = float(numbers[row])
-        if len(kept) == SHOWN_ROWS and sign * number >= sign * kept[-1].number:
-            break
-        shown = _shown(facts, batch, int(row), number)
-        if all(shown.text != other.text for other in kept):
-            kept = sorted([*kept, shown], key=lambda one: sign * one.number)[:SHOWN_ROWS]
-    return kept
+    facts.longest.offer(every, lengths, shown)
+    facts.truncated.offer(cut, lengths, shown)
 
 
 def _shown(facts: ReportFacts, batch: pa.Table, row: int, number: float) -> ShownRow:

@@ -1,14 +1,17 @@
 """Cutting an input into shards: by rows and tokens, every row once, the same each time."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from specs import lines, spec_for
 
 from jobs.input.source import open_source, read_source
-from jobs.label.plan import ShardCutter, plan
+from jobs.label.plan import CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, ShardCutter, plan
 from jobs.label.request import LabelJob
 from jobs.label.submit import plan_label
 from jobs.ledger.ledger import Ledger
@@ -18,11 +21,11 @@ from jobs.settings import Settings
 from mtl_core.errors import InputError, JobError
 
 
-def cut(path: Path, output: Path, **changes: object) -> list[pa.Table]:
+def cut(path: Path, output: Path, chunk_rows: int = 7, **changes: object) -> list[pa.Table]:
     spec = spec_for(path, output, **changes)
     source = open_source(spec.inputs, (), set())
     cutter = ShardCutter(spec, source)
-    shards = [table for chunk in read_source(source, 7) for table in cutter.add(chunk)]
+    shards = [table for chunk in read_source(source, chunk_rows) for table in cutter.add(chunk)]
     return [*shards, *cutter.rest()]
 
 
@@ -57,6 +60,34 @@ def test_a_text_over_the_budget_is_a_shard_of_its_own(tmp_path: Path) -> None:
     texts = ["short", "x" * 100_000, "short"]
     shards = cut(lines(tmp_path / "a.txt", texts), tmp_path, shard_tokens=50)
     assert [len(shard) for shard in shards] == [1, 1, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=40),
+    st.integers(1, 9),
+    st.integers(1, 60),
+    st.integers(1, 9),
+)
+def test_shards_are_those_that_row_after_row_would_give_however_the_input_is_read(
+    lengths: list[int], rows: int, tokens: int, chunk_rows: int
+) -> None:
+    expected: list[list[int]] = []
+    spent = 0
+    for row, length in enumerate(lengths):
+        own = length // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS
+        most = min(rows, 2 << (len(expected) - 1)) if expected else 0
+        if expected and len(expected[-1]) < most and spent + own <= tokens:
+            expected[-1].append(row)
+            spent += own
+        else:
+            expected.append([row])
+            spent = own
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.label.plan.FIRST_SHARD_ROWS", 2)
+        path = lines(Path(folder) / "a.txt", ["x" * length for length in lengths])
+        shards = cut(path, Path(folder), chunk_rows, shard_rows=rows, shard_tokens=tokens)
+    assert [shard["row_id"].to_pylist() for shard in shards] == expected
 
 
 def test_planning_twice_makes_the_same_shards_and_queues_them_once(

@@ -104,9 +104,9 @@ def test_the_facts_are_those_of_all_parts(tmp_path: Path) -> None:
     assert sentiment.counts["(none)"] == 34
     assert topic.scores.sum() == 100
     assert facts.cross["Sports", "Positive"] == 16
-    assert [row.row_id for row in topic.unsure] == list(range(SHOWN_ROWS))
-    assert [row.row_id for row in facts.truncated] == [5]
-    assert facts.longest[0].text.endswith("xxxxxx")
+    assert [row.row_id for row in topic.unsure.rows] == list(range(SHOWN_ROWS))
+    assert [row.row_id for row in facts.truncated.rows] == [5]
+    assert facts.longest.rows[0].text.endswith("xxxxxx")
     assert facts.reasons == [("the text is blank", 1)]
 
 
@@ -151,9 +151,9 @@ def test_texts_of_any_string_type_give_a_page_and_equal_ones_stand_once(tmp_path
     for column in (texts.dictionary_encode(), texts.cast(pa.string_view())):
         pq.write_table(table.set_column(1, "text", column), part)
         facts = gather(Folder(output))
-        assert [row.text for row in facts.tasks[0].unsure] == ["same", "other", "a third"]
-        assert [row.row_id for row in facts.tasks[0].unsure] == [0, 98, 99]
-        assert [row.text for row in facts.longest] == ["a third", "other", "same"]
+        assert [row.text for row in facts.tasks[0].unsure.rows] == ["same", "other", "a third"]
+        assert [row.row_id for row in facts.tasks[0].unsure.rows] == [0, 98, 99]
+        assert [row.text for row in facts.longest.rows] == ["a third", "other", "same"]
 
 
 def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:

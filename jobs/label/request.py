@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mtl_core.storage.address import is_address, local_path, place_of
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.parquet import output_columns
 from mtl_core.storage.place import Place
+from mtl_core.suggest import did_you_mean
 from mtl_core.tasks import Task
 
 
@@ -146,8 +146,7 @@ def _chosen_tasks(
     tasks = {task["name"]: tuple(task["labels"]) for task in config["tasks"]}
     for name in only:
         if name not in tasks:
-            near = get_close_matches(name, tasks, n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
+            hint = did_you_mean(name, tasks, behind=" ")
             raise UnknownTaskError(
                 f"the model has no task '{name}'; {hint}it has: {', '.join(tasks)}"
             )

@@ -26,7 +26,6 @@ failing    hash   ``worker#child`` -> shards it failed at since it last did one
 import json
 import time
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Any, cast
 
 import redis
@@ -38,6 +37,7 @@ from jobs.ledger.snapshot import OUTCOMES, Claim, Counts, Reconciled, Snapshot
 from jobs.settings import Settings
 from jobs.specs import AnySpec, parse_spec
 from mtl_core.errors import JobError
+from mtl_core.suggest import nearest
 
 JOBS = "mtl:jobs"
 BARREN_LIMIT = 40
@@ -98,8 +98,8 @@ class Ledger:
         return parse_spec(cast(str, text))
 
     def _no_job(self, job: str) -> JobError:
-        near = get_close_matches(job, self.job_ids(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        near = nearest(job, self.job_ids())
+        hint = f"did you mean {near}? " if near else ""
         return JobError(f"no job '{job}' in this Redis; {hint}`mtl jobs` lists what there is")
 
     def job_ids(self) -> list[str]:

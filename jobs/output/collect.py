@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from jobs.output.folders import LabelFolders, check_folder_target
 from jobs.output.formats import CollectFormat, format_of, left_out, writing
-from jobs.output.layout import SUCCESS, read_manifest
+from jobs.output.layout import read_manifest, require_finished
 from jobs.output.targets import check_file_target, in_one_line
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256, replace_file, temporary_beside
@@ -33,7 +33,7 @@ def collect(
         OutputError: the target exists, lies in an output, cannot be written, or its name ends in no
             known format.
     """
-    _require_finished(output)
+    require_finished(output)
     check_file_target(target, overwrite=overwrite)
     form = form or format_of(target)
     with in_one_line(target):
@@ -49,7 +49,7 @@ def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool)
         InputError: as :func:`collect`; or no such task.
         OutputError: the target exists, holds what was not written here, or cannot be written.
     """
-    _require_finished(output)
+    require_finished(output)
     manifest = read_manifest(output)
     tasks = list(manifest.model.tasks)
     if task not in tasks:
@@ -61,11 +61,6 @@ def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool)
             folders.write_table(table)
             rows += len(table)
     return rows
-
-
-def _require_finished(output: Place) -> None:
-    if not output.has(SUCCESS):
-        raise InputError(f"{output} holds no finished output; see `mtl status`")
 
 
 def _checked_parts(output: Place) -> Iterator[pa.Table]:

@@ -95,9 +95,15 @@ def owner(output: Place) -> str | None:
     return None
 
 
-def finished(output: Place, job: str) -> bool:
-    """Whether the folder holds the whole output of this job."""
-    return output.has(SUCCESS) and owner(output) == job
+def finished(output: Place, job: str | None = None) -> bool:
+    """Whether the folder holds the whole output of this job; None: of any."""
+    return output.has(SUCCESS) and (job is None or owner(output) == job)
+
+
+def require_finished(output: Place) -> None:
+    """Raise InputError unless the folder holds a whole output."""
+    if not finished(output):
+        raise InputError(f"{output} holds no finished output; see `mtl status`")
 
 
 def take_folder(output: Place, job: str, spec: dict[str, Any]) -> bool:

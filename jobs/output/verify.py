@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.output.layout import ERRORS, SUCCESS, read_manifest
+from jobs.output.layout import ERRORS, SUCCESS, finished, read_manifest
 from jobs.output.manifest import ErrorRows, Part
 from mtl_core.files import file_sha256
 from mtl_core.storage.parquet import ROW_ID
@@ -26,7 +26,7 @@ def verify(output: Place) -> tuple[dict[str, int], list[str]]:
     """
     manifest = read_manifest(output)
     rows, problems = manifest.rows, []
-    if not output.has(SUCCESS):
+    if not finished(output):
         problems.append(f"{SUCCESS} is missing")
     if rows.labelled + rows.errors != rows.total:
         problems.append(f"{rows.labelled} labelled + {rows.errors} error rows are not {rows.total}")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.output.layout import SUCCESS, read_manifest
+from jobs.output.layout import read_manifest, require_finished
 from jobs.output.manifest import Manifest
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, TRUNCATED
@@ -120,8 +120,7 @@ def gather(output: Place) -> ReportFacts:
     Raises:
         InputError: it holds no finished output, or a part has gone.
     """
-    if not output.has(SUCCESS):
-        raise InputError(f"{output} holds no finished output; see `mtl status`")
+    require_finished(output)
     manifest = read_manifest(output)
     facts = ReportFacts(
         manifest, [TaskFacts(n, list(labels)) for n, labels in manifest.model.tasks.items()]

@@ -9,9 +9,11 @@ import click
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
     backend,
+    detach_option,
     json_option,
     print_json,
     priority_option,
+    quiet_option,
     require_redis_for_detach,
 )
 from jobs.cli.shared.summary import count, finish_label, print_result
@@ -133,8 +135,8 @@ from mtl_core.model.registry import DEFAULT_MODEL
     help="Look texts up among those labelled before on a worker's machine, and keep new ones.",
 )
 @priority_option
-@click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
-@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@detach_option
+@quiet_option
 @json_option
 def label(
     no_header: bool,

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import json_option, output_folder, print_json
-from jobs.cli.shared.plain import cell
+from jobs.cli.shared.plain import cell, print_table
 from jobs.output.layout import read_manifest
 from jobs.output.manifest import Manifest
 from mtl_core.storage.place import Place
@@ -47,8 +46,7 @@ def show(job: str, rows: int, label: str | None, as_json: bool) -> None:
         labels = [f"{row[task] or '(none)'} {row[f'{task}_score']:.2f}" for task in tasks]
         shown = (row["row_id"], *labels, row[manifest.text_column])
         table.add_row(*(cell(value) for value in shown))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
+    print_table(table, width=160)
 
 
 def _rows(folder: Place, manifest: Manifest, most: int, label: str | None) -> list[Any]:

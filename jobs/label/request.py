@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.input.files import AsGiven, describe
 from jobs.input.ids import check_ids
 from jobs.input.locate import locate
-from jobs.input.source import AsGiven, Source, describe, open_source
+from jobs.input.source import Source, open_source
 from jobs.output.layout import finished
 from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings

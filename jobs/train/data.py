@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.input.files import AsGiven, assumptions, fingerprint
 from jobs.input.folders import Located
 from jobs.input.readers import BadRow
-from jobs.input.source import AsGiven, assumptions, fingerprint, open_source, read_source
+from jobs.input.source import open_source, read_source
 from jobs.specs import InputFile
 from mtl_core.config import TrainConfig
 from mtl_core.data import splits as data

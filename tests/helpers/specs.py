@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.input.files import fingerprint
 from jobs.input.folders import Located
-from jobs.input.source import fingerprint
 from jobs.specs import LabelSpec, TrainSpec
 
 TRAIN_SPEC = TrainSpec(

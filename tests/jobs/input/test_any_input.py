@@ -25,9 +25,10 @@ from hypothesis import strategies as st
 
 from jobs.cli.group import main
 from jobs.cli.shared.summary import print_result
+from jobs.input.files import AsGiven, describe
 from jobs.input.folders import list_files
 from jobs.input.readers import BadRow
-from jobs.input.source import AsGiven, Source, describe, open_source, read_source
+from jobs.input.source import Source, open_source, read_source
 from jobs.label.finalise import finalise
 from jobs.label.plan import ShardCutter, plan
 from jobs.label.request import LabelJob

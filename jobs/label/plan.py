@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from jobs.input.readers.carried import carry
 from jobs.input.readers.rows import in_words
 from jobs.input.source import NumberedChunk, Source, read_source
+from jobs.label.request import LabelJob
 from jobs.label.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from jobs.ledger.ledger import JobClosed, Ledger
 from jobs.ledger.lifecycle import PLANNABLE
@@ -21,7 +22,6 @@ from jobs.ledger.messages import Publisher
 from jobs.output.layout import ERRORS, INPUT_ERRORS, mark
 from jobs.specs import LabelSpec
 from mtl_core.errors import InputError
-from mtl_core.storage.address import place_of
 from mtl_core.storage.parquet import ERROR_SCHEMA, ROW_ID
 from mtl_core.storage.place import Place
 
@@ -35,12 +35,7 @@ FIRST_SHARD_ROWS = 512
 
 
 def plan(
-    ledger: Ledger,
-    publisher: Publisher,
-    job: str,
-    spec: LabelSpec,
-    source: Source,
-    keep_alive: Callable[[], None],
+    ledger: Ledger, publisher: Publisher, job: LabelJob, keep_alive: Callable[[], None]
 ) -> None:
     """Stage every shard's rows, put it into the ledger and hint workers at it as it is ready.
 
@@ -53,33 +48,31 @@ def plan(
         JobClosed: the job was cancelled or paused meanwhile.
         JobError: it was forgotten.
     """
-    output, cutter = place_of(spec.output), ShardCutter(spec, source)
+    output, cutter = job.output, ShardCutter(job.spec, job.source)
+    errors = ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job.id)
     rows_total = rows_bad = 0
-    priority = ledger.snapshot(job).priority
-    with (
-        ThreadPoolExecutor(output.transfers) as pool,
-        ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job) as errors,
-    ):
+    priority = ledger.snapshot(job.id).priority
+    with ThreadPoolExecutor(output.transfers) as pool, errors:
 
         def send(tables: Iterator[pa.Table]) -> None:
             named = [(cutter.number(), table) for table in tables]
             # A store takes a while to answer, so several shards go at a time.
             shards = dict(pool.map(lambda shard: stage_shard(output, *shard), named))
-            publisher.shards("label", priority, job, ledger.add_shards(job, shards))
+            publisher.shards("label", priority, job.id, ledger.add_shards(job.id, shards))
 
-        for numbered in read_source(source):
+        for numbered in read_source(job.source):
             keep_alive()
-            if ledger.state(job) not in PLANNABLE:
-                raise JobClosed(job)
+            if ledger.state(job.id) not in PLANNABLE:
+                raise JobClosed(job.id)
             errors.write(_error_table(numbered))
             rows_bad += len(numbered.chunk.bad)
             rows_total += len(numbered.row_ids) + len(numbered.chunk.bad)
             send(cutter.add(numbered))
-            ledger.update(job, rows_total=rows_total, rows_bad=rows_bad)
+            ledger.update(job.id, rows_total=rows_total, rows_bad=rows_bad)
         if rows_total == 0:
-            raise InputError(f"{', '.join(file.name for file in source.files)}: no rows")
+            raise InputError(f"{', '.join(file.name for file in job.source.files)}: no rows")
         send(cutter.rest())
-    ledger.update(job, planned=1)
+    ledger.update(job.id, planned=1)
 
 
 class ShardCutter:

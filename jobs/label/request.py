@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.input.files import AsGiven, describe
+from jobs.input.folders import Listing
 from jobs.input.ids import check_ids
 from jobs.input.locate import locate
 from jobs.input.source import Source, open_source
@@ -16,7 +17,7 @@ from jobs.specs import Format, LabelSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
 from mtl_core.errors import InputError, ModelError, UnknownTaskError
 from mtl_core.files import file_sha256
-from mtl_core.model.registry import find_model
+from mtl_core.model.registry import ModelEntry, find_model
 from mtl_core.storage.address import is_address, local_path, place_of
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.parquet import output_columns
@@ -97,16 +98,10 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
     """
     output = request.output
     target = str(place_of(output)) if is_address(output) else str(local_path(output).absolute())
-    for address in filter(is_address, request.inputs):
-        check_address(address, settings)
-    located = locate(request.inputs, settings.spool)
-    for file in located.files:
-        check_inside(file.path, settings)
+    located = _located(request.inputs, settings)
     place_inside(target, settings)
     files, notes = describe(located.files, request.as_given())
-    entry = find_model(request.model, settings.models, settings.model_copies)
-    if not isinstance(entry.home, Folder):
-        place_inside(str(entry.home), settings)
+    entry = _model(request.model, settings)
     config = entry.config()
     check_backbone_inside(config["backbone"], settings)
     tasks = _chosen_tasks(config, request.only)
@@ -135,6 +130,24 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
         cache=request.cache,
     )
     return LabelJob(job_id(spec), spec, source, (*located.notes, *notes, *source.notes))
+
+
+def _located(inputs: Sequence[str], settings: Settings) -> Listing:
+    """The files of the inputs, each where jobs may read."""
+    for address in filter(is_address, inputs):
+        check_address(address, settings)
+    located = locate(inputs, settings.spool)
+    for file in located.files:
+        check_inside(file.path, settings)
+    return located
+
+
+def _model(name: str, settings: Settings) -> ModelEntry:
+    """The model of a name, where jobs may read."""
+    entry = find_model(name, settings.models, settings.model_copies)
+    if not isinstance(entry.home, Folder):
+        place_inside(str(entry.home), settings)
+    return entry
 
 
 def _columns_of(tasks: tuple[tuple[str, tuple[str, ...]], ...]) -> set[str]:

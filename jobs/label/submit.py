@@ -90,7 +90,7 @@ def plan_label(
         ledger.transition(job.id, JobState.PLANNING)
         try:
             with _planning(ledger, job):
-                plan(ledger, publisher, job.id, job.spec, job.source, planned)
+                plan(ledger, publisher, job, planned)
         except JobClosed:
             return False  # cancelled or paused meanwhile: its state tells
         ledger.transition(job.id, JobState.RUNNING)

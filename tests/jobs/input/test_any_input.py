@@ -558,7 +558,7 @@ def finished(where: Path, url: str, argument: Path, text: str = "text") -> Label
     ledger, publisher = Ledger(url, Settings()), Publisher(url)
     ledger.create(job, spec)
     ledger.transition(job, JobState.PLANNING)
-    plan(ledger, publisher, job, spec, source, lambda: None)
+    plan(ledger, publisher, LabelJob(job, spec, source), lambda: None)
     publisher.close()
     ledger.transition(job, JobState.RUNNING)
     for shard, definition in ledger.shards(job).items():

@@ -99,7 +99,7 @@ def test_planning_twice_makes_the_same_shards_and_queues_them_once(
     ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
     ledger.create("label-x", spec)
     for _ in range(2):
-        plan(ledger, publisher, "label-x", spec, source, lambda: None)
+        plan(ledger, publisher, LabelJob("label-x", spec, source), lambda: None)
     publisher.close()
     snapshot = ledger.snapshot("label-x")
     assert (snapshot.rows.total, snapshot.rows.failed, snapshot.shards.total) == (32, 1, 4)
@@ -113,7 +113,8 @@ def test_a_message_is_small_json_without_any_text(redis_url: str, tmp_path: Path
     spec = spec_for(path, tmp_path / "out")
     ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
     ledger.create("label-x", spec)
-    plan(ledger, publisher, "label-x", spec, open_source(spec.inputs, (), set()), lambda: None)
+    job = LabelJob("label-x", spec, open_source(spec.inputs, (), set()))
+    plan(ledger, publisher, job, lambda: None)
     publisher.close()
     message = str(ledger.redis.lindex("label", 0))
     assert len(message) < 1024
@@ -126,15 +127,9 @@ def test_an_input_without_rows_is_refused(redis_url: str, tmp_path: Path) -> Non
     spec = spec_for(path, tmp_path / "out")
     ledger = Ledger(redis_url, Settings())
     ledger.create("label-x", spec)
+    job = LabelJob("label-x", spec, open_source(spec.inputs, (), set()))
     with pytest.raises(InputError, match=r"a\.csv: no rows"):
-        plan(
-            ledger,
-            Publisher(redis_url),
-            "label-x",
-            spec,
-            open_source(spec.inputs, (), set()),
-            lambda: None,
-        )
+        plan(ledger, Publisher(redis_url), job, lambda: None)
 
 
 def test_planning_stops_when_its_job_is_cancelled_or_forgotten(

@@ -8,7 +8,6 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -28,6 +27,7 @@ from mtl_core.errors import MtlError
 from mtl_core.model.backbones import resolve_backbone
 from mtl_core.model.registry import DEFAULT_MODEL, find_model
 from mtl_core.storage.folder import Folder
+from mtl_core.suggest import nearest
 from mtl_core.tasks import DEFAULT_TASKS
 
 LOW_DISK = 2 << 30
@@ -109,9 +109,9 @@ def _settings(config: Settings) -> Finding:
     text = f"{file or 'no mtl.toml'}; in the environment: {', '.join(given) or 'nothing'}"
     known = [variable_of(name) for name in Settings.model_fields]
     for name in os.environ:
-        near = get_close_matches(name, known, n=1, cutoff=ALIKE)
+        near = nearest(name, known, ALIKE)
         if near and name not in known:
-            return Finding("settings", "note", f"{text}, and {name}", f"did you mean {near[0]}?")
+            return Finding("settings", "note", f"{text}, and {name}", f"did you mean {near}?")
     return Finding("settings", "ok", f"{text} (see `mtl config`)")
 
 

@@ -30,6 +30,7 @@ from mtl_core.processes import program
 MAX_SOCKET_PATH = 100
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 20.0
+LOAD_TIMEOUT_S = 120.0
 MAX_WORKER_STARTS = 4
 
 
@@ -99,16 +100,19 @@ class EmbeddedRedis:
             yield
 
     def _answers(self) -> bool:
-        try:
-            return bool(redis.Redis.from_url(self.url, socket_timeout=5).ping())
-        except redis.BusyLoadingError:
-            return self._wait_loaded()
-        except (redis.RedisError, OSError):
-            return False
-
-    def _wait_loaded(self) -> bool:
-        time.sleep(0.1)
-        return self._answers()
+        """Whether the server answers; one that still reads its data is waited for."""
+        deadline = time.monotonic() + LOAD_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                return bool(redis.Redis.from_url(self.url, socket_timeout=5).ping())
+            except redis.BusyLoadingError:
+                time.sleep(0.1)
+            except (redis.RedisError, OSError):
+                return False
+        raise LedgerUnreachableError(
+            f"the private redis-server has read its data for {LOAD_TIMEOUT_S:.0f} s and still "
+            f"does not answer; see {self.folder / 'redis.log'}"
+        )
 
     def _start(self) -> None:
         self.socket.unlink(missing_ok=True)

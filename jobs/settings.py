@@ -1,7 +1,6 @@
 """All settings of this installation in one typed object: environment, then file, then default."""
 
 import os
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -22,6 +21,7 @@ from mtl_core.errors import SettingsError
 from mtl_core.storage.address import place_of
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
+from mtl_core.suggest import did_you_mean
 
 DAY_S = 24 * 3600.0
 
@@ -186,8 +186,8 @@ def settings() -> Settings:
     """
     for name in file_settings():
         if name not in Settings.model_fields:
-            near = get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else "; see `mtl config`"
+            known = Settings.model_fields
+            hint = did_you_mean(name, known, before="; ", otherwise="; see `mtl config`")
             raise SettingsError(f"{config_file()}: no setting '{name}'{hint}")
     try:
         return Settings()

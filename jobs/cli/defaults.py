@@ -1,21 +1,20 @@
 """Options of commands from the configuration file and from variables of the environment."""
 
 from copy import copy
-from difflib import get_close_matches
 
 import click
 
 from jobs.cli.commands import COMMANDS
 from jobs.config_file import config_file, file_options, read_config
 from mtl_core.errors import SettingsError
+from mtl_core.suggest import did_you_mean
 
 
 def check_tables() -> None:
     """Raise SettingsError if the configuration file has a table of a command that is none."""
     for table, content in read_config().items():
         if isinstance(content, dict) and table not in COMMANDS:
-            near = get_close_matches(table, COMMANDS, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else "; see `mtl --help`"
+            hint = did_you_mean(table, COMMANDS, before="; ", otherwise="; see `mtl --help`")
             raise SettingsError(f"{config_file()}: no command '{table}'{hint}")
 
 
@@ -35,8 +34,7 @@ def option_defaults(name: str, command: click.Command) -> dict[str, object]:
     for key, value in file_options(name).items():
         option = options.get(key.replace("_", "-"))
         if option is None:
-            near = get_close_matches(key, options, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(key, options, before="; ")
             raise SettingsError(f"{config_file()}: `mtl {name}` has no option '{key}'{hint}")
         found[str(option.name)] = _option_value(f"{name}.{key}", option, command, value)
     return found

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from difflib import get_close_matches
 
 import click
 
@@ -13,6 +12,7 @@ from jobs.cli.shared.plain import plain
 from mtl_core import __version__
 from mtl_core.errors import LedgerUnreachableError, MtlError
 from mtl_core.processes import keep_current_folder_out
+from mtl_core.suggest import did_you_mean
 
 EPILOG = """\b
 Exit codes: 0 done; 1 a defect of this program; 2 wrong input, option, model or output folder;
@@ -47,8 +47,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            near = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean '{near[0]}'? " if near else ""
+            hint = did_you_mean(args[0], COMMANDS, behind=" ")
             raise click.UsageError(f"no command '{args[0]}'; {hint}see `mtl --help`", ctx)
         return super().resolve_command(ctx, args)
 

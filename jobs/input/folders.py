@@ -4,7 +4,6 @@ import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -13,6 +12,7 @@ from jobs.input.delta import LOG, Partition, delta_files, refuse_other_tables
 from jobs.input.sniff import FORMATS, format_of
 from jobs.output.layout import MANIFEST, OWNER
 from mtl_core.errors import InputError
+from mtl_core.suggest import nearest
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 SAID = 3
@@ -96,8 +96,8 @@ def list_files(argument: str) -> Listing:
         if not listing.files:
             raise InputError(f"{argument}: no file has such a name")
         return listing
-    near = get_close_matches(path.name, _names_in(path.parent), n=1)
-    hint = f"; did you mean '{path.parent / near[0]}'?" if near else ""
+    near = nearest(path.name, _names_in(path.parent))
+    hint = f"; did you mean '{path.parent / near}'?" if near else ""
     raise InputError(f"{argument}: no such file{hint}")
 
 

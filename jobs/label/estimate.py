@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from jobs.input.source import read_source
 from jobs.label.plan import ShardCutter
-from jobs.label.submit import LabelJob
+from jobs.label.request import LabelJob
 from jobs.roots import model_folder
 from jobs.settings import settings
 from mtl_core.engine.load import load_engine
@@ -46,8 +46,7 @@ def estimate(job: LabelJob) -> Estimate:
     sample = Sample(SAMPLE_ROWS)
     rows = bad = shards = characters = 0
     for numbered in read_source(job.source):
-        for table in cutter.add(numbered):
-            shards += len(table) > 0
+        shards += sum(1 for _ in cutter.add(numbered))
         texts = numbered.chunk.table.column(job.source.text.name)
         rows += len(texts)
         bad += len(numbered.chunk.bad)
@@ -57,6 +56,23 @@ def estimate(job: LabelJob) -> Estimate:
     shards += sum(1 for _ in cutter.rest())
     if not rows:
         raise InputError(f"{job.spec.inputs[0].name}: no row that could be labelled")
+    engine, encoded, seconds = _measure(job, sample.texts)
+    tokens = int(encoded / max(1, sum(map(len, sample.texts))) * characters)
+    rate = encoded / seconds
+    return Estimate(
+        rows=rows,
+        bad_rows=bad,
+        shards=shards,
+        tokens=tokens,
+        seconds=round(tokens / rate, 1),
+        engine=engine,
+        tokens_per_s=round(rate, 1),
+        measured_rows=len(sample.texts),
+    )
+
+
+def _measure(job: LabelJob, texts: list[str]) -> tuple[str, int, float]:
+    """Label texts here; the engine's name with its precision, tokens, and the seconds it took."""
     config = settings()
     engine = load_engine(
         model_folder(job.spec.model_dir, job.spec.model_sha256, config),
@@ -64,25 +80,13 @@ def estimate(job: LabelJob) -> Estimate:
         job.spec.precision,
         cache=config.engines,
         threads=config.threads,
-        calibration=sample.texts[:300],
+        calibration=texts[:300],
     )
-    engine.label(sample.texts[:64], lambda done: None)  # compiled and warm
+    engine.label(texts[:64], lambda done: None)  # compiled and warm
     started = time.monotonic()
-    labelled = engine.label(sample.texts, lambda done: None)
+    labelled = engine.label(texts, lambda done: None)
     seconds = time.monotonic() - started
-    per_character = labelled.lengths.sum() / max(1, sum(map(len, sample.texts)))
-    tokens = int(per_character * characters)
-    rate = float(labelled.lengths.sum() / seconds)
-    return Estimate(
-        rows=rows,
-        bad_rows=bad,
-        shards=shards,
-        tokens=tokens,
-        seconds=round(tokens / rate, 1),
-        engine=f"{engine.name}, {engine.precision}",
-        tokens_per_s=round(rate, 1),
-        measured_rows=len(sample.texts),
-    )
+    return f"{engine.name}, {engine.precision}", int(labelled.lengths.sum()), seconds
 
 
 class Sample:

@@ -7,6 +7,7 @@ rename (or put) is the commit.
 import platform
 import re
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.label.staging import describe_schema, error_rows, read_shard
+from jobs.label.staging import error_rows, read_shard
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.presence import Lock
+from jobs.ledger.snapshot import Counts
 from jobs.output.layout import (
     EMPTY_PART,
     ERROR_FILE,
@@ -31,6 +33,16 @@ from jobs.output.layout import (
     mark,
     remove_work,
     set_aside_name,
+)
+from jobs.output.manifest import (
+    Column,
+    EngineFacts,
+    ErrorRows,
+    Input,
+    Manifest,
+    ModelFacts,
+    Part,
+    Rows,
 )
 from jobs.roots import place_inside
 from jobs.specs import LabelSpec
@@ -86,7 +98,7 @@ def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
         _write_empty_part(output, job, spec)
     manifest = _manifest(ledger, job, spec, output, results)
     output.write_text(README, readme(manifest))
-    output.write_json(MANIFEST, manifest)
+    output.write_json(MANIFEST, manifest.as_json())
     output.write_text(SUCCESS, "")
     if not set_aside:
         remove_work(output, job)  # else `mtl retry` still needs it
@@ -152,81 +164,93 @@ def _manifest(
     spec: LabelSpec,
     output: Place,
     results: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
-    snapshot = ledger.snapshot(job)
-    parts = [{"shard": shard, **results[shard]} for shard in sorted(results, key=shard_order)]
-    with output.reading(parts[0]["part"] if parts else EMPTY_PART) as path:
+) -> Manifest:
+    snapshot, set_aside = ledger.snapshot(job), ledger.poisoned(job)
+    parts = [Part(shard=shard, **results[shard]) for shard in sorted(results, key=shard_order)]
+    with output.reading(parts[0].part if parts else EMPTY_PART) as path:
         schema = pq.read_schema(path)
-    engines = sorted({(p["engine"], p["precision"]) for p in parts})
-    return {
-        "format": 1,
-        "job": job,
-        "state": str(JobState.PARTIAL if ledger.poisoned(job) else JobState.DONE),
-        "rows": {
-            "total": snapshot.rows.total,
-            "labelled": sum(part["rows"] for part in parts),
-            "errors": snapshot.rows.failed,
-            "truncated": sum(part["truncated"] for part in parts),
-            "duplicates": sum(part["duplicates"] for part in parts),
-            "cached": sum(part["cached"] for part in parts),
-        },
-        "tokens": sum(part["tokens"] for part in parts),
-        "inputs": [file.model_dump(exclude={"version"}) for file in spec.inputs],
-        "limit": spec.limit,
-        "text_columns": list(spec.text_columns),
-        "text_column": spec.text_column,
-        "model": {
-            "name": spec.model,
-            "sha256": spec.model_sha256,
-            "backbone_sha256": spec.backbone_sha256,
-            "tasks": {name: list(labels) for name, labels in spec.tasks},
-        },
-        "embedding": spec.embedding,
-        "thresholds": dict(spec.thresholds),
-        "engines": [{"engine": engine, "precision": precision} for engine, precision in engines],
-        "schema": describe_schema(schema),
-        "parts": parts,
-        "errors": [
-            _error_entry(output, name)
-            for name in output.names(ERRORS)
-            if ERROR_FILE.fullmatch(name.rpartition("/")[2]) or name.endswith(f"/{INPUT_ERRORS}")
-        ],
-        "attempts": dict(snapshot.attempts),
-        "created": _iso(snapshot.created_s),
-        "finished": _iso(time.time()),
-        "seconds": round(time.time() - snapshot.created_s, 3),
-        "software": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("mtl-batch", "pyarrow", "torch", "transformers")},
-        },
-    }
+    errors = [_error_entry(output, name) for name in output.names(ERRORS) if _is_error_file(name)]
+    now = time.time()
+    return Manifest(
+        job=job,
+        state=JobState.PARTIAL if set_aside else JobState.DONE,
+        rows=_rows(snapshot.rows, parts),
+        tokens=sum(part.tokens for part in parts),
+        inputs=tuple(Input(**file.model_dump()) for file in spec.inputs),
+        limit=spec.limit,
+        text_columns=spec.text_columns,
+        text_column=spec.text_column,
+        model=ModelFacts(
+            name=spec.model,
+            sha256=spec.model_sha256,
+            backbone_sha256=spec.backbone_sha256,
+            tasks=dict(spec.tasks),
+        ),
+        embedding=spec.embedding,
+        thresholds=dict(spec.thresholds),
+        engines=_engines(parts),
+        schema=tuple(Column(name=field.name, type=str(field.type)) for field in schema),
+        parts=tuple(parts),
+        errors=tuple(errors),
+        attempts=dict(snapshot.attempts),
+        created=_iso(snapshot.created_s),
+        finished=_iso(now),
+        seconds=round(now - snapshot.created_s, 3),
+        software=_software(),
+    )
 
 
-def _error_entry(output: Place, name: str) -> dict[str, Any]:
+def _rows(counts: Counts, parts: Sequence[Part]) -> Rows:
+    return Rows(
+        total=counts.total,
+        labelled=sum(part.rows for part in parts),
+        errors=counts.failed,
+        truncated=sum(part.truncated for part in parts),
+        duplicates=sum(part.duplicates for part in parts),
+        cached=sum(part.cached for part in parts),
+    )
+
+
+def _engines(parts: Sequence[Part]) -> tuple[EngineFacts, ...]:
+    found = sorted({(part.engine, part.precision) for part in parts})
+    return tuple(EngineFacts(engine=engine, precision=precision) for engine, precision in found)
+
+
+def _software() -> dict[str, str]:
+    names = ("mtl-batch", "pyarrow", "torch", "transformers")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _is_error_file(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return last == INPUT_ERRORS or bool(ERROR_FILE.fullmatch(last))
+
+
+def _error_entry(output: Place, name: str) -> ErrorRows:
     with output.reading(name) as path:
         rows = pq.read_metadata(path).num_rows
-        return {"file": name, "rows": rows, "sha256": file_sha256(path)}
+        return ErrorRows(file=name, rows=rows, sha256=file_sha256(path))
 
 
-def readme(manifest: dict[str, Any]) -> str:
+def readme(manifest: Manifest) -> str:
     """The three lines that lie beside an output."""
-    rows, model = manifest["rows"], manifest["model"]
+    rows = manifest.rows
     columns = ", ".join(
-        f"`{field['name']}` {'string' if 'dictionary' in field['type'] else field['type']}"
-        for field in manifest["schema"]
+        f"`{column.name}` {'string' if 'dictionary' in column.type else column.type}"
+        for column in manifest.columns
     )
     return (
-        f"{rows['labelled']:,} of {rows['total']:,} rows of {_inputs(manifest)}, labelled by "
-        f"mtl-batch job {manifest['job']} with model '{model['name']}' on {manifest['finished']}; "
-        f"{rows['errors']:,} rows could not be labelled and are in errors/ with their reasons.\n\n"
+        f"{rows.labelled:,} of {rows.total:,} rows of {_inputs(manifest)}, labelled by "
+        f"mtl-batch job {manifest.job} with model '{manifest.model.name}' on {manifest.finished}; "
+        f"{rows.errors:,} rows could not be labelled and are in errors/ with their reasons.\n\n"
         f"Columns: {columns}.\n\n"
         "Read: `duckdb -c \"FROM 'part-*.parquet' LIMIT 10\"`, `pandas.read_parquet(FOLDER)`, "
         "`polars.read_parquet('FOLDER/part-*.parquet')`.\n"
     )
 
 
-def _inputs(manifest: dict[str, Any]) -> str:
-    names = [Path(file["path"]).name for file in manifest["inputs"]]
+def _inputs(manifest: Manifest) -> str:
+    names = [Path(file.path).name for file in manifest.inputs]
     more = f" and {len(names) - 3} more files" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 

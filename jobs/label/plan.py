@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from jobs.input.readers.carried import carry
 from jobs.input.readers.rows import in_words
 from jobs.input.source import NumberedChunk, Source, read_source
+from jobs.label.request import LabelJob
 from jobs.label.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from jobs.ledger.ledger import JobClosed, Ledger
 from jobs.ledger.lifecycle import PLANNABLE
@@ -20,7 +22,6 @@ from jobs.ledger.messages import Publisher
 from jobs.output.layout import ERRORS, INPUT_ERRORS, mark
 from jobs.specs import LabelSpec
 from mtl_core.errors import InputError
-from mtl_core.storage.address import place_of
 from mtl_core.storage.parquet import ERROR_SCHEMA, ROW_ID
 from mtl_core.storage.place import Place
 
@@ -34,12 +35,7 @@ FIRST_SHARD_ROWS = 512
 
 
 def plan(
-    ledger: Ledger,
-    publisher: Publisher,
-    job: str,
-    spec: LabelSpec,
-    source: Source,
-    keep_alive: Callable[[], None],
+    ledger: Ledger, publisher: Publisher, job: LabelJob, keep_alive: Callable[[], None]
 ) -> None:
     """Stage every shard's rows, put it into the ledger and hint workers at it as it is ready.
 
@@ -52,36 +48,31 @@ def plan(
         JobClosed: the job was cancelled or paused meanwhile.
         JobError: it was forgotten.
     """
-    output = place_of(spec.output)
+    output, cutter = job.output, ShardCutter(job.spec, job.source)
+    errors = ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job.id)
     rows_total = rows_bad = 0
-    cutter = ShardCutter(spec, source)
-    priority = ledger.snapshot(job).priority
+    priority = ledger.snapshot(job.id).priority
+    with ThreadPoolExecutor(output.transfers) as pool, errors:
 
-    def send(tables: Iterator[pa.Table]) -> None:
-        named = [(cutter.number(), table) for table in tables]
-        # A store takes a while to answer, so several shards go at a time.
-        shards = dict(pool.map(lambda shard: stage_shard(output, *shard), named))
-        added = ledger.add_shards(job, shards)
-        publisher.shards("label", priority, job, added)
+        def send(tables: Iterator[pa.Table]) -> None:
+            named = [(cutter.number(), table) for table in tables]
+            # A store takes a while to answer, so several shards go at a time.
+            shards = dict(pool.map(lambda shard: stage_shard(output, *shard), named))
+            publisher.shards("label", priority, job.id, ledger.add_shards(job.id, shards))
 
-    with (
-        ThreadPoolExecutor(output.transfers) as pool,
-        ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job) as errors,
-    ):
-        for numbered in read_source(source):
+        for numbered in read_source(job.source):
             keep_alive()
-            if ledger.state(job) not in PLANNABLE:
-                raise JobClosed(job)
+            if ledger.state(job.id) not in PLANNABLE:
+                raise JobClosed(job.id)
             errors.write(_error_table(numbered))
             rows_bad += len(numbered.chunk.bad)
             rows_total += len(numbered.row_ids) + len(numbered.chunk.bad)
             send(cutter.add(numbered))
-            ledger.update(job, rows_total=rows_total, rows_bad=rows_bad)
+            ledger.update(job.id, rows_total=rows_total, rows_bad=rows_bad)
         if rows_total == 0:
-            names = ", ".join(file.name for file in source.files)
-            raise InputError(f"{names}: no rows")
+            raise InputError(f"{', '.join(file.name for file in job.source.files)}: no rows")
         send(cutter.rest())
-    ledger.update(job, planned=1)
+    ledger.update(job.id, planned=1)
 
 
 class ShardCutter:
@@ -114,22 +105,33 @@ class ShardCutter:
         table = conform(self.source, numbered)
         lengths = pc.utf8_length(table.column(self.text_column).cast(pa.large_string()))
         tokens = lengths.to_numpy() // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS
-        ends = np.cumsum(tokens)
+        # The tokens before each row, and before the chunk's end; of the shard being gathered, the
+        # rows of earlier chunks lie at negative places.
+        before = np.concatenate(([0], np.cumsum(tokens)))
+        begin, spent = -self._pending_rows, -self._pending_tokens
         start = 0
-        while start < len(table):
-            used = int(ends[start - 1]) if start else 0
-            room = self.tokens - self._pending_tokens
-            stop = int(np.searchsorted(ends, used + room, side="right"))
-            stop = min(stop, start + self.rows - self._pending_rows, len(table))
-            if stop == start and self._pending_rows == 0:
-                stop = start + 1  # one text alone is over the budget: a shard of its own
-            if stop > start:
-                self._pending.append(table.slice(start, stop - start))
-                self._pending_rows += stop - start
-                self._pending_tokens += int(ends[stop - 1]) - used
-            if stop < len(table) or self._pending_rows >= self.rows:
-                yield from self.rest()
-            start = stop
+        while (end := self._end(before, begin, spent)) is not None:
+            self._pending.append(table.slice(start, end - start))
+            yield from self.rest()
+            start = begin = end
+            spent = int(before[end])
+        if start < len(table):
+            self._pending.append(table.slice(start))
+        self._pending_rows, self._pending_tokens = len(table) - begin, int(before[-1]) - spent
+
+    def _end(self, before: NDArray[np.int64], begin: int, spent: int) -> int | None:
+        """Where the shard ends that began at a row; None where it has room for more rows.
+
+        Args:
+            before: tokens before each row of the chunk and before its end, [N + 1].
+            begin: its first row.
+            spent: the tokens before that.
+        """
+        rows, most = len(before) - 1, begin + self.rows
+        by_tokens = int(np.searchsorted(before, spent + self.tokens, side="right")) - 1
+        # One text alone that is over the budget is a shard of its own.
+        end = min(max(by_tokens, begin + 1), most)
+        return end if end < rows or end == most == rows else None
 
     def rest(self) -> Iterator[pa.Table]:
         """Yield what has been gathered as a last shard, if anything."""

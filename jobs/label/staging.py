@@ -70,8 +70,3 @@ def error_rows(rows: pa.Table, reasons: Sequence[str]) -> pa.Table:
 def valid(text: str) -> str:
     """The text with half surrogate pairs, which Parquet cannot hold, replaced."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def describe_schema(schema: pa.Schema) -> list[dict[str, str]]:
-    """Columns with their types, as the manifest lists them."""
-    return [{"name": field.name, "type": str(field.type)} for field in schema]

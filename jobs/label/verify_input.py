@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jobs.input.source import NumberedChunk, Source, open_source, read_source
 from jobs.label.plan import conform
 from jobs.output.layout import read_manifest
-from jobs.specs import InputFile
+from jobs.output.manifest import Input, Manifest
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256
 from mtl_core.storage.address import local_path
@@ -41,14 +41,15 @@ def verify_input(output: Place, given: Sequence[str] = ()) -> list[str]:
     """
     manifest = read_manifest(output)
     files = _files(manifest, given)
-    taken = output_columns([Task(n, tuple(ls)) for n, ls in manifest["model"]["tasks"].items()])
-    source = open_source(files, manifest["text_columns"], taken, manifest.get("limit"))
+    taken = output_columns([Task(n, labels) for n, labels in manifest.model.tasks.items()])
+    columns = manifest.text_columns or (manifest.text_column,)
+    source = open_source(files, columns, taken, manifest.limit)
     found = Differences()
     for file in files:
         if file_sha256(Path(file.path)) != file.sha256:
             found.add(f"{file.name} has changed since the job (checksum differs)")
     aside = _set_aside(output, manifest)
-    labelled = _Labelled(output, [part["part"] for part in manifest["parts"]])
+    labelled = _Labelled(output, [part.part for part in manifest.parts])
     rows = 0
     for numbered in read_source(source):
         rows += len(numbered.row_ids) + len(numbered.bad_row_ids)
@@ -59,8 +60,8 @@ def verify_input(output: Place, given: Sequence[str] = ()) -> list[str]:
     return found.lines()
 
 
-def _files(manifest: dict[str, Any], given: Sequence[str]) -> list[InputFile]:
-    files = [InputFile(**described) for described in manifest["inputs"]]
+def _files(manifest: Manifest, given: Sequence[str]) -> list[Input]:
+    files = list(manifest.inputs)
     if given and len(given) != len(files):
         names = ", ".join(Path(file.name).name for file in files)
         raise InputError(f"{len(given)} files are given, but the job's input is {names}")
@@ -76,11 +77,11 @@ def _files(manifest: dict[str, Any], given: Sequence[str]) -> list[InputFile]:
     return files
 
 
-def _set_aside(output: Place, manifest: dict[str, Any]) -> NDArray[np.bool_]:
+def _set_aside(output: Place, manifest: Manifest) -> NDArray[np.bool_]:
     """Which rows of the input are in ``errors/``, bool [rows]."""
-    aside = np.zeros(manifest["rows"]["total"], dtype=bool)
-    for entry in manifest["errors"]:
-        with output.reading(entry["file"]) as path, pq.ParquetFile(path) as file:
+    aside = np.zeros(manifest.rows.total, dtype=bool)
+    for entry in manifest.errors:
+        with output.reading(entry.file) as path, pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=[ROW_ID]):
                 ids = batch.column(0).to_numpy()
                 aside[ids[(ids >= 0) & (ids < len(aside))]] = True

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from jobs.output.folders import LabelFolders, check_folder_target
 from jobs.output.formats import CollectFormat, format_of, left_out, writing
-from jobs.output.layout import SUCCESS, read_manifest
+from jobs.output.layout import read_manifest, require_finished
 from jobs.output.targets import check_file_target, in_one_line
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256, replace_file, temporary_beside
@@ -33,7 +33,7 @@ def collect(
         OutputError: the target exists, lies in an output, cannot be written, or its name ends in no
             known format.
     """
-    _require_finished(output)
+    require_finished(output)
     check_file_target(target, overwrite=overwrite)
     form = form or format_of(target)
     with in_one_line(target):
@@ -49,40 +49,35 @@ def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool)
         InputError: as :func:`collect`; or no such task.
         OutputError: the target exists, holds what was not written here, or cannot be written.
     """
-    _require_finished(output)
+    require_finished(output)
     manifest = read_manifest(output)
-    tasks = list(manifest["model"]["tasks"])
+    tasks = list(manifest.model.tasks)
     if task not in tasks:
         raise InputError(f"{output}: no task '{task}'{near_hint(task, tasks)}")
     check_folder_target(target, overwrite=overwrite)
     rows = 0
-    with in_one_line(target), LabelFolders(target, task, manifest["job"]) as folders:
+    with in_one_line(target), LabelFolders(target, task, manifest.job) as folders:
         for table in _checked_parts(output):
             folders.write_table(table)
             rows += len(table)
     return rows
 
 
-def _require_finished(output: Place) -> None:
-    if not output.has(SUCCESS):
-        raise InputError(f"{output} holds no finished output; see `mtl status`")
-
-
 def _checked_parts(output: Place) -> Iterator[pa.Table]:
     """The tables of all parts, one after another, each checked against the manifest."""
-    parts = read_manifest(output)["parts"]
+    parts = read_manifest(output).parts
     for part in parts:
         try:
-            with output.reading(part["part"]) as path:
-                if file_sha256(path) != part["sha256"]:
+            with output.reading(part.part) as path:
+                if file_sha256(path) != part.sha256:
                     raise InputError(
-                        f"{output.at(part['part'])} has changed since its job wrote it "
+                        f"{output.at(part.part)} has changed since its job wrote it "
                         "(checksum differs)"
                     )
                 table = pq.read_table(path, partitioning=None)
         except FileNotFoundError as error:
             raise InputError(
-                f"{output.at(part['part'])} is missing; label again into a new folder"
+                f"{output.at(part.part)} is missing; label again into a new folder"
             ) from error
         yield table
     for name in [] if parts else output.matching("part-*.parquet"):

@@ -20,6 +20,9 @@ import re
 from fnmatch import fnmatchcase
 from typing import Any
 
+from pydantic import ValidationError
+
+from jobs.output.manifest import Manifest
 from mtl_core.errors import InputError, OutputError, StoreError
 from mtl_core.files import as_json
 from mtl_core.storage.folder import Folder
@@ -92,9 +95,15 @@ def owner(output: Place) -> str | None:
     return None
 
 
-def finished(output: Place, job: str) -> bool:
-    """Whether the folder holds the whole output of this job."""
-    return output.has(SUCCESS) and owner(output) == job
+def finished(output: Place, job: str | None = None) -> bool:
+    """Whether the folder holds the whole output of this job; None: of any."""
+    return output.has(SUCCESS) and (job is None or owner(output) == job)
+
+
+def require_finished(output: Place) -> None:
+    """Raise InputError unless the folder holds a whole output."""
+    if not finished(output):
+        raise InputError(f"{output} holds no finished output; see `mtl status`")
 
 
 def take_folder(output: Place, job: str, spec: dict[str, Any]) -> bool:
@@ -181,7 +190,7 @@ def _difference(output: Place, spec: dict[str, Any]) -> str:
     """What differs between the spec of another job and this one, for the message."""
     try:
         other = _spec_of(output)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, InputError):
         return ""
     names = [name for name in spec if name in other and spec[name] != other[name]]
     if names == ["inputs"] and len(spec["inputs"]) == len(other["inputs"]):
@@ -198,12 +207,12 @@ def _spec_of(output: Place) -> dict[str, Any]:
     """The spec of the job whose output the folder holds; of a finished one what is left of it."""
     if output.has(OWNER):
         return dict(json.loads(output.read_text(OWNER))["spec"])
-    manifest = json.loads(output.read_text(MANIFEST))
+    manifest = read_manifest(output)
     return {
-        "inputs": [{**file, "version": 1} for file in manifest["inputs"]],
-        "text_columns": manifest["text_columns"],
-        "model": manifest["model"]["name"],
-        "embedding": manifest["embedding"],
+        "inputs": [file.model_dump(mode="json") for file in manifest.inputs],
+        "text_columns": list(manifest.text_columns),
+        "model": manifest.model.name,
+        "embedding": manifest.embedding,
     }
 
 
@@ -226,18 +235,24 @@ def remove_work(output: Place, job: str) -> None:
         output.delete_folder(WORK)
 
 
-def read_manifest(output: Place) -> dict[str, Any]:
+def read_manifest(output: Place) -> Manifest:
     """The manifest of a finished output folder.
 
     Raises:
-        InputError: none there, or not readable.
+        InputError: none there, or not readable, or not one.
         StoreError: its store refuses or does not answer.
     """
     try:
-        return dict(json.loads(output.read_text(MANIFEST)))
+        return Manifest.model_validate(json.loads(output.read_text(MANIFEST)))
     except FileNotFoundError as error:
         raise InputError(f"{output} holds no {MANIFEST}; its job has not finished") from error
     except StoreError:
         raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise InputError(
+            f"{output.at(MANIFEST)} cannot be read: {where}: {first['msg']}"
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{output.at(MANIFEST)} cannot be read: {error}") from error

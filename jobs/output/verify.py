@@ -1,13 +1,13 @@
 """Verifying a finished output folder against its manifest: nothing missing, nothing twice."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.output.layout import ERRORS, SUCCESS, read_manifest
+from jobs.output.layout import ERRORS, SUCCESS, finished, read_manifest
+from jobs.output.manifest import ErrorRows, Part
 from mtl_core.files import file_sha256
 from mtl_core.storage.parquet import ROW_ID
 from mtl_core.storage.place import Place
@@ -25,27 +25,25 @@ def verify(output: Place) -> tuple[dict[str, int], list[str]]:
         InputError: there is no readable manifest.
     """
     manifest = read_manifest(output)
-    rows, problems = manifest["rows"], []
-    if not output.has(SUCCESS):
+    rows, problems = manifest.rows, []
+    if not finished(output):
         problems.append(f"{SUCCESS} is missing")
-    if rows["labelled"] + rows["errors"] != rows["total"]:
-        problems.append(
-            f"{rows['labelled']} labelled + {rows['errors']} error rows are not {rows['total']}"
-        )
-    seen = np.zeros(rows["total"], dtype=np.uint8)
-    listed = [(part["part"], part) for part in manifest["parts"]]
-    listed += [(entry["file"], entry) for entry in manifest["errors"]]
+    if rows.labelled + rows.errors != rows.total:
+        problems.append(f"{rows.labelled} labelled + {rows.errors} error rows are not {rows.total}")
+    seen = np.zeros(rows.total, dtype=np.uint8)
+    listed: list[tuple[str, Part | ErrorRows]] = [(part.part, part) for part in manifest.parts]
+    listed += [(entry.file, entry) for entry in manifest.errors]
     for name, entry in listed:
         problems += _check_file(output, name, entry, seen)
     known = {name for name, _ in listed} | {"part-empty.parquet"}
     there = sorted([*output.matching("*.parquet"), *output.matching("*.parquet", ERRORS)])
     problems += [f"{name} is not in the manifest" for name in there if name not in known]
     problems += _count_rows(seen)
-    counts = {key: rows[key] for key in ("total", "labelled", "errors")}
-    return counts | {"parts": len(manifest["parts"])}, problems
+    counts = rows.model_dump(include={"total", "labelled", "errors"})
+    return counts | {"parts": len(manifest.parts)}, problems
 
 
-def _check_file(output: Place, name: str, entry: dict[str, Any], seen: np.ndarray) -> list[str]:
+def _check_file(output: Place, name: str, entry: Part | ErrorRows, seen: np.ndarray) -> list[str]:
     try:
         with output.reading(name) as path:
             return _check_content(path, name, entry, seen)
@@ -53,15 +51,15 @@ def _check_file(output: Place, name: str, entry: dict[str, Any], seen: np.ndarra
         return [f"{name} is missing"]
 
 
-def _check_content(path: Path, name: str, entry: dict[str, Any], seen: np.ndarray) -> list[str]:
-    if file_sha256(path) != entry["sha256"]:
+def _check_content(path: Path, name: str, entry: Part | ErrorRows, seen: np.ndarray) -> list[str]:
+    if file_sha256(path) != entry.sha256:
         return [f"{name} has changed (checksum differs)"]
     try:
         ids = pq.read_table(path, columns=[ROW_ID])[ROW_ID].to_numpy()
     except (pa.ArrowException, OSError) as error:
         return [f"{name} cannot be read ({error})"]
-    if len(ids) != entry["rows"]:
-        return [f"{name} holds {len(ids)} rows, the manifest says {entry['rows']}"]
+    if len(ids) != entry.rows:
+        return [f"{name} holds {len(ids)} rows, the manifest says {entry.rows}"]
     outside = (ids < 0) | (ids >= len(seen))
     np.add.at(seen, ids[~outside], 1)
     return [f"{name} holds {outside.sum()} row_ids outside the input"] if outside.any() else []

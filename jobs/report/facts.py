@@ -5,7 +5,7 @@ embeddings, so memory does not grow with the output.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.output.layout import SUCCESS, read_manifest
+from jobs.output.layout import read_manifest, require_finished
+from jobs.output.manifest import Manifest
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, TRUNCATED
 from mtl_core.storage.place import Place
@@ -42,6 +43,46 @@ class ShownRow:
     """What it is shown for: a score, or a length in characters."""
 
 
+class Top:
+    """The rows with the least numbers of all that are offered, or the greatest; at most ``size``.
+
+    Equal texts stand once.
+    """
+
+    def __init__(self, size: int, *, greatest: bool = False) -> None:
+        self.size, self._sign = size, -1 if greatest else 1
+        self.rows: list[ShownRow] = []
+        """Those kept, the best first."""
+
+    def offer(
+        self,
+        rows: NDArray[np.int64],
+        numbers: NDArray[Any],
+        shown: Callable[[int, float], ShownRow],
+    ) -> None:
+        """Look at rows of a batch.
+
+        Args:
+            rows: which rows of the batch.
+            numbers: what each row of the batch is ordered by, [N].
+            shown: makes a row to keep, of its place in the batch and its number.
+        """
+        for row in rows[np.argsort(self._sign * numbers[rows], kind="stable")]:
+            number = float(numbers[row])
+            if len(self.rows) == self.size and self._rank(self.rows[-1]) <= self._sign * number:
+                break
+            one = shown(int(row), number)
+            if all(one.text != other.text for other in self.rows):
+                self.rows = sorted([*self.rows, one], key=self._rank)[: self.size]
+
+    def _rank(self, row: ShownRow) -> float:
+        return self._sign * row.number
+
+
+def _greatest() -> Top:
+    return Top(SHOWN_ROWS, greatest=True)
+
+
 @dataclass
 class TaskFacts:
     """One task's labels over the whole output."""
@@ -51,19 +92,19 @@ class TaskFacts:
     counts: Counter[str] = field(default_factory=Counter)
     scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SCORE_BINS, np.int64))
     """Rows by score, int64 [SCORE_BINS], equal bins from 0 to 1."""
-    unsure: list[ShownRow] = field(default_factory=list)
+    unsure: Top = field(default_factory=lambda: Top(SHOWN_ROWS))
 
 
 @dataclass
 class ReportFacts:
     """All the page shows."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     tasks: list[TaskFacts]
     cross: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows by the labels of the first two tasks."""
-    longest: list[ShownRow] = field(default_factory=list)
-    truncated: list[ShownRow] = field(default_factory=list)
+    longest: Top = field(default_factory=_greatest)
+    truncated: Top = field(default_factory=_greatest)
     reasons: list[tuple[str, int]] = field(default_factory=list)
     """Why rows could not be labelled, the most frequent first."""
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -79,13 +120,12 @@ def gather(output: Place) -> ReportFacts:
     Raises:
         InputError: it holds no finished output, or a part has gone.
     """
-    if not output.has(SUCCESS):
-        raise InputError(f"{output} holds no finished output; see `mtl status`")
+    require_finished(output)
     manifest = read_manifest(output)
     facts = ReportFacts(
-        manifest, [TaskFacts(n, list(labels)) for n, labels in manifest["model"]["tasks"].items()]
+        manifest, [TaskFacts(n, list(labels)) for n, labels in manifest.model.tasks.items()]
     )
-    rows = sum(part["rows"] for part in manifest["parts"])
+    rows = sum(part.rows for part in manifest.parts)
     drawn = np.random.default_rng(0).choice(rows, min(rows, MAP_ROWS), replace=False)
     wanted = np.sort(drawn)
     vectors: list[NDArray[np.float32]] = []
@@ -96,7 +136,7 @@ def gather(output: Place) -> ReportFacts:
         here = wanted[(wanted >= offset) & (wanted < offset + len(batch))] - offset
         if len(here) and EMBEDDING in batch.column_names:
             some = batch.take(pa.array(here))
-            vectors.append(_vectors(some, manifest["embedding"]))
+            vectors.append(_vectors(some, manifest.embedding))
             facts.sample += [_shown(facts, some, row, 0.0) for row in range(len(some))]
         offset += len(batch)
     _read_errors(facts, output)
@@ -105,15 +145,14 @@ def gather(output: Place) -> ReportFacts:
     return facts
 
 
-def _batches(output: Place, manifest: dict[str, Any]) -> Iterator[pa.Table]:
-    for part in manifest["parts"]:
-        with _opened(output, part["part"]) as file:
-            tasks = manifest["model"]["tasks"]
-            wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest["text_column"]}
-            wanted |= {name for task in tasks for name in (task, f"{task}_score")}
+def _batches(output: Place, manifest: Manifest) -> Iterator[pa.Table]:
+    for part in manifest.parts:
+        with _opened(output, part.part) as file:
+            wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest.text_column}
+            wanted |= {name for task in manifest.model.tasks for name in (task, f"{task}_score")}
             columns = [name for name in file.schema_arrow.names if name in wanted]
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-                yield _with_plain_text(pa.Table.from_batches([batch]), manifest["text_column"])
+                yield _with_plain_text(pa.Table.from_batches([batch]), manifest.text_column)
 
 
 def _with_plain_text(table: pa.Table, name: str) -> pa.Table:
@@ -150,47 +189,21 @@ def _count(facts: ReportFacts, batch: pa.Table) -> None:
 def _remember(facts: ReportFacts, batch: pa.Table) -> None:
     """Keep the rows that are among the least sure, the longest, and the truncated."""
     every = np.arange(len(batch))
+
+    def shown(row: int, number: float) -> ShownRow:
+        return _shown(facts, batch, row, number)
+
     for task in facts.tasks:
         scores = batch.column(f"{task.name}_score").to_numpy()
-        task.unsure = _keep(facts, batch, every, scores, task.unsure)
-    lengths = pc.utf8_length(batch.column(facts.manifest["text_column"])).to_numpy()
+        task.unsure.offer(every, scores, shown)
+    lengths = pc.utf8_length(batch.column(facts.manifest.text_column)).to_numpy()
     cut = np.flatnonzero(batch.column(TRUNCATED).to_numpy())
-    facts.longest = _keep(facts, batch, every, lengths, facts.longest, greatest=True)
-    facts.truncated = _keep(facts, batch, cut, lengths, facts.truncated, greatest=True)
-
-
-def _keep(
-    facts: ReportFacts,
-    batch: pa.Table,
-    rows: NDArray[np.int64],
-    numbers: NDArray[Any],
-    kept: list[ShownRow],
-    *,
-    greatest: bool = False,
-) -> list[ShownRow]:
-    """The rows kept so far and those among some of a batch's, the least first; SHOWN_ROWS at most.
-
-    Equal texts stand once.
-
-    Args:
-        rows: which rows of the batch to look at.
-        numbers: what each row of the batch is ordered by, [N].
-        kept: those of the batches before, in order.
-        greatest: the greatest first.
-    """
-    sign = -1 if greatest else 1
-    for row in rows[np.argsort(sign * numbers[rows], kind="stable")]:
-        number = float(numbers[row])
-        if len(kept) == SHOWN_ROWS and sign * number >= sign * kept[-1].number:
-            break
-        shown = _shown(facts, batch, int(row), number)
-        if all(shown.text != other.text for other in kept):
-            kept = sorted([*kept, shown], key=lambda one: sign * one.number)[:SHOWN_ROWS]
-    return kept
+    facts.longest.offer(every, lengths, shown)
+    facts.truncated.offer(cut, lengths, shown)
 
 
 def _shown(facts: ReportFacts, batch: pa.Table, row: int, number: float) -> ShownRow:
-    text = str(batch.column(facts.manifest["text_column"])[row].as_py())
+    text = str(batch.column(facts.manifest.text_column)[row].as_py())
     if len(text) > SHOWN_CHARACTERS:
         text = text[:SHOWN_CHARACTERS] + "…"
     labels = [batch.column(task.name)[row].as_py() or NO_LABEL for task in facts.tasks]
@@ -222,8 +235,8 @@ def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _read_errors(facts: ReportFacts, output: Place) -> None:
     reasons: Counter[str] = Counter()
-    for entry in facts.manifest["errors"]:
-        with _opened(output, entry["file"]) as file:
+    for entry in facts.manifest.errors:
+        with _opened(output, entry.file) as file:
             for batch in file.iter_batches(BATCH_ROWS):
                 reasons.update(batch.column("reason").to_pylist())
                 facts.errors += batch.slice(0, SHOWN_ROWS - len(facts.errors)).to_pylist()

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.output.manifest import Manifest
 from jobs.output.targets import check_page_target, in_one_line
 from jobs.report.facts import ReportFacts, gather
 from mtl_core import pages
@@ -69,7 +69,7 @@ def render(facts: ReportFacts) -> str:
         "jobs.report",
         "report.html",
         facts=facts,
-        rows=facts.manifest["rows"],
+        rows=facts.manifest.rows,
         points=_points(facts),
         colours=colours,
         map_size=(MAP_WIDTH, MAP_HEIGHT),
@@ -80,7 +80,7 @@ def render(facts: ReportFacts) -> str:
     )
 
 
-def rate_by_worker(manifest: dict[str, Any]) -> tuple[float, dict[str, NDArray[np.float64]]]:
+def rate_by_worker(manifest: Manifest) -> tuple[float, dict[str, NDArray[np.float64]]]:
     """Rows a second of each worker over the job's time.
 
     A part's rows are spread evenly over the seconds its worker was at it.
@@ -89,9 +89,9 @@ def rate_by_worker(manifest: dict[str, Any]) -> tuple[float, dict[str, NDArray[n
         seconds from the first part's start to the last one's end; float64 [TIME_BINS] by worker.
     """
     spans = [
-        (p["worker"], p["rows"], p["finished_s"] - sum(p["seconds"].values()), p["finished_s"])
-        for p in manifest["parts"]
-        if "finished_s" in p
+        (p.worker, p.rows, p.finished_s - sum(p.seconds.values()), p.finished_s)
+        for p in manifest.parts
+        if p.finished_s is not None
     ]
     if not spans:
         return 0.0, {}

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.input.files import AsGiven, assumptions, fingerprint
 from jobs.input.folders import Located
 from jobs.input.readers import BadRow
-from jobs.input.source import AsGiven, assumptions, fingerprint, open_source, read_source
+from jobs.input.source import open_source, read_source
 from jobs.specs import InputFile
 from mtl_core.config import TrainConfig
 from mtl_core.data import splits as data
@@ -23,6 +23,7 @@ from mtl_core.data.stsb import STSB_FOLDER, STSB_SPLIT
 from mtl_core.errors import DataError, InputError
 from mtl_core.files import file_sha256
 from mtl_core.pulse import Pulse, no_pulse, pulsing
+from mtl_core.suggest import did_you_mean
 from mtl_core.tasks import Task
 
 # Labels that could be meant by a number or a boolean: such a column is never one of positions.
@@ -279,8 +280,7 @@ def _bad_labels(task: Task, where: str, bad: Sequence[tuple[str, int]], *, posit
     first = dict(reversed(bad))
     parts = []
     for name, count in counts.most_common(SHOWN):
-        near = [] if positions else get_close_matches(name, task.labels, n=1)
-        hint = f", did you mean '{near[0]}'?" if near else ""
+        hint = "" if positions else did_you_mean(name, task.labels, before=", ")
         what = f"'{name}'" if name.strip() else "no label"
         parts.append(
             f"{what} in {data.counted(count, 'row')}, the first {where}:{first[name]}{hint}"

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from mtl_core.model.registry import check_name
 from mtl_core.storage.address import local_path
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
+from mtl_core.suggest import did_you_mean
 from mtl_core.tasks import DEFAULT_TASKS, Task, task_as_json
 from mtl_core.training.scenario_names import scenario_help
 
@@ -118,8 +118,7 @@ def check_scenario(scenario: str, tasks: Sequence[Task]) -> None:
     """Raise UnknownScenarioError unless there is such a scenario for the tasks."""
     known = scenario_help(tasks)
     if scenario not in known:
-        near = get_close_matches(scenario, known, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        hint = did_you_mean(scenario, known, behind=" ")
         raise UnknownScenarioError(
             f"no scenario named '{scenario}'; {hint}there are: {', '.join(known)}"
         )

@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mtl_core.model.copies import local_copy
 from mtl_core.storage.address import is_address, place_of
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
+from mtl_core.suggest import did_you_mean
 
 SHIPPED_MODELS = Path(__file__).parents[1] / "models"
 DEFAULT_MODEL = "default"
@@ -130,8 +130,7 @@ def find_model(name: str, models: Place | Path, copies: Path | None = None) -> M
         home = Folder(home.path.resolve()) if isinstance(home, Folder) else home
         return ModelEntry(name, home, shipped=False, copies=copies)
     known = list(dict.fromkeys(e.name for e in entries or list_models(models, copies)))
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    hint = did_you_mean(name, known, behind=" ")
     raise UnknownModelError(
         f"no model named '{name}'; {hint}there are: {', '.join(known) or 'none'}"
     )

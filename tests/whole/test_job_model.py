@@ -24,8 +24,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from specs import lines, spec_for
 
 from jobs.input.source import open_source
+from jobs.label.request import LabelJob
 from jobs.label.staging import read_shard
-from jobs.label.submit import LabelJob, open_again, open_label, plan_label
+from jobs.label.submit import open_again, open_label, plan_label
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import ENDED, PLANNABLE, RESTING, JobState
 from jobs.ledger.messages import FINALISE, Publisher

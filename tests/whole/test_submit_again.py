@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from s3_server import S3Server
 from support import Mtl, pace, running_mtl, wait_until
 
 from jobs.label import submit
-from jobs.label.submit import LabelJob, open_label, plan_label, prepare_label
+from jobs.label.request import LabelJob, LabelRequest, prepare_label
+from jobs.label.submit import open_label, plan_label
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher
@@ -45,17 +47,16 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def prepared(source: Path, output: Path | str, **changes: object) -> LabelJob:
-    options = {
-        "text_columns": (),
-        "model": "default",
-        "embedding": "none",
-        "abstain_below": None,
-        "shard_rows": 10,
-        "shard_tokens": 10_000,
-        **changes,
-    }
-    return prepare_label((str(source),), str(output), Settings(), **options)  # type: ignore[arg-type]
+def prepared(source: Path, output: Path | str, **changes: Any) -> LabelJob:
+    request = LabelRequest(
+        inputs=(str(source),),
+        output=str(output),
+        model="default",
+        embedding="none",
+        shard_rows=10,
+        shard_tokens=10_000,
+    )
+    return prepare_label(replace(request, **changes), Settings())
 
 
 def go(ledger: Ledger, job: LabelJob) -> None:

@@ -8,7 +8,8 @@ import pytest
 import redis
 from specs import TRAIN_SPEC
 
-from jobs.label.submit import open_label, plan_label, prepare_label
+from jobs.label.request import LabelRequest, prepare_label
+from jobs.label.submit import open_label, plan_label
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher
@@ -96,17 +97,14 @@ def test_a_worker_whose_engine_folder_cannot_be_used_leaves_the_job_to_others(
 ) -> None:
     pytest.importorskip("openvino")
     (tmp_path / "in.txt").write_text("a good film\na bad one\n")
-    job = prepare_label(
-        (str(tmp_path / "in.txt"),),
-        str(tmp_path / "out"),
-        Settings(),
-        text_columns=(),
+    request = LabelRequest(
+        inputs=(str(tmp_path / "in.txt"),),
+        output=str(tmp_path / "out"),
         model="default",
         embedding="none",
-        abstain_below=None,
         shard_rows=10,
-        shard_tokens=1000,
     )
+    job = prepare_label(request, Settings())
     publisher = Publisher(broken_worker.url)
     open_label(broken_worker, job, "normal")
     plan_label(broken_worker, publisher, job, lambda: None)

@@ -76,7 +76,7 @@ def collect(
     size = f" ({target.stat().st_size:,} bytes)" if target.is_file() else ""
     click.echo(f"{rows:,} rows in {target}{size}")
     if not rows:
-        errors = read_manifest(folder)["rows"]["errors"]
+        errors = read_manifest(folder).rows.errors
         click.echo(f"no row was labelled; {errors:,} are in {folder}/errors", err=True)
     if left_out:
         names = ", ".join(f"{name} ({word})" for name, word in left_out.items())

@@ -2,25 +2,28 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
     backend,
+    detach_option,
     json_option,
     print_json,
     priority_option,
+    quiet_option,
     require_redis_for_detach,
 )
 from jobs.cli.shared.summary import count, finish_label, print_result
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.input.sniff import FORMATS
-from jobs.label.submit import LabelJob, open_label, plan_label, prepare_label
+from jobs.label.request import LabelJob, LabelRequest, prepare_label
+from jobs.label.submit import open_label, plan_label
 from jobs.ledger.messages import Publisher
 from jobs.settings import settings
-from jobs.specs import Format
-from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS, Embedding, LabelPrecision
+from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS
 from mtl_core.model.registry import DEFAULT_MODEL
 
 
@@ -85,7 +88,7 @@ from mtl_core.model.registry import DEFAULT_MODEL
 @click.option(
     "--top",
     type=click.IntRange(0, 100),
-    default=0,
+    default=LabelRequest.top,
     show_default=True,
     metavar="K",
     help="Add a column TASK_top with the K most probable labels and their scores.",
@@ -93,14 +96,14 @@ from mtl_core.model.registry import DEFAULT_MODEL
 @click.option(
     "--embedding",
     type=click.Choice(EMBEDDINGS),
-    default="float32",
+    default=LabelRequest.embedding,
     show_default=True,
     help="How to write the 256-d embedding: int8 comes with a scale, binary as the 256 signs.",
 )
 @click.option(
     "--precision",
     type=click.Choice(LABEL_PRECISIONS),
-    default="auto",
+    default=LabelRequest.precision,
     show_default=True,
     help="What to compute in; auto: bfloat16 where a worker's chip has it, else float32. int8 is "
     "calibrated on the job's first texts.",
@@ -115,14 +118,14 @@ from mtl_core.model.registry import DEFAULT_MODEL
 @click.option(
     "--shard-rows",
     type=click.IntRange(1, 1_000_000),
-    default=8192,
+    default=LabelRequest.shard_rows,
     show_default=True,
     help="Rows of a shard, at most; a job begins with smaller ones.",
 )
 @click.option(
     "--shard-tokens",
     type=click.IntRange(1),
-    default=131_072,
+    default=LabelRequest.shard_tokens,
     show_default=True,
     help="Estimated tokens of a shard, at most.",
 )
@@ -132,32 +135,17 @@ from mtl_core.model.registry import DEFAULT_MODEL
     help="Look texts up among those labelled before on a worker's machine, and keep new ones.",
 )
 @priority_option
-@click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
-@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@detach_option
+@quiet_option
 @json_option
 def label(
-    inputs: tuple[str, ...],
-    output: str,
-    text_columns: tuple[str, ...],
-    id_column: str | None,
-    input_format: Format | None,
-    encoding: str | None,
     no_header: bool,
-    limit: int | None,
     dry_run: bool,
-    model: str,
-    only: tuple[str, ...],
-    top: int,
-    embedding: Embedding,
-    precision: LabelPrecision,
-    abstain_below: float | None,
-    shard_rows: int,
-    shard_tokens: int,
-    cache: bool,
     priority: str,
     detach: bool,
     quiet: bool,
     as_json: bool,
+    **asked: Any,
 ) -> None:
     """Label files of sentences: topic, sentiment and an embedding for each row, as Parquet.
 
@@ -177,26 +165,8 @@ def label(
     """
     if detach:
         require_redis_for_detach()
-    job = prepare_label(
-        inputs,
-        output,
-        settings(),
-        text_columns=text_columns,
-        input_format=input_format,
-        encoding=encoding,
-        header=False if no_header else None,
-        id_column=id_column,
-        limit=limit,
-        model=model,
-        only=only,
-        top=top,
-        embedding=embedding,
-        precision=precision,
-        abstain_below=abstain_below,
-        shard_rows=shard_rows,
-        shard_tokens=shard_tokens,
-        cache=cache,
-    )
+    request = LabelRequest(header=False if no_header else None, **asked)
+    job = prepare_label(request, settings())
     if len(job.spec.inputs) > 1 and not quiet:
         click.echo(_files(job), err=True)
     for note in job.notes if not quiet else ():

@@ -3,7 +3,7 @@
 import click
 
 from jobs.cli.shared import complete
-from jobs.cli.shared.common import output_folder
+from jobs.cli.shared.common import output_folder, overwrite_page_option
 from mtl_core.storage.address import local_path
 
 
@@ -17,11 +17,7 @@ from mtl_core.storage.address import local_path
     help="Page to write.",
     shell_complete=complete.files,
 )
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    help="Replace the file also where it is no page of `mtl`, which is replaced without asking.",
-)
+@overwrite_page_option
 def report(job: str, output: str, overwrite: bool) -> None:
     """Write one self-contained HTML page about a finished label job.
 
@@ -37,5 +33,5 @@ def report(job: str, output: str, overwrite: bool) -> None:
 
     target = local_path(output)
     facts = write_report(output_folder(job), target, overwrite=overwrite)
-    rows = facts.manifest["rows"]["labelled"]
+    rows = facts.manifest.rows.labelled
     click.echo(f"{target}: {rows:,} rows, {target.stat().st_size:,} bytes")

@@ -1,15 +1,16 @@
 """``mtl show``."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import json_option, output_folder, print_json
-from jobs.cli.shared.plain import cell
+from jobs.cli.shared.plain import cell, print_table
 from jobs.output.layout import read_manifest
+from jobs.output.manifest import Manifest
 from mtl_core.storage.place import Place
 from mtl_core.suggest import near_hint
 
@@ -29,7 +30,7 @@ def show(job: str, rows: int, label: str | None, as_json: bool) -> None:
     """
     folder = output_folder(job)
     manifest = read_manifest(folder)
-    tasks: dict[str, list[str]] = manifest["model"]["tasks"]
+    tasks = manifest.model.tasks
     known = [name for labels in tasks.values() for name in labels]
     if label is not None and label not in known:
         raise click.UsageError(f"no label '{label}'{near_hint(label, known)}")
@@ -43,21 +44,20 @@ def show(job: str, rows: int, label: str | None, as_json: bool) -> None:
         table.add_column(cell(name), overflow="fold")
     for row in found:
         labels = [f"{row[task] or '(none)'} {row[f'{task}_score']:.2f}" for task in tasks]
-        shown = (row["row_id"], *labels, row[manifest["text_column"]])
+        shown = (row["row_id"], *labels, row[manifest.text_column])
         table.add_row(*(cell(value) for value in shown))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
+    print_table(table, width=160)
 
 
-def _rows(folder: Place, manifest: dict[str, Any], most: int, label: str | None) -> list[Any]:
+def _rows(folder: Place, manifest: Manifest, most: int, label: str | None) -> list[Any]:
     import pyarrow.parquet as pq
 
-    tasks = manifest["model"]["tasks"]
+    tasks = manifest.model.tasks
     columns = ["row_id", *(n for task in tasks for n in (task, f"{task}_score"))]
     found: list[Any] = []
-    for part in manifest["parts"]:
-        with folder.reading(part["part"]) as path, pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(1024, columns=[*columns, manifest["text_column"]]):
+    for part in manifest.parts:
+        with folder.reading(part.part) as path, pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(1024, columns=[*columns, manifest.text_column]):
                 wanted = (r for r in batch.to_pylist() if not label or label in _labels(r, tasks))
                 found += [row for row, _ in zip(wanted, range(most - len(found)), strict=False)]
                 if len(found) == most:
@@ -65,5 +65,5 @@ def _rows(folder: Place, manifest: dict[str, Any], most: int, label: str | None)
     return found
 
 
-def _labels(row: dict[str, Any], tasks: dict[str, list[str]]) -> list[str]:
+def _labels(row: dict[str, Any], tasks: Iterable[str]) -> list[str]:
     return [row[task] for task in tasks]

@@ -9,7 +9,7 @@ from rich.console import Console
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import Backend, backend, json_option, print_json
 from jobs.cli.shared.dashboard import dashboard, describe_attempt, job_table, unfit_lines
-from jobs.cli.shared.plain import plain
+from jobs.cli.shared.plain import plain, print_table
 from jobs.cli.shared.stuck import Watched, no_workers
 from jobs.ledger.connection import reachable
 from jobs.ledger.ledger import Ledger
@@ -88,7 +88,7 @@ def jobs(prune: bool, as_json: bool) -> None:
     elif not snapshots:
         click.echo("no jobs yet; start one with `mtl label FILE -o OUT`")
     else:
-        _print_table(snapshots)
+        print_table(job_table(snapshots), width=160)
 
 
 def _prune(ledger: Ledger) -> None:
@@ -106,7 +106,7 @@ def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
     if not snapshots:
         click.echo("no job is running; `mtl jobs` lists the ended ones")
     else:
-        _print_table(snapshots)
+        print_table(job_table(snapshots), width=160)
     if job and snapshots[0].reason:
         click.echo(f"reason: {plain(snapshots[0].reason)}")
     if job:
@@ -120,9 +120,3 @@ def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
     click.echo(f"workers: {', '.join(workers) or no_workers(embedded=where.embedded)}")
     for line in unfit_lines(presence):
         click.echo(plain(line))
-
-
-def _print_table(snapshots: list[Snapshot]) -> None:
-    table, console = job_table(snapshots), Console()
-    # Not on a terminal, a table must not be folded to 80 columns.
-    console.print(table) if console.is_terminal else Console(width=160).print(table)

@@ -7,11 +7,13 @@ from jobs.cli.shared.common import (
     backend,
     json_option,
     print_json,
+    quiet_option,
     require_redis_for_detach,
 )
 from jobs.cli.shared.summary import finish_label
 from jobs.cli.shared.watch import JobProgress, watch
-from jobs.label.submit import LabelJob, label_job_of, open_again, plan_label
+from jobs.label.request import LabelJob, label_job_of
+from jobs.label.submit import open_again, plan_label
 from jobs.ledger.cancel import cancel_job
 from jobs.ledger.connection import reachable
 from jobs.ledger.ledger import Ledger
@@ -51,7 +53,7 @@ def cancel(job: str, as_json: bool) -> None:
 @click.argument("job", shell_complete=complete.jobs)
 @click.option("--only-failed", is_flag=True, help="Of a partial job: the rows set aside.")
 @click.option("--detach", is_flag=True, help="Let it go on and return.")
-@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@quiet_option
 @json_option
 def retry(job: str, only_failed: bool, detach: bool, quiet: bool, as_json: bool) -> None:
     """Let a failed, paused, cancelled or partial job go on; finished shards are not run again.

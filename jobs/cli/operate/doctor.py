@@ -4,11 +4,10 @@ import sys
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from jobs.cli.shared.common import json_option, print_json
-from jobs.cli.shared.plain import cell
+from jobs.cli.shared.plain import cell, print_table
 from jobs.doctor import Finding, examine
 from jobs.settings import settings
 
@@ -40,5 +39,4 @@ def _show(findings: list[Finding]) -> None:
         if finding.remedy:
             found.append("\n→ ").append(cell(finding.remedy))
         table.add_row(cell(finding.state, COLOURS[finding.state]), finding.subject, found)
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    print_table(table)

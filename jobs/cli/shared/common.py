@@ -27,8 +27,15 @@ from mtl_core.storage.place import Place
 JOB_ID = re.compile(r"(label|train)-[0-9a-z]+")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-
-
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+detach_option = click.option(
+    "--detach", is_flag=True, help="Queue the job, print its id, and return."
+)
+overwrite_page_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the file also where it is no page of `mtl`, which is replaced without asking.",
+)
 priority_option = click.option(
     "--priority",
     type=click.Choice(PRIORITIES),

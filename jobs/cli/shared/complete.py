@@ -64,7 +64,7 @@ def _jobs() -> list[str]:
         return []
     import redis
 
-    from jobs.ledger.ledger import JOBS
+    from jobs.ledger.records import JOBS
 
     client = redis.Redis.from_url(
         url,

@@ -1,8 +1,6 @@
 """``mtl status --watch``: jobs, queue, workers and what went wrong, on one screen."""
 
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from rich.console import Group
@@ -11,6 +9,7 @@ from rich.table import Table
 
 from jobs.cli.shared.common import Backend
 from jobs.cli.shared.plain import cell
+from jobs.cli.shared.speed import Speed
 from jobs.cli.shared.stuck import Watched, no_workers
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.presence import Presence
@@ -20,22 +19,6 @@ REFRESH_S = 1.0
 RATE_WINDOW_S = 15.0
 SHOWN_WORKERS = 20
 SHOWN_TROUBLES = 5
-
-
-@dataclass
-class Speed:
-    """Rows done over the last seconds of one job."""
-
-    seen: deque[tuple[float, int]] = field(default_factory=deque)
-
-    def rate(self, done: int) -> float:
-        """Take note of the rows done by now; rows a second."""
-        now = time.monotonic()
-        self.seen.append((now, done))
-        while now - self.seen[0][0] > RATE_WINDOW_S:
-            self.seen.popleft()
-        elapsed = now - self.seen[0][0]
-        return (done - self.seen[0][1]) / elapsed if elapsed > 0 else 0.0
 
 
 def dashboard(where: Backend, job: str | None) -> None:
@@ -48,7 +31,8 @@ def dashboard(where: Backend, job: str | None) -> None:
         while True:
             watched += [n for n in ([] if job else ledger.active_jobs()) if n not in watched]
             snapshots = [ledger.snapshot(name) for name in watched]
-            rates = {s.id: speeds.setdefault(s.id, Speed()).rate(s.rows.done) for s in snapshots}
+            speeds |= {s.id: Speed(RATE_WINDOW_S) for s in snapshots if s.id not in speeds}
+            rates = {s.id: speeds[s.id].rate(s.rows.done) for s in snapshots}
             screen.update(_screen(where, looking, snapshots, rates), refresh=True)
             if looking.rests(snapshots):
                 return

@@ -1,9 +1,11 @@
-"""Users' texts on the screen: as they are, never as markup, control characters shown, not sent."""
+"""Users' texts on the screen: as they are, never as markup, control characters shown, not sent; and
+the tables that hold them."""
 
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
 # Those that move the cursor, colour, ring, or turn the direction of writing.
@@ -20,3 +22,15 @@ def cell(text: object, style: str = "") -> "Text":
     from rich.text import Text
 
     return Text(plain(text), style)
+
+
+def print_table(table: "Table", width: int = 200) -> None:
+    """Print a table as wide as the terminal.
+
+    Args:
+        width: in characters, where there is no terminal: it must not be folded to 80 then.
+    """
+    from rich.console import Console
+
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=width).print(table)

@@ -9,10 +9,11 @@ import click
 
 from jobs.cli.shared.common import print_json
 from jobs.cli.shared.plain import plain
-from jobs.label.submit import LabelJob
+from jobs.label.request import LabelJob
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.snapshot import Snapshot
 from jobs.output.layout import read_manifest
+from jobs.output.manifest import Manifest
 from mtl_core.errors import InputError, JobError
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
@@ -41,11 +42,11 @@ def print_result(job: LabelJob, as_json: bool) -> None:
         print_json(_summary(job, manifest))
     else:
         _print_summary(job, manifest)
-    if manifest["state"] == JobState.PARTIAL:
+    if manifest.state == JobState.PARTIAL:
         raise JobError(
             f"{job.id} ended partial; its rows that failed can be tried again: mtl retry {job.id}"
         )
-    if not manifest["rows"]["labelled"]:
+    if not manifest.rows.labelled:
         raise InputError(f"no row could be labelled; {_way_out(_reasons(job.output, manifest))}")
 
 
@@ -58,23 +59,23 @@ def _way_out(reasons: str) -> str:
     return f"see the reasons in errors: {reasons}"
 
 
-def _print_summary(job: LabelJob, manifest: dict[str, Any]) -> None:
-    rows = manifest["rows"]
+def _print_summary(job: LabelJob, manifest: Manifest) -> None:
+    rows = manifest.rows
     click.echo(
-        f"{rows['labelled']:,} of {rows['total']:,} rows labelled, {rows['errors']:,} in errors, "
-        f"{rows['truncated']:,} truncated; {count(len(manifest['parts']), 'part')}, "
-        f"{manifest['seconds']:,.1f} s"
+        f"{rows.labelled:,} of {rows.total:,} rows labelled, {rows.errors:,} in errors, "
+        f"{rows.truncated:,} truncated; {count(len(manifest.parts), 'part')}, "
+        f"{manifest.seconds:,.1f} s"
     )
-    if rows["duplicates"] or rows["cached"]:
+    if rows.duplicates or rows.cached:
         click.echo(
-            f"not encoded again: {rows['duplicates']:,} duplicates within a shard, "
-            f"{rows['cached']:,} texts from the cache"
+            f"not encoded again: {rows.duplicates:,} duplicates within a shard, "
+            f"{rows.cached:,} texts from the cache"
         )
     folder = shlex.quote(_near_path(job.output))
     click.echo(f"output: {job.output}")
     click.echo(f"look:   mtl show {folder}, or mtl report {folder} -o report.html")
     click.echo(f"query:  {_query(_near_path(job.output))}")
-    if rows["errors"]:
+    if rows.errors:
         click.echo(f"errors: {job.output}/errors ({_reasons(job.output, manifest)})")
 
 
@@ -97,14 +98,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _reasons(output: Place, manifest: dict[str, Any]) -> str:
+def _reasons(output: Place, manifest: Manifest) -> str:
     """The three most frequent reasons, with where the first of each is."""
     import pyarrow.parquet as pq
 
     counts: dict[str, int] = {}
     where: dict[str, str] = {}
-    for entry in manifest["errors"]:
-        with output.reading(entry["file"]) as path:
+    for entry in manifest.errors:
+        with output.reading(entry.file) as path:
             table = pq.read_table(path, columns=["file", "row", "reason"])
         for file, row, reason in zip(
             *(column.to_pylist() for column in table.columns), strict=True
@@ -116,12 +117,12 @@ def _reasons(output: Place, manifest: dict[str, Any]) -> str:
     return plain("; ".join(f"{counts[r]:,} × {r}, first {where[r]}" for r in top)) + more
 
 
-def _summary(job: LabelJob, manifest: dict[str, Any]) -> dict[str, Any]:
+def _summary(job: LabelJob, manifest: Manifest) -> dict[str, Any]:
     return {
         "id": job.id,
-        "state": manifest["state"],
+        "state": manifest.state,
         "output": str(job.output),
-        "rows": manifest["rows"],
-        "parts": len(manifest["parts"]),
-        "seconds": manifest["seconds"],
+        "rows": manifest.rows.model_dump(),
+        "parts": len(manifest.parts),
+        "seconds": manifest.seconds,
     }

@@ -1,7 +1,6 @@
 """Watching a job until it ends: a progress bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from rich.progress import (
 from jobs import interrupt
 from jobs.cli.shared.common import Backend
 from jobs.cli.shared.plain import plain
+from jobs.cli.shared.speed import Speed
 from jobs.ledger import cancel
 from jobs.ledger.connection import refused
 from jobs.ledger.ledger import Ledger
@@ -54,7 +54,7 @@ class JobProgress:
             transient=True,
         )
         self._task: TaskID | None = None
-        self._seen: deque[tuple[float, int]] = deque()
+        self._speed = Speed(RATE_WINDOW_S)
         self._next_line = time.monotonic() + PLAIN_LINE_S
         self._last_line = ""
         self._started = time.monotonic()
@@ -123,12 +123,7 @@ class JobProgress:
 
     def _counts(self, snapshot: Snapshot) -> str:
         done = snapshot.rows.done
-        now = time.monotonic()
-        self._seen.append((now, done))
-        while now - self._seen[0][0] > RATE_WINDOW_S:
-            self._seen.popleft()
-        elapsed = now - self._seen[0][0]
-        rate = (done - self._seen[0][1]) / elapsed if elapsed > 0 else 0.0
+        rate = self._speed.rate(done)
         parts = [f"{done:,}/{snapshot.rows.total:,} rows"] if snapshot.rows.total else []
         if rate > 0:
             parts.append(f"{rate:,.0f} rows/s")

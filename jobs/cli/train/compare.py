@@ -1,12 +1,11 @@
 """``mtl compare``."""
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from jobs.cli.shared import complete
-from jobs.cli.shared.common import json_option, print_json
-from jobs.cli.shared.plain import cell
+from jobs.cli.shared.common import json_option, overwrite_page_option, print_json
+from jobs.cli.shared.plain import cell, print_table
 from jobs.output.targets import check_page_target, in_one_line
 from jobs.settings import settings
 from mtl_core.evaluation.compare import comparison, write_comparison
@@ -18,11 +17,7 @@ from mtl_core.storage.address import local_path
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL…", shell_complete=complete.models)
 @click.option("-o", "--output", metavar="FILE.html", help="Also write one self-contained page.")
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    help="Replace the file also where it is no page of `mtl`, which is replaced without asking.",
-)
+@overwrite_page_option
 @json_option
 def compare(models: tuple[str, ...], output: str | None, overwrite: bool, as_json: bool) -> None:
     """Compare trained models: metrics, calibration, STS-B, trained parameters, time.
@@ -70,5 +65,4 @@ def print_comparison(models: list[ModelFacts]) -> None:
             for row in range(len(models))
         ]
         table.add_row(cell(column.title), *cells)
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    print_table(table)

@@ -3,11 +3,10 @@
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from jobs.cli.shared.common import json_option, print_json
-from jobs.cli.shared.plain import cell
+from jobs.cli.shared.plain import cell, print_table
 from jobs.settings import settings
 from mtl_core.model.registry import ModelEntry, list_models
 
@@ -38,8 +37,7 @@ def models(as_json: bool) -> None:
         )
         folder = "shipped" if entry.shipped else str(entry.home)
         table.add_row(*map(cell, (entry.name, tasks, config["backbone"], folder)))
-    console = Console()
-    console.print(table) if console.is_terminal else Console(width=200).print(table)
+    print_table(table)
 
 
 def _describe(entry: ModelEntry) -> dict[str, Any]:

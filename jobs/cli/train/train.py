@@ -5,9 +5,11 @@ import click
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
     backend,
+    detach_option,
     json_option,
     print_json,
     priority_option,
+    quiet_option,
     require_redis_for_detach,
 )
 from jobs.cli.shared.watch import JobProgress, watch
@@ -83,8 +85,8 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
 )
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
 @priority_option
-@click.option("--detach", is_flag=True, help="Queue the job, print its id, and return.")
-@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@detach_option
+@quiet_option
 @json_option
 def train(
     scenario: str | None,

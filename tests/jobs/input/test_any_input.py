@@ -25,13 +25,14 @@ from hypothesis import strategies as st
 
 from jobs.cli.group import main
 from jobs.cli.shared.summary import print_result
+from jobs.input.files import AsGiven, describe
 from jobs.input.folders import list_files
 from jobs.input.readers import BadRow
-from jobs.input.source import AsGiven, Source, describe, open_source, read_source
+from jobs.input.source import Source, open_source, read_source
 from jobs.label.finalise import finalise
 from jobs.label.plan import ShardCutter, plan
+from jobs.label.request import LabelJob
 from jobs.label.staging import read_shard, stage_shard
-from jobs.label.submit import LabelJob
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher
@@ -557,7 +558,7 @@ def finished(where: Path, url: str, argument: Path, text: str = "text") -> Label
     ledger, publisher = Ledger(url, Settings()), Publisher(url)
     ledger.create(job, spec)
     ledger.transition(job, JobState.PLANNING)
-    plan(ledger, publisher, job, spec, source, lambda: None)
+    plan(ledger, publisher, LabelJob(job, spec, source), lambda: None)
     publisher.close()
     ledger.transition(job, JobState.RUNNING)
     for shard, definition in ledger.shards(job).items():

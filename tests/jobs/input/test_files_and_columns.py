@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.input.columns import one_type
+from jobs.input.files import AsGiven, describe, fingerprint
 from jobs.input.folders import Listing, Located, in_store, list_files
 from jobs.input.ids import check_ids
 from jobs.input.locate import locate
-from jobs.input.source import AsGiven, Source, describe, fingerprint, open_source, read_source
+from jobs.input.source import Source, open_source, read_source
 from jobs.label.plan import ShardCutter
 from jobs.label.staging import stage_shard
 from jobs.specs import LabelSpec

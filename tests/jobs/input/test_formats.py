@@ -19,19 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.input.files import AsGiven, assumptions, describe, fingerprint
 from jobs.input.folders import Listing, Located, list_files
 from jobs.input.ids import check_ids
 from jobs.input.locate import _keep, locate
 from jobs.input.readers import BadRow
-from jobs.input.source import (
-    AsGiven,
-    Source,
-    assumptions,
-    describe,
-    fingerprint,
-    open_source,
-    read_source,
-)
+from jobs.input.source import Source, open_source, read_source
 from mtl_core.errors import InputError
 
 TAKEN = {"row_id", "topic", "topic_score", "embedding"}

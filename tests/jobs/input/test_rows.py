@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from jobs.input.files import AsGiven, assumptions, fingerprint
 from jobs.input.folders import Located
 from jobs.input.readers import BadRow
-from jobs.input.source import AsGiven, Source, assumptions, fingerprint, open_source, read_source
+from jobs.input.source import Source, open_source, read_source
 from mtl_core.errors import InputError
 
 Rows = tuple[list[dict[str, Any]], list[BadRow]]

@@ -1,15 +1,19 @@
 """Cutting an input into shards: by rows and tokens, every row once, the same each time."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from specs import lines, spec_for
 
 from jobs.input.source import open_source, read_source
-from jobs.label.plan import ShardCutter, plan
-from jobs.label.submit import LabelJob, plan_label
+from jobs.label.plan import CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, ShardCutter, plan
+from jobs.label.request import LabelJob
+from jobs.label.submit import plan_label
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher
@@ -17,11 +21,11 @@ from jobs.settings import Settings
 from mtl_core.errors import InputError, JobError
 
 
-def cut(path: Path, output: Path, **changes: object) -> list[pa.Table]:
+def cut(path: Path, output: Path, chunk_rows: int = 7, **changes: object) -> list[pa.Table]:
     spec = spec_for(path, output, **changes)
     source = open_source(spec.inputs, (), set())
     cutter = ShardCutter(spec, source)
-    shards = [table for chunk in read_source(source, 7) for table in cutter.add(chunk)]
+    shards = [table for chunk in read_source(source, chunk_rows) for table in cutter.add(chunk)]
     return [*shards, *cutter.rest()]
 
 
@@ -58,6 +62,34 @@ def test_a_text_over_the_budget_is_a_shard_of_its_own(tmp_path: Path) -> None:
     assert [len(shard) for shard in shards] == [1, 1, 1]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=40),
+    st.integers(1, 9),
+    st.integers(1, 60),
+    st.integers(1, 9),
+)
+def test_shards_are_those_that_row_after_row_would_give_however_the_input_is_read(
+    lengths: list[int], rows: int, tokens: int, chunk_rows: int
+) -> None:
+    expected: list[list[int]] = []
+    spent = 0
+    for row, length in enumerate(lengths):
+        own = length // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS
+        most = min(rows, 2 << (len(expected) - 1)) if expected else 0
+        if expected and len(expected[-1]) < most and spent + own <= tokens:
+            expected[-1].append(row)
+            spent += own
+        else:
+            expected.append([row])
+            spent = own
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs.label.plan.FIRST_SHARD_ROWS", 2)
+        path = lines(Path(folder) / "a.txt", ["x" * length for length in lengths])
+        shards = cut(path, Path(folder), chunk_rows, shard_rows=rows, shard_tokens=tokens)
+    assert [shard["row_id"].to_pylist() for shard in shards] == expected
+
+
 def test_planning_twice_makes_the_same_shards_and_queues_them_once(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -67,7 +99,7 @@ def test_planning_twice_makes_the_same_shards_and_queues_them_once(
     ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
     ledger.create("label-x", spec)
     for _ in range(2):
-        plan(ledger, publisher, "label-x", spec, source, lambda: None)
+        plan(ledger, publisher, LabelJob("label-x", spec, source), lambda: None)
     publisher.close()
     snapshot = ledger.snapshot("label-x")
     assert (snapshot.rows.total, snapshot.rows.failed, snapshot.shards.total) == (32, 1, 4)
@@ -81,7 +113,8 @@ def test_a_message_is_small_json_without_any_text(redis_url: str, tmp_path: Path
     spec = spec_for(path, tmp_path / "out")
     ledger, publisher = Ledger(redis_url, Settings()), Publisher(redis_url)
     ledger.create("label-x", spec)
-    plan(ledger, publisher, "label-x", spec, open_source(spec.inputs, (), set()), lambda: None)
+    job = LabelJob("label-x", spec, open_source(spec.inputs, (), set()))
+    plan(ledger, publisher, job, lambda: None)
     publisher.close()
     message = str(ledger.redis.lindex("label", 0))
     assert len(message) < 1024
@@ -94,15 +127,9 @@ def test_an_input_without_rows_is_refused(redis_url: str, tmp_path: Path) -> Non
     spec = spec_for(path, tmp_path / "out")
     ledger = Ledger(redis_url, Settings())
     ledger.create("label-x", spec)
+    job = LabelJob("label-x", spec, open_source(spec.inputs, (), set()))
     with pytest.raises(InputError, match=r"a\.csv: no rows"):
-        plan(
-            ledger,
-            Publisher(redis_url),
-            "label-x",
-            spec,
-            open_source(spec.inputs, (), set()),
-            lambda: None,
-        )
+        plan(ledger, Publisher(redis_url), job, lambda: None)
 
 
 def test_planning_stops_when_its_job_is_cancelled_or_forgotten(

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from specs import manifest_for
 from support import Mtl
 
 from jobs.output.collect import collect, collect_by_label
@@ -42,7 +43,7 @@ def output(tmp_path: Path) -> Path:
         path = folder / f"part-0000{number}-a1.parquet"
         pq.write_table(table, path)
         parts.append({"part": path.name, "sha256": file_sha256(path)})
-    manifest = {"job": "label-x", "parts": parts, "model": {"tasks": {"topic": ["Sports"]}}}
+    manifest = manifest_for(parts, {"topic": ["Sports"]})
     (folder / MANIFEST).write_text(json.dumps(manifest))
     (folder / SUCCESS).touch()
     return folder
@@ -215,20 +216,7 @@ def write_output(folder: Path, parts: list[list[str]], **columns: pa.Array) -> P
         path = folder / f"part-{number:05d}-a1.parquet"
         pq.write_table(table, path)
         entries.append({"part": path.name, "sha256": file_sha256(path), "rows": len(texts)})
-    rows = sum(map(len, parts))
-    manifest = {
-        "job": "label-x",
-        "model": {"name": "default", "tasks": {"topic": ["Sports"]}},
-        "rows": {"total": rows, "labelled": rows, "errors": 0, "truncated": 0, "duplicates": 0},
-        "tokens": 1,
-        "seconds": 1.0,
-        "finished": "2026-01-01T00:00:00Z",
-        "inputs": [{"path": "in.csv"}],
-        "text_column": "text",
-        "embedding": "none",
-        "parts": entries,
-        "errors": [],
-    }
+    manifest = manifest_for(entries, {"topic": ["Sports"]})
     (folder / MANIFEST).write_text(json.dumps(manifest))
     (folder / SUCCESS).touch()
     return folder

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from specs import manifest_for
 
 from jobs.cli.group import main
 from jobs.output.layout import ERRORS, MANIFEST, SUCCESS
@@ -66,19 +67,13 @@ def made_output(
         [dict(zip(ERROR_SCHEMA.names, row, strict=True)) for row in wrong], ERROR_SCHEMA
     )
     pq.write_table(table, folder / ERRORS / "_rows-input.parquet")
-    manifest = {
-        "job": "label-x",
-        "model": {"name": "default", "tasks": TASKS},
-        "rows": {"total": rows + 1, "labelled": rows, "errors": 1, "truncated": 1, "duplicates": 0},
-        "tokens": 10 * rows,
-        "seconds": 3.0,
-        "finished": "2026-01-01T00:00:00Z",
-        "inputs": [{"path": "in.csv"}],
-        "text_column": "text",
-        "embedding": embedding,
-        "parts": entries,
-        "errors": [{"file": f"{ERRORS}/_rows-input.parquet", "rows": 1}],
-    }
+    manifest = manifest_for(
+        entries,
+        TASKS,
+        rows={"total": rows + 1, "labelled": rows, "errors": 1, "truncated": 1},
+        embedding=embedding,
+        errors=[{"file": f"{ERRORS}/_rows-input.parquet", "rows": 1, "sha256": "0"}],
+    )
     (folder / MANIFEST).write_text(json.dumps(manifest))
     (folder / SUCCESS).touch()
     return folder
@@ -109,9 +104,9 @@ def test_the_facts_are_those_of_all_parts(tmp_path: Path) -> None:
     assert sentiment.counts["(none)"] == 34
     assert topic.scores.sum() == 100
     assert facts.cross["Sports", "Positive"] == 16
-    assert [row.row_id for row in topic.unsure] == list(range(SHOWN_ROWS))
-    assert [row.row_id for row in facts.truncated] == [5]
-    assert facts.longest[0].text.endswith("xxxxxx")
+    assert [row.row_id for row in topic.unsure.rows] == list(range(SHOWN_ROWS))
+    assert [row.row_id for row in facts.truncated.rows] == [5]
+    assert facts.longest.rows[0].text.endswith("xxxxxx")
     assert facts.reasons == [("the text is blank", 1)]
 
 
@@ -156,9 +151,9 @@ def test_texts_of_any_string_type_give_a_page_and_equal_ones_stand_once(tmp_path
     for column in (texts.dictionary_encode(), texts.cast(pa.string_view())):
         pq.write_table(table.set_column(1, "text", column), part)
         facts = gather(Folder(output))
-        assert [row.text for row in facts.tasks[0].unsure] == ["same", "other", "a third"]
-        assert [row.row_id for row in facts.tasks[0].unsure] == [0, 98, 99]
-        assert [row.text for row in facts.longest] == ["a third", "other", "same"]
+        assert [row.text for row in facts.tasks[0].unsure.rows] == ["same", "other", "a third"]
+        assert [row.row_id for row in facts.tasks[0].unsure.rows] == [0, 98, 99]
+        assert [row.text for row in facts.longest.rows] == ["a third", "other", "same"]
 
 
 def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def test_a_job_in_int8_says_so_in_its_manifest(mtl: Mtl, workers: Workers, tmp_p
     done = mtl(*arguments, MTL_REDIS_URL=workers.url)
     assert done.code == 0, done.err
     manifest = read_manifest(Folder(tmp_path / "out"))
-    assert manifest["engines"] == [{"engine": "openvino", "precision": "int8"}]
-    assert manifest["rows"]["labelled"] == len(examples()[0])
+    assert [(e.engine, e.precision) for e in manifest.engines] == [("openvino", "int8")]
+    assert manifest.rows.labelled == len(examples()[0])
 
 
 @pytest.mark.slow

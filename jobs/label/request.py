@@ -1,0 +1,206 @@
+"""A label job as it is asked for, checked, and made into its spec; nothing is queued yet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.input.files import AsGiven, describe
+from jobs.input.folders import Listing
+from jobs.input.ids import check_ids
+from jobs.input.locate import locate
+from jobs.input.source import Source, open_source
+from jobs.output.layout import finished
+from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
+from jobs.settings import Settings
+from jobs.specs import Format, LabelSpec, job_id
+from mtl_core.config import Embedding, LabelPrecision
+from mtl_core.errors import InputError, ModelError, UnknownTaskError
+from mtl_core.files import file_sha256
+from mtl_core.model.registry import ModelEntry, find_model
+from mtl_core.storage.address import is_address, local_path, place_of
+from mtl_core.storage.folder import Folder
+from mtl_core.storage.parquet import output_columns
+from mtl_core.storage.place import Place
+from mtl_core.suggest import did_you_mean
+from mtl_core.tasks import Task
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """What a user asks of a label job."""
+
+    inputs: tuple[str, ...]
+    """Files, folders, patterns, addresses, or ``-`` for stdin."""
+    output: str
+    """A folder or an ``s3://`` address."""
+    model: str
+    text_columns: tuple[str, ...] = ()
+    """Columns that hold the text; empty: to be found."""
+    input_format: Format | None = None
+    """Of files whose name does not tell."""
+    encoding: str | None = None
+    """Of text files; found where it is not given."""
+    header: bool | None = None
+    """Whether csv and tsv files have a header line; found where it is not given."""
+    id_column: str | None = None
+    """To be checked to differ in every row."""
+    limit: int | None = None
+    """Label this many of the first rows only."""
+    only: tuple[str, ...] = ()
+    """Tasks to write; empty: all."""
+    top: int = 0
+    """Write so many labels of each task, with their scores."""
+    embedding: Embedding = "float32"
+    precision: LabelPrecision = "auto"
+    """What to compute in; ``auto`` leaves it to each worker."""
+    abstain_below: float | None = None
+    """A precision; rows whose label is not that sure get none."""
+    shard_rows: int = 8192
+    """Rows of a shard, at most."""
+    shard_tokens: int = 131_072
+    """Estimated tokens of a shard, at most."""
+    cache: bool = False
+    """Let workers look up and keep answers in their machine's cache."""
+
+    def as_given(self) -> AsGiven:
+        """What it says of how to read the files."""
+        return AsGiven(self.input_format, self.encoding, self.header, self.text_columns)
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """A checked label job, not yet queued."""
+
+    id: str
+    spec: LabelSpec
+    source: Source
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the input was found and read."""
+
+    @property
+    def output(self) -> Place:
+        """Where its output goes."""
+        return place_of(self.spec.output)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its output is there already, whole."""
+        return finished(self.output, self.id)
+
+
+def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
+    """Check inputs, columns and model, and make the job's spec and id.
+
+    Raises:
+        InputError: a file or column cannot be used.
+        ModelError: no such model, or it knows no threshold for the precision wanted.
+    """
+    output = request.output
+    target = str(place_of(output)) if is_address(output) else str(local_path(output).absolute())
+    located = _located(request.inputs, settings)
+    place_inside(target, settings)
+    files, notes = describe(located.files, request.as_given())
+    entry = _model(request.model, settings)
+    config = entry.config()
+    check_backbone_inside(config["backbone"], settings)
+    tasks = _chosen_tasks(config, request.only)
+    source = open_source(files, request.text_columns, _columns_of(tasks), request.limit)
+    if request.id_column is not None:
+        check_ids(source, request.id_column)
+    spec = LabelSpec(
+        inputs=files,
+        text_columns=source.text_columns,
+        text_column=source.text_column,
+        output=target,
+        model=entry.name,
+        model_dir=str(entry.home),
+        model_sha256=entry.sha256(),
+        backbone_sha256=config["backbone_sha256"],
+        tasks=tasks,
+        embedding_size=config["embedding_size"],
+        thresholds=thresholds_for(request.abstain_below, config, [name for name, _ in tasks]),
+        id_column=request.id_column,
+        limit=request.limit,
+        embedding=request.embedding,
+        precision=request.precision,
+        top=request.top,
+        shard_rows=request.shard_rows,
+        shard_tokens=request.shard_tokens,
+        cache=request.cache,
+    )
+    return LabelJob(job_id(spec), spec, source, (*located.notes, *notes, *source.notes))
+
+
+def _located(inputs: Sequence[str], settings: Settings) -> Listing:
+    """The files of the inputs, each where jobs may read."""
+    for address in filter(is_address, inputs):
+        check_address(address, settings)
+    located = locate(inputs, settings.spool)
+    for file in located.files:
+        check_inside(file.path, settings)
+    return located
+
+
+def _model(name: str, settings: Settings) -> ModelEntry:
+    """The model of a name, where jobs may read."""
+    entry = find_model(name, settings.models, settings.model_copies)
+    if not isinstance(entry.home, Folder):
+        place_inside(str(entry.home), settings)
+    return entry
+
+
+def _columns_of(tasks: tuple[tuple[str, tuple[str, ...]], ...]) -> set[str]:
+    return output_columns([Task(name, labels) for name, labels in tasks])
+
+
+def _chosen_tasks(
+    config: dict[str, Any], only: Sequence[str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    tasks = {task["name"]: tuple(task["labels"]) for task in config["tasks"]}
+    for name in only:
+        if name not in tasks:
+            hint = did_you_mean(name, tasks, behind=" ")
+            raise UnknownTaskError(
+                f"the model has no task '{name}'; {hint}it has: {', '.join(tasks)}"
+            )
+    return tuple((name, labels) for name, labels in tasks.items() if not only or name in only)
+
+
+def thresholds_for(
+    wanted: float | None, config: dict[str, Any], tasks: Sequence[str]
+) -> tuple[tuple[str, float], ...]:
+    """The least score of each task's labels that have a precision.
+
+    Raises:
+        ModelError: on held-out rows, the model's labels of some task never had it.
+    """
+    if wanted is None:
+        return ()
+    found = []
+    for task in tasks:
+        known = config.get("calibration", {}).get(task, {}).get("thresholds", {})
+        if f"{wanted:.2f}" not in known:
+            best = f"the best is {max(known)}" if known else "it was never calibrated"
+            raise ModelError(f"the model has no threshold for {task} at precision {wanted}; {best}")
+        found.append((task, known[f"{wanted:.2f}"]))
+    return tuple(found)
+
+
+def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
+    """A label job again from its spec, for going on with it.
+
+    Raises:
+        InputError: an input is missing, or not what it was when the job was submitted.
+    """
+    for file in spec.inputs:
+        path = Path(file.path)
+        if not path.is_file():
+            raise InputError(f"{file.name}: the job's input has gone")
+        if path.stat().st_size != file.bytes or file_sha256(path) != file.sha256:
+            raise InputError(
+                f"{file.name} has changed since {job} was submitted; "
+                "submit it anew into another folder"
+            )
+    taken = _columns_of(spec.tasks)
+    return LabelJob(job, spec, open_source(spec.inputs, spec.text_columns, taken, spec.limit))

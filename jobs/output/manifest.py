@@ -1,0 +1,129 @@
+"""What ``_manifest.json`` holds: what a label job made, of what and by what.
+
+Its fields are written in the order in which they stand here. Those that have a default are missing
+in outputs of earlier versions; what a later version adds is kept and not looked at.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.specs import InputFile
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class Rows(_Record):
+    """Rows by what became of them."""
+
+    total: int
+    """All of the input."""
+    labelled: int
+    errors: int
+    truncated: int
+    duplicates: int = 0
+    """Labelled with the answer for an equal text of the same shard."""
+    cached: int = 0
+    """Labelled with an answer of the cache."""
+
+
+class Input(InputFile):
+    """An input file; unlike a spec's, it may have fields that a later version added."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ModelFacts(_Record):
+    """The model that labelled."""
+
+    name: str
+    sha256: str
+    backbone_sha256: str
+    tasks: dict[str, tuple[str, ...]]
+    """The labels of each task written."""
+
+
+class EngineFacts(_Record):
+    """An engine that computed parts, and in what."""
+
+    engine: str
+    precision: str
+
+
+class Column(_Record):
+    """A column of the parts, with its type as Arrow writes it."""
+
+    name: str
+    type: str
+
+
+class Part(_Record):
+    """A part, with what its worker said of it."""
+
+    shard: str
+    part: str
+    """Its file's name."""
+    rows: int
+    failed: int = 0
+    errors: str = ""
+    """Name of the file with the rows that could not be labelled; empty: there were none."""
+    bytes: int = 0
+    sha256: str
+    attempt: int = 0
+    worker: str
+    tokens: int = 0
+    """Encoded for it, special ones included."""
+    duplicates: int = 0
+    cached: int = 0
+    truncated: int = 0
+    engine: str
+    precision: str
+    finished_s: float | None = None
+    """Seconds since the epoch."""
+    seconds: dict[str, float] = {}
+    """How long each step took."""
+
+
+class ErrorRows(_Record):
+    """A file of rows that were not labelled."""
+
+    file: str
+    """Its name within the output."""
+    rows: int
+    sha256: str
+
+
+class Manifest(_Record):
+    """All of it."""
+
+    format: int = 1
+    job: str
+    state: str
+    rows: Rows
+    tokens: int
+    inputs: tuple[Input, ...]
+    limit: int | None = None
+    text_columns: tuple[str, ...] = ()
+    """Empty in the oldest outputs: it is ``text_column`` alone."""
+    text_column: str
+    model: ModelFacts
+    embedding: str
+    thresholds: dict[str, float] = {}
+    engines: tuple[EngineFacts, ...]
+    columns: tuple[Column, ...] = Field(alias="schema")
+    parts: tuple[Part, ...]
+    errors: tuple[ErrorRows, ...]
+    attempts: dict[str, int]
+    """How many ended how."""
+    created: str
+    finished: str
+    seconds: float
+    """From submit to end."""
+    software: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """What is written."""
+        without = {"inputs": {"__all__": {"version"}}}
+        return self.model_dump(mode="json", by_alias=True, exclude=without)

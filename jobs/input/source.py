@@ -80,13 +80,7 @@ def open_source(
         name, note = find_text_column(files, types, nested)
         text_columns = [name]
         notes += [note] if note else []
-    text = None
-    for file, fields in described:
-        own_names = {field.name for field in fields} - dict(file.partition).keys()
-        own_fields = [field for field in fields if field.name in own_names]
-        paths = tuple(text_path(file, own_fields, name) for name in text_columns)
-        text = _same_everywhere(text, TextColumn(paths), file)
-    assert text is not None
+    text = _text_of(described, text_columns)
     for made in text.field():
         if made.name in types:
             raise InputError(
@@ -111,10 +105,18 @@ def _left_out(files: Sequence[InputFile]) -> list[str]:
     ]
 
 
-def _same_everywhere(known: TextColumn | None, own: TextColumn, file: InputFile) -> TextColumn:
-    if known is not None and known != own:
-        raise InputError(f"{file.name}: has columns where the other files have nested fields")
-    return own
+def _text_of(
+    described: Sequence[tuple[InputFile, Sequence[pa.Field]]], text_columns: Sequence[str]
+) -> TextColumn:
+    """Where the text is; the same in all files."""
+    found: list[TextColumn] = []
+    for file, fields in described:
+        own_names = {field.name for field in fields} - dict(file.partition).keys()
+        own_fields = [field for field in fields if field.name in own_names]
+        found.append(TextColumn(tuple(text_path(file, own_fields, n) for n in text_columns)))
+        if found[-1] != found[0]:
+            raise InputError(f"{file.name}: has columns where the other files have nested fields")
+    return found[0]
 
 
 @dataclass(frozen=True)

@@ -96,10 +96,8 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
         InputError: a file or column cannot be used.
         ModelError: no such model, or it knows no threshold for the precision wanted.
     """
-    output = request.output
-    target = str(place_of(output)) if is_address(output) else str(local_path(output).absolute())
     located = _located(request.inputs, settings)
-    place_inside(target, settings)
+    target = _target(request.output, settings)
     files, notes = describe(located.files, request.as_given())
     entry = _model(request.model, settings)
     config = entry.config()
@@ -130,6 +128,13 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
         cache=request.cache,
     )
     return LabelJob(job_id(spec), spec, source, (*located.notes, *notes, *source.notes))
+
+
+def _target(output: str, settings: Settings) -> str:
+    """The output as the spec holds it: an absolute path or an address, where jobs may write."""
+    target = str(place_of(output)) if is_address(output) else str(local_path(output).absolute())
+    place_inside(target, settings)
+    return target
 
 
 def _located(inputs: Sequence[str], settings: Settings) -> Listing:

@@ -129,7 +129,6 @@ def run_training(
     stage("evaluate")
     evaluation = evaluate_model(
         model,
-        tokenizer,
         load_split,
         held_out={name: split[1] for name, split in splits.items()},
         trained_on={name: split[0] for name, split in splits.items()} if loop.trained else None,
@@ -212,7 +211,6 @@ def evaluate_trained(
     pairs = load_pairs(data_dir, ask_hub=not any_own_files(tasks))
     return evaluate_model(
         model,
-        model.tokenizer,
         load_split,
         held_out={name: split[1] for name, split in splits.items()},
         trained_on={name: split[0] for name, split in splits.items()} if complete else None,

@@ -13,13 +13,8 @@ from loops import loop_over, settings
 from support import made_texts
 
 from mtl_core.config import DEFAULT_BACKBONE, ModelConfig, train_config
-from mtl_core.data.splits import (
-    LabelledTexts,
-    balance_classes,
-    containment_groups,
-    load_split,
-    split_held_out,
-)
+from mtl_core.data.draws import balance_classes, containment_groups, split_held_out
+from mtl_core.data.splits import LabelledTexts, load_split
 from mtl_core.data.stsb import load_pairs
 from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenarioError
 from mtl_core.evaluation.similarity import evaluate_similarity, similarity_loss, similarity_probe

@@ -24,7 +24,7 @@ from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
 from mtl_core.tasks import task_from_json
 from mtl_core.training.loop import Step
-from mtl_core.training.run import TrainedModel, run_training
+from mtl_core.training.run import TrainedModel, TrainingRun
 from worker.checkpoint_copies import CheckpointCopies
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
@@ -139,7 +139,7 @@ def _train(spec: TrainSpec, places: Places, teller: Teller, pulse: Pulse) -> Tra
     tasks = tuple(map(task_from_json, spec.tasks))
     data_dir = check_inside(spec.data_dir, settings()) if spec.data_dir else None
     torch.set_num_threads(threads_of_child(settings()))
-    return run_training(
+    return TrainingRun(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
         ModelConfig(
             backbone=spec.backbone, backbone_sha256=spec.backbone_sha256 or None, tasks=tasks
@@ -154,7 +154,7 @@ def _train(spec: TrainSpec, places: Places, teller: Teller, pulse: Pulse) -> Tra
         report=teller.report,
         stage=teller.stage,
         pulse=pulse,
-    )
+    ).run()
 
 
 def _demand_free(output: Place, job: str, when: str = "") -> None:

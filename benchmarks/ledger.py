@@ -119,17 +119,20 @@ def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float
 
 IN_PROCESS = """
 import json, sys, time
+from types import SimpleNamespace
 from jobs.specs import LabelSpec
 from mtl_core.storage.address import place_of
 from worker.label import engine_of, label_shard
+from worker.lease.attempt import Attempt
 
 spec = LabelSpec.model_validate_json(sys.stdin.read())
 shards = json.loads(sys.argv[1])
 engine = engine_of(spec, place_of(spec.output))
 engine.label(["warm up"] * 100, lambda done: None)
+untold = SimpleNamespace(progress=lambda done: None, confirm=lambda: None, pulse=lambda: None)
 started = time.perf_counter()
 for name, definition in shards.items():
-    label_shard("label-bench", spec, name, 1, "0" * 32, definition, "bench:1", lambda done: None)
+    label_shard(Attempt("label-bench", spec, name, "0" * 32, 1, definition, "bench:1"), untold)
 print(time.perf_counter() - started)
 """
 

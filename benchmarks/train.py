@@ -24,7 +24,8 @@ import torch
 from torch.nn import functional as F
 
 from mtl_core.config import ModelConfig, TrainConfig, train_config
-from mtl_core.data.splits import LabelledTexts, load_split, sample_rows
+from mtl_core.data.draws import sample_rows
+from mtl_core.data.splits import LabelledTexts, load_split
 from mtl_core.model.network import MultiTaskModel, build_model
 from mtl_core.tasks import DEFAULT_TASKS
 from mtl_core.training.loop import TrainingLoop

@@ -19,6 +19,7 @@ from celery import Celery, signals
 from jobs.ledger.connection import reachable, refused
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.messages import FINALISE, RUN_SHARD, Publisher, broker_url
+from jobs.ledger.outcome import Outcome
 from jobs.settings import settings
 from mtl_core.errors import LedgerUnreachableError
 from worker.attempt import attempt_shard
@@ -63,7 +64,7 @@ START_PATIENCE_S = 10
 @app.task(name=RUN_SHARD)
 def run_shard(job: str, shard: str) -> None:
     """Claim a shard and work on it; a message whose shard is not to be had is dropped."""
-    if attempt_shard(job, shard) == "LAST":
+    if attempt_shard(job, shard) is Outcome.LAST:
         finalise_job(job)
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import uuid
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
@@ -14,15 +15,17 @@ import redis
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import queue_name
+from jobs.ledger.outcome import Outcome
 from jobs.ledger.presence import Busy, Presence, child_name
 from jobs.ledger.snapshot import Claim
-from jobs.output.layout import ERRORS, error_name, part_name
+from jobs.output.layout import ERRORS
 from jobs.roots import place_inside
 from jobs.settings import settings
-from jobs.specs import AnySpec, LabelSpec, TrainSpec
+from jobs.specs import AnySpec, LabelSpec
 from mtl_core.errors import JobError, MtlError
 from mtl_core.pulse import with_pulse
 from worker.blame import Blame, blame
+from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat, StopWork, leaving
 from worker.process import metrics
 from worker.process.logs import about
@@ -39,8 +42,8 @@ DOUBT_S = 30.0
 DOUBTED_FAILURES = 3
 
 
-def attempt_shard(job: str, shard: str) -> str:
-    """Claim a shard and work on it; returns the ledger's answer."""
+def attempt_shard(job: str, shard: str) -> Outcome:
+    """Claim a shard and work on it; returns what came of it."""
     token = uuid.uuid4().hex
     presence = Presence(ledger().redis)
     # Before the claim: a child that dies right after it is seen to have held the shard.
@@ -48,23 +51,24 @@ def attempt_shard(job: str, shard: str) -> str:
     presence.begin(worker_name(), Busy(os.getpid(), job, shard, token, born_s))
     try:
         claim = _claim(job, shard, token)
-        if claim.answer != "LEASED":
+        if claim.answer is not Outcome.LEASED:
             log.info("%s/%s: %s", job, shard, claim.answer.lower())
-            if claim.answer in ("DECLINED", "DOUBTED"):
+            if claim.answer in (Outcome.DECLINED, Outcome.DOUBTED):
                 leaving.wait(REFUSED_PAUSE_S)
             return claim.answer
         with about(job=job, shard=shard, attempt=claim.attempt, worker=worker_name()):
-            answer = _run_claimed(job, shard, token, claim)
+            outcome = _run_claimed(job, shard, token, claim)
     finally:
         presence.end(worker_name(), os.getpid())
-    metrics.ATTEMPTS.labels(answer.lower()).inc()
-    return answer
+    metrics.ATTEMPTS.labels(outcome.lower()).inc()
+    return outcome
 
 
 def _claim(job: str, shard: str, token: str) -> Claim:
     asked = (job, shard, token, worker_name(), child_place())
     claim = ledger().claim(*asked)
-    if claim.answer == "DOUBTED" and not others_may_do(ledger(), *asked[:2], *asked[3:]):
+    doubted = claim.answer is Outcome.DOUBTED
+    if doubted and not others_may_do(ledger(), *asked[:2], *asked[3:]):
         claim = ledger().claim(*asked, insist=True)
     return claim
 
@@ -96,104 +100,121 @@ def others_may_do(ledger: Ledger, job: str, shard: str, worker: str, place: int)
     return False
 
 
-def _run_claimed(job: str, shard: str, token: str, claim: Claim) -> str:
+def _run_claimed(job: str, shard: str, token: str, claim: Claim) -> Outcome:
     log.info("%s/%s: attempt %d", job, shard, claim.attempt)
     try:
         spec = ledger().spec(job)
     except JobError as error:
-        answer = _unreadable(job, shard, token, error)
+        # Forgotten in this moment, or the spec is of another version than this worker.
+        outcome = _declined(job, shard, token, str(error))
     else:
-        answer = _attempt(job, spec, shard, token, claim)
-    log.info("%s/%s: %s", job, shard, answer.lower())
-    return answer
+        definition = dict(claim.shard or {})
+        outcome = _run(Attempt(job, spec, shard, token, claim.attempt, definition, worker_name()))
+    log.info("%s/%s: %s", job, shard, outcome.lower())
+    return outcome
 
 
-def _unreadable(job: str, shard: str, token: str, error: JobError) -> str:
-    """The job was forgotten in this moment, or its spec is of another version than this worker."""
-    return "DECLINED" if ledger().decline(job, shard, token, str(error)) == "OK" else "STALE"
-
-
-def _attempt(job: str, spec: AnySpec, shard: str, token: str, claim: Claim) -> str:
+def _run(attempt: Attempt) -> Outcome:
     try:
-        with Heartbeat(ledger(), job, shard, token) as heartbeat:
-            result = _work(job, spec, shard, token, claim, heartbeat)
-    except StopWork as stop:
-        _take_back(spec, shard, token, claim.attempt, patience_s=0)
-        if stop.answer == "STALE":
-            metrics.LEASES_LOST.inc()
-        else:
-            ledger().release(job, shard, token, f"the worker stopped: {stop.answer.lower()}")
-        return stop.answer
+        with Heartbeat(ledger(), attempt.job, attempt.shard, attempt.token) as heartbeat:
+            result = _work(attempt, heartbeat)
     except Exception as error:  # whatever it was, the shard must not be kept
         # Without patience: the lease runs, and the place may be what failed.
-        _take_back(spec, shard, token, claim.attempt, patience_s=0)
-        return _end(job, spec, shard, token, error)
+        _take_back(attempt, patience_s=0)
+        return _stop(attempt, error) if isinstance(error, StopWork) else _end(attempt, error)
     # What this raises leaves the part where it is: the word may have arrived, and its answer not.
-    answer = ledger().complete(job, shard, token, result)
-    if answer == "STALE":
-        _take_back(spec, shard, token, claim.attempt, settings().store_patience_s)
+    outcome = ledger().complete(attempt.job, attempt.shard, attempt.token, result)
+    if outcome is Outcome.STALE:
+        _take_back(attempt, settings().store_patience_s)
     else:
-        metrics.count_result(spec.kind, result)
-    return answer
+        metrics.count_result(attempt.spec.kind, result)
+    return outcome
 
 
-def _work(
-    job: str, spec: AnySpec, shard: str, token: str, claim: Claim, heartbeat: Heartbeat
-) -> dict[str, Any]:
+def _work(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     # Here and not above: these load torch, which only the children may do.
-    own = "worker.label" if isinstance(spec, LabelSpec) else "worker.train"
+    own = "worker.label" if isinstance(attempt.spec, LabelSpec) else "worker.train"
     if own not in sys.modules:
         with_pulse(heartbeat.pulse, import_module, own)
-    if isinstance(spec, LabelSpec):
+    if isinstance(attempt.spec, LabelSpec):
         from worker.label import label_shard
 
-        return label_shard(
-            *(job, spec, shard, claim.attempt, token, dict(claim.shard or {}), worker_name()),
-            heartbeat.progress,
-            heartbeat.confirm,
-            heartbeat.pulse,
-        )
-    assert isinstance(spec, TrainSpec)
+        return label_shard(attempt, heartbeat)
     from worker.train import train_model
 
-    return train_model(ledger(), job, spec, worker_name(), claim.attempt, heartbeat)
+    return train_model(ledger(), attempt, heartbeat)
 
 
-def _take_back(spec: AnySpec, shard: str, token: str, attempt: int, patience_s: float) -> None:
+def _take_back(attempt: Attempt, patience_s: float) -> None:
     """Remove what an attempt wrote in vain: its job may have ended, and nobody else would."""
-    if not isinstance(spec, LabelSpec):
+    if not isinstance(attempt.spec, LabelSpec):
         return
     with suppress(OSError, MtlError):  # the place may be why it does not count
-        names = (part_name(shard, attempt, token), error_name(shard, attempt, token))
-        output = place_inside(spec.output, settings(), patience_s)
-        output.delete(names[0], f"{ERRORS}/{names[1]}")
+        output = place_inside(attempt.spec.output, settings(), patience_s)
+        output.delete(attempt.part, f"{ERRORS}/{attempt.errors}")
 
 
-def _end(job: str, spec: AnySpec, shard: str, token: str, error: Exception) -> str:
+def _stop(attempt: Attempt, stop: StopWork) -> Outcome:
+    """Give back the shard of an attempt that was told to stop, where it is held still."""
+    if stop.answer is Outcome.STALE:
+        metrics.LEASES_LOST.inc()
+    else:
+        _released(attempt, f"the worker stopped: {stop.answer.lower()}")
+    return stop.answer
+
+
+def _end(attempt: Attempt, error: Exception) -> Outcome:
     """End an attempt that an error ended, as the error demands; returns what came of it."""
+    job, shard, reason = attempt.job, attempt.shard, one_line(error)
     with suppress(redis.RedisError):
         holder = ledger().holder(job, shard)
-        if holder is None or holder["token"] != token:
-            log.info("%s/%s: no longer this worker's; %s", job, shard, one_line(error))
-            return "STALE"
+        if holder is None or holder["token"] != attempt.token:
+            log.info("%s/%s: no longer this worker's; %s", job, shard, reason)
+            return Outcome.STALE
     metrics.ERRORS.labels(type(error).__name__).inc()
-    fault = blame(error, spec)
-    reason = one_line(error)
+    fault = blame(error, attempt.spec)
     if fault is Blame.ROWS:
         log.exception("%s/%s: the attempt failed", job, shard)
-        return ledger().fail(job, shard, token, reason)
-    log.error("%s/%s: %s", job, shard, reason)
-    if fault is Blame.WORKER:
-        return "DECLINED" if ledger().decline(job, shard, token, reason) == "OK" else "STALE"
-    ledger().release(job, shard, token, reason)
-    if fault is Blame.OUTPUT:
-        assert isinstance(error, OSError)
-        pause(ledger(), job, spec, error)
-        return "PAUSED"
-    if fault is Blame.SPEC:
-        ledger().transition(job, JobState.FAILED, reason)
-        return "FAILED"
-    return "RELEASED"
+    else:
+        log.error("%s/%s: %s", job, shard, reason)
+    return ENDINGS[fault](attempt, error)
+
+
+def _failed(attempt: Attempt, error: Exception) -> Outcome:
+    return ledger().fail(attempt.job, attempt.shard, attempt.token, one_line(error))
+
+
+def _declined(job: str, shard: str, token: str, reason: str) -> Outcome:
+    answer = ledger().decline(job, shard, token, reason)
+    return Outcome.DECLINED if answer is Outcome.OK else Outcome.STALE
+
+
+def _released(attempt: Attempt, reason: str) -> Outcome:
+    ledger().release(attempt.job, attempt.shard, attempt.token, reason)
+    return Outcome.RELEASED
+
+
+def _paused(attempt: Attempt, error: Exception) -> Outcome:
+    _released(attempt, one_line(error))
+    assert isinstance(error, OSError)
+    pause(ledger(), attempt.job, attempt.spec, error)
+    return Outcome.PAUSED
+
+
+def _given_up(attempt: Attempt, error: Exception) -> Outcome:
+    _released(attempt, one_line(error))
+    ledger().transition(attempt.job, JobState.FAILED, one_line(error))
+    return Outcome.FAILED
+
+
+ENDINGS: Mapping[Blame, Callable[[Attempt, Exception], Outcome]] = {
+    Blame.ROWS: _failed,
+    Blame.WORKER: lambda a, error: _declined(a.job, a.shard, a.token, one_line(error)),
+    Blame.OUTPUT: _paused,
+    Blame.SPEC: _given_up,
+    Blame.LEDGER: lambda a, error: _released(a, one_line(error)),
+}
+"""What is done about an error, by whose fault it is."""
 
 
 def pause(ledger: Ledger, job: str, spec: AnySpec, error: OSError) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.label.staging import error_rows, read_first_shard, read_shard, text_column_of
-from jobs.output.layout import ERRORS, error_name, mark, part_name
+from jobs.output.layout import ERRORS, mark
 from jobs.roots import model_folder, place_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
@@ -21,7 +21,7 @@ from mtl_core.config import LabelPrecision
 from mtl_core.engine.base import Engine, Labelled
 from mtl_core.engine.cache import LabelCache
 from mtl_core.engine.load import load_engine
-from mtl_core.engine.once import label_once
+from mtl_core.engine.once import Once, label_once
 from mtl_core.engine.quantise import CALIBRATION_TEXTS
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
@@ -38,6 +38,8 @@ from mtl_core.storage.parquet import (
 )
 from mtl_core.storage.place import Place
 from worker.blame import own_trouble
+from worker.lease.attempt import Attempt
+from worker.lease.heartbeat import Heartbeat
 from worker.process.threads import threads_of_child
 
 CACHE_FILE = "label-cache.sqlite"
@@ -136,25 +138,12 @@ def cache_for(engine: Engine) -> LabelCache:
         )
 
 
-def label_shard(
-    job: str,
-    spec: LabelSpec,
-    shard: str,
-    attempt: int,
-    token: str,
-    definition: dict[str, Any],
-    worker: str,
-    progress: Callable[[int], None],
-    publishing: Callable[[], None] = lambda: None,
-    pulse: Pulse = no_pulse,
-) -> dict[str, Any]:
+def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     """Label a shard's rows and write its part under a name that holds shard, attempt and lease.
 
     Args:
-        token: the lease's.
-        definition: the shard as planned: ``file`` and ``rows``.
-        progress: told the rows done after each batch; an exception it raises ends the attempt.
-        publishing: called before anything is written; an exception it raises prevents that.
+        heartbeat: told of the work; it is asked before anything is written, and an exception it
+            raises ends the attempt.
     Returns:
         the result for the ledger: part, rows, checksum, counts and times.
     Raises:
@@ -162,53 +151,75 @@ def label_shard(
         SettingsError: output or model lie outside the configured roots, or a folder of this
             worker's own cannot be used.
     """
+    spec = attempt.spec
+    assert isinstance(spec, LabelSpec)
     started = time.monotonic()
     output = place_inside(spec.output, settings(), settings().store_patience_s)
-    engine = engine_of(spec, output, pulse)
+    engine = engine_of(spec, output, heartbeat.pulse)
+    _demand_model(engine, spec, attempt.worker)
+    staged = read_shard(output, attempt.definition)  # no pulse: a disk that hangs must be seen
+    loaded = time.monotonic()
+    texts = staged.column(text_column_of(staged)).to_pylist()
+    once = label_once(engine, texts, heartbeat.progress, cache_for(engine) if spec.cache else None)
+    table = with_labels(staged, once.labelled, spec)
+    labelled = time.monotonic()
+    heartbeat.confirm()
+    return {
+        **_write(output, attempt, staged, table, once.labelled),
+        **_facts(attempt, engine, once),
+        "finished_s": round(time.time(), 3),
+        "seconds": {
+            "load": round(loaded - started, 3),
+            "label": round(labelled - loaded, 3),
+            "write": round(time.monotonic() - labelled, 3),
+        },
+    }
+
+
+def _demand_model(engine: Engine, spec: LabelSpec, worker: str) -> None:
+    """Raise ModelError if an engine runs another model than the job was submitted with."""
     if engine.model_sha256 != spec.model_sha256:
         raise ModelError(
             f"model '{spec.model}' on worker {worker} has sha256 {engine.model_sha256[:12]}…, "
             f"the job was submitted with {spec.model_sha256[:12]}…"
         )
-    staged = read_shard(output, definition)  # no pulse: a disk that hangs must be seen
-    loaded = time.monotonic()
-    texts = staged.column(text_column_of(staged)).to_pylist()
-    once = label_once(engine, texts, progress, cache_for(engine) if spec.cache else None)
-    labelled = once.labelled
-    table = with_labels(staged, labelled, spec)
-    labelled_at = time.monotonic()
-    publishing()
+
+
+def _write(
+    output: Place, attempt: Attempt, staged: pa.Table, table: pa.Table, labelled: Labelled
+) -> dict[str, Any]:
+    """Write the part, and aside of it the rows for which memory did not suffice."""
     errors = ""
     if labelled.too_large:
         wrong = pa.array(labelled.too_large, pa.int64())
-        errors = error_name(shard, attempt, token)
-        reasons = [f"out of memory, even alone, on {worker}"] * len(wrong)
+        errors = attempt.errors
+        reasons = [f"out of memory, even alone, on {attempt.worker}"] * len(wrong)
         aside = error_rows(staged.take(wrong), reasons)
-        put_table(output, f"{ERRORS}/{errors}", aside, mark(job))
+        put_table(output, f"{ERRORS}/{errors}", aside, mark(attempt.job))
         table = table.filter(pc.invert(pc.is_in(table[ROW_ID], staged[ROW_ID].take(wrong))))
-    part = part_name(shard, attempt, token)
-    written = put_table(output, part, table, part_metadata(job, spec))
+    assert isinstance(attempt.spec, LabelSpec)
+    metadata = part_metadata(attempt.job, attempt.spec)
+    written = put_table(output, attempt.part, table, metadata)
     return {
-        "part": part,
+        "part": attempt.part,
         "rows": len(table),
         "failed": len(labelled.too_large),
         "errors": errors,
         "bytes": written.bytes,
         "sha256": written.sha256,
-        "attempt": attempt,
-        "worker": worker,
+    }
+
+
+def _facts(attempt: Attempt, engine: Engine, once: Once) -> dict[str, Any]:
+    return {
+        "attempt": attempt.number,
+        "worker": attempt.worker,
         "tokens": once.tokens,
         "duplicates": once.duplicates,
         "cached": once.cached,
-        "truncated": int(labelled.truncated.sum()),
+        "truncated": int(once.labelled.truncated.sum()),
         "engine": engine.name,
         "precision": engine.precision,
-        "finished_s": round(time.time(), 3),
-        "seconds": {
-            "load": round(loaded - started, 3),
-            "label": round(labelled_at - loaded, 3),
-            "write": round(time.monotonic() - labelled_at, 3),
-        },
     }
 
 

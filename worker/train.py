@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from mtl_core.pulse import Pulse, with_pulse
 from mtl_core.storage.bucket import Bucket
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
-from mtl_core.tasks import Task, task_from_json
+from mtl_core.tasks import task_from_json
 from mtl_core.training.loop import Step
-from mtl_core.training.run import TrainedModel, run_training
+from mtl_core.training.run import TrainedModel, TrainingRun
 from worker.checkpoint_copies import CheckpointCopies
+from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
 from worker.process.threads import threads_of_child
 
@@ -32,9 +34,20 @@ CHECKPOINTS = "_checkpoints"
 """Folder beside the models of an object store; no model's name begins so."""
 
 
-def train_model(
-    ledger: Ledger, job: str, spec: TrainSpec, worker: str, attempt: int, heartbeat: Heartbeat
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Places:
+    """Where the files of a run lie."""
+
+    output: Place
+    """Of the finished model."""
+    building: Path
+    """Of the model until it is finished."""
+    checkpoints: Path
+    copies: CheckpointCopies | None
+    """Of the checkpoints in an object store, for an attempt on another machine."""
+
+
+def train_model(ledger: Ledger, attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     """Train as the spec says; resumes from the newest checkpoint of an earlier attempt.
 
     An attempt that finds the model an earlier one of the job has finished just says so.
@@ -45,79 +58,103 @@ def train_model(
         OutputError: a model of that name appeared meanwhile.
         DataError: the data is not what it was when the job was submitted.
     """
-    pulse = heartbeat.pulse
-    tasks = tuple(task_from_json(task) for task in spec.tasks)
-    for file in (f for task in tasks if task.source for f in task.source.files.values()):
-        check_inside(file, settings())
-    check_backbone_inside(spec.backbone, settings())
-    output = place_inside(spec.output, settings(), settings().store_patience_s)
-    checkpoints = settings().checkpoints / job
-    copies: CheckpointCopies | None = None
-    if isinstance(output, Folder):
-        building = output.path.with_name(f".{output.path.name}.{job}")
-    else:
-        assert isinstance(output, Bucket)
-        building = settings().state_dir / "building" / job
-        copies = CheckpointCopies(checkpoints, output.beside(f"{CHECKPOINTS}/{job}"))
-    result = with_pulse(pulse, finished_result, output, job)
+    job, spec, pulse = attempt.job, attempt.spec, heartbeat.pulse
+    assert isinstance(spec, TrainSpec)
+    _check_inside(spec)
+    places = _places(spec, job)
+    result = with_pulse(pulse, finished_result, places.output, job)
     if result is None:
-        _demand_free(output, job)
+        _demand_free(places.output, job)
         check_unchanged(spec.data, pulse)
-        if copies is not None:
-            with_pulse(pulse, copies.fetch)
-        trained = _train(ledger, job, spec, tasks, building, copies, heartbeat)
+        if places.copies is not None:
+            with_pulse(pulse, places.copies.fetch)
+        trained = _train(spec, places, Teller(ledger, job, places.copies, heartbeat), pulse)
         result = {"rows": trained.rows, "sha256": trained.sha256, "metrics": trained.metrics}
         heartbeat.confirm()
-        _put(building, output, job, {"job": job, "files": files_of(spec), "result": result}, pulse)
-    shutil.rmtree(building, ignore_errors=True)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    if copies is not None:
-        with_pulse(pulse, copies.remove)
-    return {"part": str(output), "failed": 0, "attempt": attempt, "worker": worker, **result}
+        _put(places, job, {"job": job, "files": files_of(spec), "result": result}, pulse)
+    _clear(places, pulse)
+    told = {"attempt": attempt.number, "worker": attempt.worker}
+    return {"part": str(places.output), "failed": 0, **told, **result}
 
 
-def _train(
-    ledger: Ledger,
-    job: str,
-    spec: TrainSpec,
-    tasks: tuple[Task, ...],
-    building: Path,
-    copies: CheckpointCopies | None,
-    heartbeat: Heartbeat,
-) -> TrainedModel:
-    """The run itself, told to the ledger as it goes on; makes a model directory."""
-    note: dict[str, Any] = {}
+def _check_inside(spec: TrainSpec) -> None:
+    """Raise SettingsError if a file that the run reads lies outside the configured roots."""
+    for task in map(task_from_json, spec.tasks):
+        for file in task.source.files.values() if task.source else ():
+            check_inside(file, settings())
+    check_backbone_inside(spec.backbone, settings())
 
-    def tell(**fields: Any) -> None:
-        note.update(fields)
-        ledger.update(job, note=json.dumps(note))
-        heartbeat.pulse()
 
-    def report(step: Step) -> None:
-        heartbeat.progress(step.rows)
-        ledger.update(job, rows_total=step.rows_total)
-        if copies is not None:
-            with_pulse(heartbeat.pulse, copies.put_new)
-        tell(step=step.step, steps=step.steps, epoch=step.epoch + 1, loss=round(step.loss, 4))
+def _places(spec: TrainSpec, job: str) -> Places:
+    output = place_inside(spec.output, settings(), settings().store_patience_s)
+    checkpoints = settings().checkpoints / job
+    if isinstance(output, Folder):
+        building = output.path.with_name(f".{output.path.name}.{job}")
+        return Places(output, building, checkpoints, None)
+    assert isinstance(output, Bucket)
+    copies = CheckpointCopies(checkpoints, output.beside(f"{CHECKPOINTS}/{job}"))
+    return Places(output, settings().state_dir / "building" / job, checkpoints, copies)
 
+
+def _clear(places: Places, pulse: Pulse) -> None:
+    """Remove what only an unfinished run needs."""
+    shutil.rmtree(places.building, ignore_errors=True)
+    shutil.rmtree(places.checkpoints, ignore_errors=True)
+    if places.copies is not None:
+        with_pulse(pulse, places.copies.remove)
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Tells the ledger of a run as it goes on."""
+
+    ledger: Ledger
+    job: str
+    copies: CheckpointCopies | None
+    heartbeat: Heartbeat
+    note: dict[str, Any] = field(default_factory=dict)
+    """What was told last."""
+
+    def stage(self, name: str) -> None:
+        """Which part of the run begins."""
+        self._tell(stage=name)
+
+    def report(self, step: Step) -> None:
+        """How far it is; new checkpoints are copied first."""
+        self.heartbeat.progress(step.rows)
+        self.ledger.update(self.job, rows_total=step.rows_total)
+        if self.copies is not None:
+            with_pulse(self.heartbeat.pulse, self.copies.put_new)
+        loss = round(step.loss, 4)
+        self._tell(step=step.step, steps=step.steps, epoch=step.epoch + 1, loss=loss)
+
+    def _tell(self, **fields: Any) -> None:
+        self.note.update(fields)
+        self.ledger.update(self.job, note=json.dumps(self.note))
+        self.heartbeat.pulse()
+
+
+def _train(spec: TrainSpec, places: Places, teller: Teller, pulse: Pulse) -> TrainedModel:
+    """The run itself; makes a model directory."""
+    tasks = tuple(map(task_from_json, spec.tasks))
     data_dir = check_inside(spec.data_dir, settings()) if spec.data_dir else None
     torch.set_num_threads(threads_of_child(settings()))
-    return run_training(
+    return TrainingRun(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
         ModelConfig(
             backbone=spec.backbone, backbone_sha256=spec.backbone_sha256 or None, tasks=tasks
         ),
         data_dir,
-        building,
+        places.building,
         name=spec.name,
         command=spec.command,
-        checkpoint_dir=settings().checkpoints / job,
-        load_split=split_loader(data_dir, spec.data, pulse=heartbeat.pulse),
+        checkpoint_dir=places.checkpoints,
+        load_split=split_loader(data_dir, spec.data, pulse=pulse),
         files=files_of(spec),
-        report=report,
-        stage=lambda name: tell(stage=name),
-        pulse=heartbeat.pulse,
-    )
+        report=teller.report,
+        stage=teller.stage,
+        pulse=pulse,
+    ).run()
 
 
 def _demand_free(output: Place, job: str, when: str = "") -> None:
@@ -126,7 +163,7 @@ def _demand_free(output: Place, job: str, when: str = "") -> None:
         raise OutputError(f"a model of another job appeared in {output}{when}")
 
 
-def _put(building: Path, output: Place, job: str, said: dict[str, Any], pulse: Pulse) -> None:
+def _put(places: Places, job: str, said: dict[str, Any], pulse: Pulse) -> None:
     """Put a finished model into its place, with the word which job made it.
 
     In a store that word goes first: what an attempt that was killed half-way has left is replaced
@@ -135,6 +172,7 @@ def _put(building: Path, output: Place, job: str, said: dict[str, Any], pulse: P
     Raises:
         OutputError: what is there was not made by this job.
     """
+    building, output = places.building, places.output
     write_json(building / MADE_BY, said)
     _demand_free(output, job, f" while training; the new model is in {building}")
     if isinstance(output, Folder):

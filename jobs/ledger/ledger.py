@@ -30,6 +30,7 @@ from typing import Any, cast
 
 from jobs.ledger.connection import client, reachable
 from jobs.ledger.lifecycle import ENDED, JobState, allowed_from
+from jobs.ledger.outcome import Outcome
 from jobs.ledger.records import JOBS, Records
 from jobs.ledger.scripts import Scripts, key, keys_of
 from jobs.ledger.snapshot import Claim, Reconciled
@@ -148,33 +149,33 @@ class Ledger(Records):
         """
         asked = (shard, token, worker, self._lease_ms, child, int(insist))
         answer, *rest = self._run("claim", job, *asked)
-        if answer != "LEASED":
-            return Claim(answer)
-        return Claim(answer, int(rest[0]), json.loads(rest[1]))
+        if answer != Outcome.LEASED:
+            return Claim(Outcome(answer))
+        return Claim(Outcome.LEASED, int(rest[0]), json.loads(rest[1]))
 
-    def beat(self, job: str, shard: str, token: str, progress: int, pulse: int = 0) -> str:
+    def beat(self, job: str, shard: str, token: str, progress: int, pulse: int = 0) -> Outcome:
         """Extend a lease. Returns OK, CLOSED (stop, the job runs no more) or STALE (lease lost).
 
         Args:
             progress: rows done.
             pulse: signs of life so far, of work that shows in no rows.
         """
-        return cast(str, self._run("beat", job, shard, token, self._lease_ms, progress, pulse))
+        return Outcome(self._run("beat", job, shard, token, self._lease_ms, progress, pulse))
 
-    def complete(self, job: str, shard: str, token: str, result: Mapping[str, Any]) -> str:
+    def complete(self, job: str, shard: str, token: str, result: Mapping[str, Any]) -> Outcome:
         """Record a shard's result. Returns OK, LAST (all are settled), DUPLICATE or STALE."""
-        return cast(str, self._run("complete", job, shard, token, json.dumps(result)))
+        return Outcome(self._run("complete", job, shard, token, json.dumps(result)))
 
     def fail(
         self, job: str, shard: str, token: str, reason: str, *, outcome: str = "failed"
-    ) -> str:
+    ) -> Outcome:
         """Count a failed attempt. Returns RETRY, SPLIT (into pieces), POISON, LAST or STALE.
 
         Args:
             outcome: ``failed`` when the attempt said so itself, ``lost`` when its process died.
         """
         limit = self.settings.max_attempts
-        answer = cast(str, self._run("fail", job, shard, token, reason, limit, outcome))
+        answer = Outcome(self._run("fail", job, shard, token, reason, limit, outcome))
         self._give_up_if_barren(job)
         return answer
 
@@ -187,13 +188,13 @@ class Ledger(Records):
             open_states = (JobState.PLANNING, JobState.RUNNING)
             self.transition(job, JobState.FAILED, said, only_from=open_states)
 
-    def release(self, job: str, shard: str, token: str, reason: str) -> str:
+    def release(self, job: str, shard: str, token: str, reason: str) -> Outcome:
         """Give a shard back uncounted. Returns OK or STALE."""
-        return cast(str, self._run("release", job, shard, token, reason))
+        return Outcome(self._run("release", job, shard, token, reason))
 
-    def decline(self, job: str, shard: str, token: str, reason: str) -> str:
+    def decline(self, job: str, shard: str, token: str, reason: str) -> Outcome:
         """Give a shard back uncounted: this worker cannot do the job. Returns OK or STALE."""
-        return cast(str, self._run("decline", job, shard, token, reason))
+        return Outcome(self._run("decline", job, shard, token, reason))
 
     def note_unfinalised(self, job: str, reason: str) -> int:
         """Note why a job could not be finalised; returns how often so far, 0 if it is not at it."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.ledger.lifecycle import ENDED, RESTING, JobState
+from jobs.ledger.outcome import Outcome
 
 OUTCOMES = ("done", "failed", "lost", "released")
 """How an attempt can end."""
@@ -14,9 +15,8 @@ OUTCOMES = ("done", "failed", "lost", "released")
 class Claim:
     """The ledger's answer to a claim."""
 
-    answer: str
-    """LEASED, BUSY, DONE, POISON, CLOSED (the job runs no more), GONE (no such shard), DECLINED
-    (this child cannot do the job) or DOUBTED (it failed at this shard, or at several others)."""
+    answer: Outcome
+    """LEASED, or why not: BUSY, DONE, POISON, CLOSED, GONE, DECLINED or DOUBTED."""
     attempt: int = 0
     shard: Mapping[str, Any] | None = None
 

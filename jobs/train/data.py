@@ -18,6 +18,7 @@ from jobs.input.source import open_source, read_source
 from jobs.specs import InputFile
 from mtl_core.config import TrainConfig
 from mtl_core.data import splits as data
+from mtl_core.data.draws import check_enough, sample_rows
 from mtl_core.data.splits import SHOWN, LabelledTexts, LoadSplit
 from mtl_core.data.stsb import STSB_FOLDER, STSB_SPLIT
 from mtl_core.errors import DataError, InputError
@@ -64,8 +65,8 @@ def check_data(data_dir: Path | None, tasks: Sequence[Task], config: TrainConfig
             found = load_split(task, split, data_dir, files)
             notes += [f"task '{task.name}': {note}" for note in found.notes]
             if split == source.train_split:
-                sampled = data.sample_rows(found, config.max_rows_per_task, config.seed)
-                data.check_enough(sampled, config.held_out_fraction)
+                sampled = sample_rows(found, config.max_rows_per_task, config.seed)
+                check_enough(sampled, config.held_out_fraction)
     pairs = data_dir / STSB_FOLDER / f"{STSB_SPLIT}.parquet" if data_dir else None
     if pairs is not None and pairs.is_file():
         files[str(pairs.resolve())] = described(pairs)

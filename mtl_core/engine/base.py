@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,9 @@ Pending = Callable[[], Forward]
 """A batch under way: called once, waits for its answer."""
 
 
+Given = TypeVar("Given", Forward, Pending)
+
+
 class Engine(ABC):
     """What labels texts; built once and kept. Subclasses start one batch in :meth:`start`."""
 
@@ -143,45 +147,61 @@ class Engine(ABC):
             truncated: whether a text had more, bool [N].
         """
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        embeddings = np.zeros((len(ids), self.config.embedding_size), dtype=np.float32)
-        probabilities = {
-            task.name: np.zeros((len(ids), len(task.labels)), dtype=np.float32)
-            for task in self.config.tasks
-        }
-        too_large: list[int] = []
-        done = 0
-        waiting = deque(token_batches(lengths, self.batch_tokens))
-        under_way: deque[tuple[NDArray[np.int64], Pending]] = deque()
+        run = _Run(
+            progress,
+            lengths,
+            np.zeros((len(ids), self.config.embedding_size), dtype=np.float32),
+            {t.name: np.zeros((len(ids), len(t.labels)), np.float32) for t in self.config.tasks},
+            deque(token_batches(lengths, self.batch_tokens)),
+        )
         try:
-            while waiting or under_way:
-                begin = bool(waiting) and len(under_way) < self.in_flight
-                rows = waiting.popleft() if begin else under_way[0][0]
-                try:
-                    if begin:
-                        under_way.append((rows, self.start([ids[row] for row in rows])))
-                        continue
-                    batch_embeddings, answers = under_way.popleft()[1]()
-                except (MemoryError, RuntimeError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    if self.in_flight > 1 or len(rows) > 1:
-                        waiting = self._with_less_memory(rows, waiting, lengths)
-                        continue
-                    too_large.append(int(rows[0]))
+            while run.waiting or run.under_way:
+                if run.waiting and len(run.under_way) < self.in_flight:
+                    self._submit(run, ids)
                 else:
-                    embeddings[rows] = batch_embeddings
-                    for task, values in answers.items():
-                        probabilities[task][rows] = values
-                done += len(rows)
-                progress(done)
+                    self._collect(run)
         finally:  # after an exception nothing may be left running that the next call would meet
-            for _, answer in under_way:
+            for _, answer in run.under_way:
                 with suppress(Exception):
                     answer()
-        labels = tuple(TaskLabels(task, probabilities[task.name]) for task in self.config.tasks)
-        labelled = Labelled(labels, embeddings, truncated, lengths, tuple(too_large))
+        labels = tuple(TaskLabels(t, run.probabilities[t.name]) for t in self.config.tasks)
+        labelled = Labelled(labels, run.embeddings, truncated, lengths, tuple(run.too_large))
         demand_numbers(labelled)
         return labelled
+
+    def _submit(self, run: "_Run", ids: list[list[int]]) -> None:
+        """Start the next batch."""
+        rows = run.waiting.popleft()
+        batch = [ids[row] for row in rows]
+        pending = self._unless_short(run, rows, lambda: self.start(batch))
+        if pending is not None:
+            run.under_way.append((rows, pending))
+
+    def _collect(self, run: "_Run") -> None:
+        """Wait for the answer of the batch that was started first."""
+        rows, pending = run.under_way.popleft()
+        answer = self._unless_short(run, rows, pending)
+        if answer is not None:
+            run.embeddings[rows], probabilities = answer
+            for task, values in probabilities.items():
+                run.probabilities[task][rows] = values
+            run.settle(rows)
+
+    def _unless_short(
+        self, run: "_Run", rows: NDArray[np.int64], step: Callable[[], Given]
+    ) -> Given | None:
+        """What a step gives; None if it ran out of memory: its rows wait again or are set aside."""
+        try:
+            return step()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if self.in_flight > 1 or len(rows) > 1:
+            run.waiting = self._with_less_memory(rows, run.waiting, run.lengths)
+        else:
+            run.too_large.append(int(rows[0]))
+            run.settle(rows)
+        return None
 
     def _with_less_memory(
         self,
@@ -206,6 +226,25 @@ class Engine(ABC):
         return deque(
             remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens)
         )
+
+
+@dataclass
+class _Run:
+    """One call of :meth:`Engine.label_ids`: what waits, what is under way, the answers so far."""
+
+    progress: Callable[[int], None]
+    lengths: NDArray[np.int64]
+    embeddings: NDArray[np.float32]
+    probabilities: dict[str, NDArray[np.float32]]
+    waiting: deque[NDArray[np.int64]]
+    under_way: deque[tuple[NDArray[np.int64], Pending]] = field(default_factory=deque)
+    too_large: list[int] = field(default_factory=list)
+    done: int = 0
+
+    def settle(self, rows: NDArray[np.int64]) -> None:
+        """Count rows that have their answer, or will get none."""
+        self.done += len(rows)
+        self.progress(self.done)
 
 
 def without_numbers(labelled: Labelled) -> NDArray[np.int64]:

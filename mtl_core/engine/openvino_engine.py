@@ -82,17 +82,8 @@ class OpenVinoEngine(Engine):
             self.identity = f"{self.identity} {exported.name}"  # which holds the calibration
         cores = threads or available_cores()
         streams = min(cores, MAX_STREAMS)
-        # What int8 leaves in floats (norms, softmax, pooling) is computed as it is without int8.
-        floats = choose_precision("openvino", "auto") if precision == "int8" else precision
-        options = {
-            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[floats],
-            "INFERENCE_NUM_THREADS": cores,
-            "NUM_STREAMS": streams,
-            # OpenVINO ties its threads to the first cores: two workers of one core each would
-            # share one (benchmarks/whole_job.py workers).
-            "ENABLE_CPU_PINNING": cores >= available_cores(),
-        }
         write_out_attention(graph)
+        options = compile_options(precision, cores, streams)
         compiled = with_pulse(pulse, _compiled, core, graph, options)
         # Twice the streams: a batch is padded and waits while each stream is busy with another.
         self.in_flight = 2 * streams
@@ -121,6 +112,20 @@ class OpenVinoEngine(Engine):
             return found.pop(EMBEDDING_OUTPUT), found
 
         return finish
+
+
+def compile_options(precision: str, cores: int, streams: int) -> dict[str, object]:
+    """OpenVINO's options for one engine."""
+    # What int8 leaves in floats (norms, softmax, pooling) is computed as it is without int8.
+    floats = choose_precision("openvino", "auto") if precision == "int8" else precision
+    return {
+        "INFERENCE_PRECISION_HINT": PRECISION_HINTS[floats],
+        "INFERENCE_NUM_THREADS": cores,
+        "NUM_STREAMS": streams,
+        # OpenVINO ties its threads to the first cores: two workers of one core each would share
+        # one (benchmarks/whole_job.py workers).
+        "ENABLE_CPU_PINNING": cores >= available_cores(),
+    }
 
 
 def _compiled(core: openvino.Core, graph: Model, options: dict[str, object]) -> CompiledModel:

@@ -1,13 +1,14 @@
 """A model's scores: metrics and calibration on each task's official split, STS-B, samples."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl_core.data.encoded import encode_texts
+from mtl_core.config import Calibration
+from mtl_core.data.encoded import EncodedTexts, encode_texts
 from mtl_core.data.overlap import unseen_rows
 from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.errors import DataError
@@ -17,7 +18,6 @@ from mtl_core.evaluation.predict import predict_logits
 from mtl_core.evaluation.zero_shot import zero_shot_classes
 from mtl_core.model.encoder import embed
 from mtl_core.model.network import MultiTaskModel
-from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
 
@@ -56,10 +56,8 @@ class Evaluation:
 
 def evaluate_model(
     model: MultiTaskModel,
-    tokenizer: Tokenizer,
     load_split: LoadSplit,
     *,
-    tasks: Sequence[Task] | None = None,
     held_out: Mapping[str, LabelledTexts] | None = None,
     trained_on: Mapping[str, LabelledTexts] | None = None,
     zero_shot: bool = False,
@@ -72,11 +70,10 @@ def evaluate_model(
 
     Args:
         load_split: gives a task's evaluation split.
-        tasks: which tasks; all of the model's by default.
+        held_out: by task, rows held out of training, for tasks without an official split.
         trained_on: by task, the training rows; metrics then have ``unseen``, the ``accuracy`` and
             number of ``rows`` that share no run of eight words with them.
         zero_shot: also label by similarity to the tasks' descriptions.
-        held_out: by task, rows held out of training, for tasks without an official split.
         precision: ``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``.
         similarity: gives Spearman's correlation on STS-B, None without its data.
         report: called with a task's name before it is scored.
@@ -84,34 +81,63 @@ def evaluate_model(
         DataError: a task names no data, or its split is missing or malformed.
     """
     found = Evaluation({}, {}, {}, {}, None)
-    for task in tasks if tasks is not None else model.config.tasks:
+    for task in model.config.tasks:
         report(task.name)
         split, data = _evaluation_data(task, load_split, held_out or {})
-        encoded = encode_texts(data, tokenizer, tokenizer.max_tokens, pulse)
-        logits = predict_logits(model, tokenizer, task.name, encoded, precision, pulse=pulse)
-        calibration = model.config.calibration_of(task.name)
-        metrics = classification_metrics(task, data.labels, logits.argmax(axis=1))
-        found.official[task.name] = {**metrics, "split": split}
-        if trained_on is not None:
-            correct = logits.argmax(axis=1) == data.labels
-            unseen = unseen_rows(data.texts, trained_on[task.name].texts, pulse)
-            found.official[task.name]["unseen"] = {
-                "rows": int(unseen.sum()),
-                "accuracy": float(correct[unseen].mean()) if unseen.any() else None,
-            }
-        if data.notes:
-            found.official[task.name]["notes"] = list(data.notes)
-        found.calibration[task.name] = with_pulse(
-            pulse, calibration_report, logits, data.labels, calibration
-        )
-        scores = softmax(logits, calibration.temperature)
-        found.samples[task.name] = prediction_samples(data, scores)
+        encoded = encode_texts(data, model.tokenizer, model.tokenizer.max_tokens, pulse)
+        logits = predict_logits(model, model.tokenizer, task.name, encoded, precision, pulse=pulse)
+        trained = trained_on[task.name] if trained_on is not None else None
+        found.official[task.name] = _official(data, logits, split, trained, pulse)
+        _add_scores(found, data, logits, model.config.calibration_of(task.name), pulse)
         if zero_shot:
-            embeddings = embed(model.encoder, tokenizer, encoded.ids, precision, pulse)
-            nearest = zero_shot_classes(model.encoder, task, embeddings)
-            found.zero_shot[task.name] = classification_metrics(task, data.labels, nearest)
+            found.zero_shot[task.name] = _zero_shot(model, encoded, precision, pulse)
     report("stsb")
     return replace(found, stsb=similarity())
+
+
+def _add_scores(
+    found: Evaluation,
+    data: LabelledTexts,
+    logits: NDArray[np.float32],
+    calibration: Calibration,
+    pulse: Pulse,
+) -> None:
+    """Add what a task's calibrated scores say, from logits float32 [N, C]."""
+    task = data.task.name
+    found.calibration[task] = with_pulse(
+        pulse, calibration_report, logits, data.labels, calibration
+    )
+    found.samples[task] = prediction_samples(data, softmax(logits, calibration.temperature))
+
+
+def _zero_shot(
+    model: MultiTaskModel, encoded: EncodedTexts, precision: str, pulse: Pulse
+) -> dict[str, Any]:
+    embeddings = embed(model.encoder, model.tokenizer, encoded.ids, precision, pulse)
+    nearest = zero_shot_classes(model.encoder, encoded.data.task, embeddings)
+    return classification_metrics(encoded.data.task, encoded.data.labels, nearest)
+
+
+def _official(
+    data: LabelledTexts,
+    logits: NDArray[np.float32],
+    split: str,
+    trained_on: LabelledTexts | None,
+    pulse: Pulse,
+) -> dict[str, Any]:
+    """A task's metrics, from logits float32 [N, C]; ``unseen`` where training rows are given."""
+    predicted = logits.argmax(axis=1)
+    found = {**classification_metrics(data.task, data.labels, predicted), "split": split}
+    if trained_on is not None:
+        correct = predicted == data.labels
+        unseen = unseen_rows(data.texts, trained_on.texts, pulse)
+        found["unseen"] = {
+            "rows": int(unseen.sum()),
+            "accuracy": float(correct[unseen].mean()) if unseen.any() else None,
+        }
+    if data.notes:
+        found["notes"] = list(data.notes)
+    return found
 
 
 def _evaluation_data(

@@ -137,10 +137,6 @@ class SentenceEncoder(nn.Module):
         return self.project(self.pool(input_ids, attention_mask))
 
 
-# Padded tokens in one batch; see mtl_core.engine.base.
-BATCH_TOKENS = 4096
-
-
 def embed(
     encoder: SentenceEncoder,
     tokenizer: Tokenizer,

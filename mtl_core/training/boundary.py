@@ -3,6 +3,11 @@
 Where the lower layers stay as published (scenario ``last-layers``), every epoch would run them over
 the same texts to the same result. Their output is kept on disk instead, and an epoch runs the upper
 layers alone.
+
+They are run by the backbone's own forward, its embeddings and lower layers taken out for a while,
+and not by a loop over them: there each family makes what it hands to its layers beside the token
+vectors (attention masks, ModernBERT's rotary angles, the relative positions of DeBERTa and MPNet).
+A loop would have to make these anew for each family, by parts of transformers that are not public.
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -24,21 +24,7 @@ def model_card(
         training: the run's settings, as in ``config.json``.
         facts: as in ``metrics.json``.
     """
-    figures = [
-        f"| {task} | {m['accuracy']:.4f} | {m['precision']:.4f} | {m['recall']:.4f} "
-        f"| {m['f1']:.4f} | {facts['calibration'][task]['ece_before']:.4f} "
-        f"| {facts['calibration'][task]['ece_after']:.4f} "
-        f"| {facts['calibration'][task]['ece_by_chance']:.4f} | {m['rows']:,} ({m['split']}) |"
-        for task, m in facts["official"].items()
-    ]
-    data = [
-        f"- **{task.name}**: {', '.join(task.labels)}; trained on {training['rows'][task.name]:,} "
-        f"rows of {task.source.name if task.source else 'own data'}"
-        + (f" ({training['data']})" if task in DEFAULT_TASKS else "")
-        for task in config.tasks
-    ]
     shipped = any(task in DEFAULT_TASKS for task in config.tasks)
-    shown = {k: v for k, v in training.items() if k not in NOT_SETTINGS}
     lines = [
         f"# {name}",
         "",
@@ -47,37 +33,66 @@ def model_card(
         "",
         "## Tasks and data",
         "",
-        *data,
+        *_data(config, training),
         "",
         *_notes(training, facts),
         *([f"Terms: {TERMS}", ""] if shipped else []),
         "## Metrics on the official splits",
         "",
-        "| task | accuracy | precision | recall | F1 | ECE as trained | ECE calibrated "
-        "| ECE by chance | rows |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *figures,
-        "",
-        "Precision, recall and F1 are macro averages; ECE is the expected calibration error over "
-        "15 bins, the temperature fitted on rows held out of training; by chance: what so many "
-        "rows would show if every score were exactly right.",
+        *_figures(facts),
         *_unseen(facts),
         *_similarity(facts),
         *_zero_shot(facts),
         "",
         "## How it was made",
         "",
+        *_making(config, training, facts),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _data(config: ModelConfig, training: dict[str, Any]) -> list[str]:
+    return [
+        f"- **{task.name}**: {', '.join(task.labels)}; trained on {training['rows'][task.name]:,} "
+        f"rows of {task.source.name if task.source else 'own data'}"
+        + (f" ({training['data']})" if task in DEFAULT_TASKS else "")
+        for task in config.tasks
+    ]
+
+
+def _figures(facts: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {task} | {m['accuracy']:.4f} | {m['precision']:.4f} | {m['recall']:.4f} "
+        f"| {m['f1']:.4f} | {facts['calibration'][task]['ece_before']:.4f} "
+        f"| {facts['calibration'][task]['ece_after']:.4f} "
+        f"| {facts['calibration'][task]['ece_by_chance']:.4f} | {m['rows']:,} ({m['split']}) |"
+        for task, m in facts["official"].items()
+    ]
+    return [
+        "| task | accuracy | precision | recall | F1 | ECE as trained | ECE calibrated "
+        "| ECE by chance | rows |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "Precision, recall and F1 are macro averages; ECE is the expected calibration error over "
+        "15 bins, the temperature fitted on rows held out of training; by chance: what so many "
+        "rows would show if every score were exactly right.",
+    ]
+
+
+def _making(config: ModelConfig, training: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    settings = {key: value for key, value in training.items() if key not in NOT_SETTINGS}
+    return [
         f"`{training['command']}`, {facts['trained_parameters']:,} parameters trained in "
         f"{facts['seconds']:,.0f} s.",
         "",
         "| setting | value |",
         "|---|---|",
-        *(f"| {key} | {value} |" for key, value in shown.items()),
+        *(f"| {key} | {value} |" for key, value in settings.items()),
         f"| backbone sha256 | `{config.backbone_sha256}` |",
         *(f"| {key} | {value} |" for key, value in facts["software"].items()),
-        "",
     ]
-    return "\n".join(lines)
 
 
 def _notes(training: dict[str, Any], facts: dict[str, Any]) -> list[str]:

@@ -10,8 +10,7 @@ checkpoint goes on as if it had never stopped.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +37,7 @@ from mtl_core.training.checkpoint import CheckpointFolder, TrainState
 from mtl_core.training.optimizer import make_optimizer, prepare_backbone
 from mtl_core.training.scenarios import apply_scenario, set_training_mode
 from mtl_core.training.start import principal_components, start_projection
+from mtl_core.training.weights import TrainedWeights
 
 SIMILARITY = "similarity"
 """Name of the similarity loss beside the tasks' in a record of the history."""
@@ -79,6 +79,24 @@ def linear_schedule(step: int, steps: int, warmup_fraction: float) -> float:
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
+def prepare(
+    model: MultiTaskModel, training: Mapping[str, EncodedTexts], config: TrainConfig, pulse: Pulse
+) -> list[str]:
+    """Freeze, set dropout and start the projection as the settings say.
+
+    Returns:
+        the names of the parameters that are trained.
+    """
+    trained = apply_scenario(model, config)
+    prepare_backbone(model.encoder.backbone, config.dropout)
+    projection = model.encoder.projection
+    pooled = [e.pooled for e in training.values() if e.pooled is not None]
+    starts = config.projection_start == "components" and projection.weight.requires_grad
+    if starts and len(pooled) == len(training):
+        start_projection(projection, with_pulse(pulse, principal_components, pooled))
+    return trained
+
+
 class TrainingLoop:
     """One run over (model, data, settings); :meth:`run` resumes if there is a checkpoint."""
 
@@ -98,12 +116,10 @@ class TrainingLoop:
         self.training, self.held_out = training, held_out
         self.checkpoints, self.report, self.probe = checkpoints, report, probe
         self.pulse = pulse
-        self.trained = apply_scenario(model, config)
-        prepare_backbone(model.encoder.backbone, config.dropout)
+        self.trained = prepare(model, training, config, pulse)
         self.from_pooled = all(e.pooled is not None for e in training.values()) and not any(
             name.startswith(BACKBONE_PREFIX) for name in self.trained
         )
-        self._start_projection()
         self.history: list[dict[str, Any]] = []
         self._losses: dict[str, list[float]] = self._no_losses()
         per_epoch = sum(math.ceil(len(e.ids) / config.batch_rows) for e in training.values())
@@ -111,19 +127,7 @@ class TrainingLoop:
         self.rows_total = sum(len(e.ids) for e in training.values()) * config.epochs
         self._rows = 0
         self.optimizer = make_optimizer(model, config) if self.trained else None
-        parameters = dict(model.named_parameters())
-        self._weights = {name: parameters[name] for name in self.trained}
-        self._average: dict[str, Tensor] = {}
-        if config.average_share:
-            self._average = {n: p.detach().clone() for n, p in self._weights.items()}
-
-    def _start_projection(self) -> None:
-        projection = self.model.encoder.projection
-        pooled = [e.pooled for e in self.training.values() if e.pooled is not None]
-        starts = self.config.projection_start == "components" and projection.weight.requires_grad
-        if starts and len(pooled) == len(self.training):
-            components = with_pulse(self.pulse, principal_components, pooled)
-            start_projection(projection, components)
+        self._weights = TrainedWeights(model, self.trained, average=bool(config.average_share))
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end; the model then has the averaged weights, where they are averaged.
@@ -144,9 +148,7 @@ class TrainingLoop:
                 self._rows += sum(len(rows) for _, rows in batches)
                 continue
             step = self._run_epoch(epoch, batches, step, done)
-        with torch.no_grad():
-            for name, average in self._average.items():
-                self._weights[name].copy_(average)
+        self._weights.take_average()
         return self.history
 
     def _run_epoch(
@@ -204,7 +206,9 @@ class TrainingLoop:
         loss.backward()
         nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
         self.optimizer.step()
-        self._update_average(step)
+        # A plain mean while the run is short.
+        window = max(1.0, self.config.average_share * self.steps)
+        self._weights.update_average(max(1 / window, 1 / step))
         mean = float(cross_entropy.detach())
         if not math.isfinite(float(loss.detach())):  # a model of these weights labels nothing
             raise ModelError(
@@ -219,27 +223,6 @@ class TrainingLoop:
         if self.config.frozen_weights and task.frozen_weight is not None:
             return task.frozen_weight
         return task.weight
-
-    @torch.no_grad()
-    def _update_average(self, step: int) -> None:
-        """Move the averaged weights towards today's; a plain mean while the run is short."""
-        window = max(1.0, self.config.average_share * self.steps)
-        share = max(1 / window, 1 / step)
-        for name, average in self._average.items():
-            average.lerp_(self._weights[name], share)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The averaged weights in the model for a while."""
-        with torch.no_grad():
-            own = {name: self._weights[name].detach().clone() for name in self._average}
-            for name, average in self._average.items():
-                self._weights[name].copy_(average)
-            try:
-                yield
-            finally:
-                for name, value in own.items():
-                    self._weights[name].copy_(value)
 
     def _embed(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
         """Embeddings of a batch, float32 [B, E]."""
@@ -270,7 +253,7 @@ class TrainingLoop:
         return {**{name: [] for name in self.training}, SIMILARITY: []}
 
     def _scores(self) -> dict[str, Any]:
-        with self._averaged():
+        with self._weights.averaged():
             held_out = {
                 name: classification_metrics(
                     encoded.data.task,
@@ -297,13 +280,7 @@ class TrainingLoop:
     def _checkpoint(self, step: int) -> None:
         if self.checkpoints is None or self.optimizer is None:
             return
-        tensors: dict[str, Tensor] = {"random_state": torch.get_rng_state()}
-        for name, parameter in self._weights.items():
-            tensors[f"parameter.{name}"] = parameter.detach().cpu()
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"{key}.{name}"] = value.detach().cpu()
-        for name, average in self._average.items():
-            tensors[f"average.{name}"] = average.cpu()
+        tensors = {"random_state": torch.get_rng_state(), **self._weights.tensors(self.optimizer)}
         state = TrainState(step, tensors, self.history, self._losses)
         with_pulse(self.pulse, self.checkpoints.save, state)
 
@@ -312,15 +289,8 @@ class TrainingLoop:
         state = self.checkpoints.newest() if self.checkpoints is not None else None
         if state is None or self.optimizer is None:
             return 0
-        with torch.no_grad():
-            for key, value in state.tensors.items():
-                kind, _, name = key.partition(".")
-                if kind == "parameter":
-                    self._weights[name].copy_(value)
-                elif kind == "average":
-                    self._average[name].copy_(value)
-                elif kind != "random_state":
-                    self.optimizer.state[self._weights[name]][kind] = value.clone()
-        torch.set_rng_state(state.tensors["random_state"])
+        tensors = dict(state.tensors)
+        torch.set_rng_state(tensors.pop("random_state"))
+        self._weights.restore(self.optimizer, tensors)
         self.history, self._losses = list(state.history), dict(state.losses)
         return state.step

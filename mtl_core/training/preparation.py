@@ -12,14 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from mtl_core.config import TrainConfig
+from mtl_core.data.draws import balance_classes, sample_rows, split_held_out
 from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
-from mtl_core.data.splits import (
-    LabelledTexts,
-    LoadSplit,
-    balance_classes,
-    sample_rows,
-    split_held_out,
-)
+from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.files import temporary_beside
 from mtl_core.model.batches import starts_of
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel

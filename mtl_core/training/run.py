@@ -5,20 +5,19 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from mtl_core.config import ModelConfig, TrainConfig
+from mtl_core.config import Calibration, ModelConfig, TrainConfig
 from mtl_core.data import splits as data
 from mtl_core.data.splits import LabelledTexts, LoadSplit
-from mtl_core.data.stsb import load_pairs
+from mtl_core.data.stsb import Pairs, load_pairs
 from mtl_core.errors import DataError
 from mtl_core.evaluation.calibration import fit_calibration
 from mtl_core.evaluation.evaluate import Evaluation, evaluate_model
@@ -26,7 +25,6 @@ from mtl_core.evaluation.similarity import similarity_probe
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.network import MultiTaskModel, build_model, save_model
 from mtl_core.model.precision import best_device
-from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
 from mtl_core.training.card import model_card
@@ -35,7 +33,11 @@ from mtl_core.training.loop import Step, TrainingLoop
 from mtl_core.training.preparation import encode_splits, training_split
 from mtl_core.training.scalars import Scalars
 
-EMPTY: Mapping[str, str] = MappingProxyType({})
+Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
+"""By task, the rows to train on and those held out."""
+History = list[dict[str, Any]]
+Probe = Callable[[], dict[str, Any] | None]
+"""Gives Spearman's correlation on STS-B, None without its data."""
 
 
 @dataclass(frozen=True)
@@ -50,117 +52,145 @@ class TrainedModel:
     """Official metrics by task."""
 
 
-def run_training(
-    config: TrainConfig,
-    model_config: ModelConfig,
-    data_dir: Path | None,
-    output: Path,
-    *,
-    name: str,
-    command: str,
-    checkpoint_dir: Path | None = None,
-    load_split: LoadSplit | None = None,
-    files: Mapping[str, str] = EMPTY,
-    report: Callable[[Step], None] = lambda step: None,
-    stage: Callable[[str], None] = lambda name: None,
-    pulse: Pulse = no_pulse,
-) -> TrainedModel:
-    """Train as ``config`` says and write a model directory.
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run as it is asked for; :meth:`run` makes the model directory."""
 
-    Args:
-        model_config: the structure; its logit scale gives way to the run's.
-        data_dir: folder laid out as ``<task folder>/<split>.parquet``; None loads from the hub.
-        output: the model directory to write; an existing one is replaced file by file.
-        name: the model's name, for its card.
-        command: the command that asked for the run, for the model card.
-        checkpoint_dir: where checkpoints go; with one of the same settings there, the run resumes.
-        load_split: reads the tasks' data; by default known data sets from ``data_dir`` or the hub.
-        files: names of the local files it reads by SHA-256, kept in ``config.json``.
-        report: called every tenth step; an exception it raises ends the run.
-        stage: called with a word at each part of the run (``data``, ``train``, ``evaluate`` …).
-        pulse: called every few seconds in every part; an exception it raises ends the run.
-    Raises:
-        DataError, ModelError, BackboneError: as their own docstrings say.
-    """
-    started = time.monotonic()
-    load_split = load_split or partial(data.load_split, data_dir=data_dir, pulse=pulse)
-    tasks = model_config.tasks
-    stage("data")
-    splits = {task.name: training_split(task, config, load_split, pulse) for task in tasks}
-    pairs = load_pairs(data_dir, ask_hub=not any_own_files(tasks), pulse=pulse)
-    stage("model")
-    model, tokenizer = _fresh_model(config, model_config, pulse)
-    scalars = Scalars(output)
+    config: TrainConfig
+    model_config: ModelConfig
+    """The structure; its logit scale gives way to the run's."""
+    data_dir: Path | None
+    """Folder laid out as ``<task folder>/<split>.parquet``; None loads from the hub."""
+    output: Path
+    """The model directory to write; an existing one is replaced file by file."""
+    _: KW_ONLY
+    name: str
+    """The model's, for its card."""
+    command: str
+    """What asked for the run, for the card."""
+    checkpoint_dir: Path | None = None
+    """Where checkpoints go; with one of the same settings there, the run resumes."""
+    load_split: LoadSplit | None = None
+    """Reads the tasks' data; by default known data sets from ``data_dir`` or the hub."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Names of the local files it reads by SHA-256, kept in ``config.json``."""
+    report: Callable[[Step], None] = lambda step: None
+    """Called every tenth step; an exception it raises ends the run."""
+    stage: Callable[[str], None] = lambda name: None
+    """Called with a word at each part of the run (``data``, ``train``, ``evaluate`` …)."""
+    pulse: Pulse = no_pulse
+    """Called every few seconds in every part; an exception it raises ends the run."""
 
-    def tell(step: Step) -> None:
-        scalars.step(step)
-        report(step)
+    def run(self) -> TrainedModel:
+        """Train as the settings say and write the model directory.
 
-    with ExitStack() as stack:
-        scratch = checkpoint_dir or Path(stack.enter_context(TemporaryDirectory(prefix="mtl-")))
-        stage("encode")
-        training, held_out = encode_splits(splits, model, tokenizer, config, scratch, pulse)
-        frozen = not any(p.requires_grad for p in model.encoder.backbone.parameters())
-        probe = similarity_probe(
-            model.encoder, tokenizer, pairs, config.precision, frozen=frozen, pulse=pulse
+        Raises:
+            DataError, ModelError, BackboneError: as their own docstrings say.
+        """
+        started = time.monotonic()
+        tasks, pulse = self.model_config.tasks, self.pulse
+        load_split = self.load_split or partial(
+            data.load_split, data_dir=self.data_dir, pulse=pulse
         )
-        loop = TrainingLoop(
+        self.stage("data")
+        splits = {task.name: training_split(task, self.config, load_split, pulse) for task in tasks}
+        pairs = load_pairs(self.data_dir, ask_hub=not any_own_files(tasks), pulse=pulse)
+        self.stage("model")
+        model = _fresh_model(self.config, self.model_config, pulse)
+        loop, history, similarity = self._train(model, splits, pairs)
+        self.stage("evaluate")
+        evaluation = evaluate_model(
             model,
-            tokenizer,
-            training,
-            held_out,
-            config,
-            _checkpoints(checkpoint_dir, config, model.config, splits),
-            tell,
-            lambda: {"stsb": found} if (found := probe()) is not None else {},
-            pulse,
+            load_split,
+            held_out={name: split[1] for name, split in splits.items()},
+            trained_on={name: split[0] for name, split in splits.items()} if loop.trained else None,
+            zero_shot=not loop.trained,
+            precision=self.config.precision,
+            similarity=similarity,
+            pulse=pulse,
         )
-        stage("train")
-        history = loop.run()
-        scalars.finish(history)
-        stage("calibrate")
-        calibration = {
-            name: with_pulse(
-                pulse, fit_calibration, loop.held_out_logits(name), encoded.data.labels
+        self.stage("save")
+        pulse()
+        sha256 = self._save(model, loop, splits, history, evaluation, started)
+        rows = loop.rows_total if loop.trained else 0
+        return TrainedModel(self.output, sha256, rows, evaluation.official)
+
+    def _train(
+        self, model: MultiTaskModel, splits: Splits, pairs: Pairs | None
+    ) -> tuple[TrainingLoop, History, Probe]:
+        """Encode, train, calibrate: the loop that ran, its history, what measures the embedding."""
+        scalars = Scalars(self.output)
+
+        def tell(step: Step) -> None:
+            scalars.step(step)
+            self.report(step)
+
+        config, pulse, tokenizer = self.config, self.pulse, model.tokenizer
+        with ExitStack() as stack:
+            scratch = self.checkpoint_dir or Path(
+                stack.enter_context(TemporaryDirectory(prefix="mtl-"))
             )
-            for name, encoded in held_out.items()
+            self.stage("encode")
+            encoded = encode_splits(splits, model, tokenizer, config, scratch, pulse)
+            frozen = not any(p.requires_grad for p in model.encoder.backbone.parameters())
+            probe = similarity_probe(
+                model.encoder, tokenizer, pairs, config.precision, frozen=frozen, pulse=pulse
+            )
+            loop = TrainingLoop(
+                *(model, tokenizer, *encoded, config),
+                checkpoints=_checkpoints(self.checkpoint_dir, config, model.config, splits),
+                report=tell,
+                probe=lambda: {"stsb": found} if (found := probe()) is not None else {},
+                pulse=pulse,
+            )
+            self.stage("train")
+            history = loop.run()
+            scalars.finish(history)
+            self.stage("calibrate")
+            calibration = _calibration(loop, pulse)
+        model.config = replace(model.config, calibration=calibration)
+        return loop, history, probe
+
+    def _save(
+        self,
+        model: MultiTaskModel,
+        loop: TrainingLoop,
+        splits: Splits,
+        history: History,
+        evaluation: Evaluation,
+        started: float,
+    ) -> str:
+        """Write the model directory; returns the SHA-256 of its weights."""
+        training_facts = {
+            "command": self.command,
+            "data": "local Parquet" if self.data_dir is not None else "hub",
+            "rows": {name: len(split[0]) for name, split in splits.items()},
+            "files": dict(self.files),
+            "notes": [note for split in splits.values() for note in split[0].notes],
+            **self.config.as_dict(),
         }
-    model.config = replace(model.config, calibration=calibration)
-    stage("evaluate")
-    evaluation = evaluate_model(
-        model,
-        tokenizer,
-        load_split,
-        held_out={name: split[1] for name, split in splits.items()},
-        trained_on={name: split[0] for name, split in splits.items()} if loop.trained else None,
-        zero_shot=not loop.trained,
-        precision=config.precision,
-        similarity=probe,
-        pulse=pulse,
-    )
-    stage("save")
-    pulse()
-    training_facts = {
-        "command": command,
-        "data": "local Parquet" if data_dir is not None else "hub",
-        "rows": {name: len(split[0]) for name, split in splits.items()},
-        "files": dict(files),
-        "notes": [note for split in splits.values() for note in split[0].notes],
-        **config.as_dict(),
+        trained, output = set(loop.trained), self.output
+        with_pulse(self.pulse, save_model, model.cpu(), trained, output, training_facts)
+        facts = {
+            **evaluation.as_dict(),
+            "seconds": round(time.monotonic() - started, 1),
+            "trained_parameters": sum(
+                p.numel() for n, p in model.named_parameters() if n in trained
+            ),
+            "software": software_versions(),
+        }
+        write_json(output / "metrics.json", facts)
+        write_json(output / "history.json", history)
+        write_text(output / "README.md", model_card(self.name, model.config, training_facts, facts))
+        return file_sha256(output / "model.safetensors")
+
+
+def _calibration(loop: TrainingLoop, pulse: Pulse) -> dict[str, Calibration]:
+    """Each task's calibration, fitted on its held-out rows."""
+    return {
+        name: with_pulse(pulse, fit_calibration, loop.held_out_logits(name), encoded.data.labels)
+        for name, encoded in loop.held_out.items()
     }
-    trained = set(loop.trained)
-    with_pulse(pulse, save_model, model.cpu(), trained, output, training_facts)
-    facts = {
-        **evaluation.as_dict(),
-        "seconds": round(time.monotonic() - started, 1),
-        "trained_parameters": sum(p.numel() for n, p in model.named_parameters() if n in trained),
-        "software": software_versions(),
-    }
-    write_json(output / "metrics.json", facts)
-    write_json(output / "history.json", history)
-    write_text(output / "README.md", model_card(name, model.config, training_facts, facts))
-    sha256 = file_sha256(output / "model.safetensors")
-    return TrainedModel(output, sha256, loop.rows_total if trained else 0, evaluation.official)
 
 
 def any_own_files(tasks: Sequence[Task]) -> bool:
@@ -168,14 +198,12 @@ def any_own_files(tasks: Sequence[Task]) -> bool:
     return any(task.source is not None and task.source.files for task in tasks)
 
 
-def _fresh_model(
-    config: TrainConfig, model_config: ModelConfig, pulse: Pulse
-) -> tuple[MultiTaskModel, Tokenizer]:
+def _fresh_model(config: TrainConfig, model_config: ModelConfig, pulse: Pulse) -> MultiTaskModel:
     torch.manual_seed(config.seed)  # the fresh projection and heads depend on it
     wanted = replace(model_config, logit_scale=config.logit_scale)
-    model, tokenizer = with_pulse(pulse, build_model, wanted)
+    model, _ = with_pulse(pulse, build_model, wanted)
     model.to(best_device())
-    return model, tokenizer
+    return model
 
 
 def evaluate_trained(
@@ -193,26 +221,19 @@ def evaluate_trained(
 
     Args:
         training: the run's settings as the model's ``config.json`` holds them.
-        load_split: as in :func:`run_training`.
+        load_split: as of a :class:`TrainingRun`.
     Raises:
         DataError: as :func:`mtl_core.evaluation.evaluate.evaluate_model`.
     """
     load_split = load_split or partial(data.load_split, data_dir=data_dir)
-    known = {field.name for field in fields(TrainConfig)}
+    known = {each.name for each in fields(TrainConfig)}
     config = TrainConfig(**{key: value for key, value in training.items() if key in known})
-    splits = {}
     tasks = model.config.tasks
-    for task in tasks:
-        try:
-            splits[task.name] = training_split(task, config, load_split)
-        except DataError:  # the training data need not be there to score a model
-            if task.source is None or not task.source.has_official_split:
-                raise
+    splits = _splits_there(tasks, config, load_split)
     complete = len(splits) == len(tasks) and config.scenario != "frozen"
     pairs = load_pairs(data_dir, ask_hub=not any_own_files(tasks))
     return evaluate_model(
         model,
-        model.tokenizer,
         load_split,
         held_out={name: split[1] for name, split in splits.items()},
         trained_on={name: split[0] for name, split in splits.items()} if complete else None,
@@ -223,11 +244,23 @@ def evaluate_trained(
     )
 
 
+def _splits_there(tasks: Sequence[Task], config: TrainConfig, load_split: LoadSplit) -> Splits:
+    """The splits of the tasks whose training data is there."""
+    splits = {}
+    for task in tasks:
+        try:
+            splits[task.name] = training_split(task, config, load_split)
+        except DataError:  # the training data need not be there to score a model
+            if task.source is None or not task.source.has_official_split:
+                raise
+    return splits
+
+
 def _checkpoints(
     folder: Path | None,
     config: TrainConfig,
     model_config: ModelConfig,
-    splits: Mapping[str, tuple[LabelledTexts, LabelledTexts]],
+    splits: Splits,
 ) -> CheckpointFolder | None:
     """Checkpoints of this run alone: of these settings, this backbone, these tasks and rows."""
     if folder is None:

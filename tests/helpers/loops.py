@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from mtl_core.config import ModelConfig, TrainConfig, train_config
+from mtl_core.data.draws import split_held_out
 from mtl_core.data.encoded import EncodedTexts, encode_texts
-from mtl_core.data.splits import load_split, split_held_out
+from mtl_core.data.splits import load_split
 from mtl_core.model.network import MultiTaskModel, build_model
 from mtl_core.training.loop import TrainingLoop
 

@@ -23,6 +23,7 @@ from mtl_core.errors import DataError, JobError, OutputError
 from mtl_core.model.copies import CONFIG
 from mtl_core.pulse import with_pulse
 from mtl_core.storage.address import place_of
+from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
 from worker.process.children import ChildWatch
 from worker.train import train_model
@@ -50,7 +51,9 @@ def attempt(redis_url: str, spec: TrainSpec, number: int = 1) -> dict[str, objec
     token = f"token-{number}"
     assert ledger.claim(job, TRAIN_SHARD, token, "w").answer == "LEASED"
     with Heartbeat(ledger, job, TRAIN_SHARD, token) as heartbeat:
-        result = train_model(ledger, job, spec, "w", number, heartbeat)
+        result = train_model(
+            ledger, Attempt(job, spec, TRAIN_SHARD, token, number, {}, "w"), heartbeat
+        )
     ledger.release(job, TRAIN_SHARD, token, "as if it had been killed")
     return result
 

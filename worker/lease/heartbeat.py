@@ -8,6 +8,7 @@ from types import TracebackType
 import redis
 
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.outcome import Outcome
 
 # As long as a child tries to reach Redis (worker.process.own.CHILD_PATIENCE).
 CONFIRM_PATIENCE_S = 300.0
@@ -22,7 +23,7 @@ leaving = threading.Event()
 class StopWork(Exception):
     """Leave the shard now. ``answer``: CLOSED, STALE, or LEAVING when the worker goes."""
 
-    def __init__(self, answer: str) -> None:
+    def __init__(self, answer: Outcome) -> None:
         super().__init__(answer)
         self.answer = answer
 
@@ -34,7 +35,7 @@ class Heartbeat:
         self._ledger, self._job, self._shard, self._token = ledger, job, shard, token
         self._progress = 0
         self._pulse = 0
-        self._answer = "OK"
+        self._answer = Outcome.OK
         self._sure_until = time.monotonic() + ledger.settings.lease_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -60,8 +61,8 @@ class Heartbeat:
     def stop_if_told(self) -> None:
         """Raise StopWork, as :meth:`progress`, without a sign of life: for whoever just waits."""
         if leaving.is_set():
-            raise StopWork("LEAVING")
-        if self._answer != "OK":
+            raise StopWork(Outcome.LEAVING)
+        if self._answer != Outcome.OK:
             raise StopWork(self._answer)
 
     def confirm(self) -> None:
@@ -77,7 +78,7 @@ class Heartbeat:
         while time.monotonic() >= self._sure_until:
             self.stop_if_told()
             if time.monotonic() > deadline:
-                raise StopWork("STALE")
+                raise StopWork(Outcome.STALE)
             time.sleep(CONFIRM_POLL_S)
         self.stop_if_told()
 

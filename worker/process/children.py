@@ -13,6 +13,7 @@ import psutil
 
 from jobs.ledger.connection import PASSING_ERRORS
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.outcome import Outcome
 from jobs.ledger.presence import Busy, Presence
 from worker.process.metrics import LEASES_LOST
 
@@ -55,7 +56,7 @@ class ChildWatch:
 
     def _end(self, busy: Busy, reason: str) -> None:
         answer = self._ledger.fail(busy.job, busy.shard, busy.token, reason, outcome="lost")
-        if answer != "STALE":  # else it held nothing any more, or nothing yet
+        if answer != Outcome.STALE:  # else it held nothing any more, or nothing yet
             LEASES_LOST.inc()
         self._presence.end(self._worker, busy.pid)
         log.warning("%s/%s: %s: %s", busy.job, busy.shard, reason, answer.lower())

@@ -280,15 +280,15 @@ from pathlib import Path
 from jobs.train.data import split_loader
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.model.task_file import read_task_file
-from mtl_core.training.run import evaluate_trained, run_training
+from mtl_core.training.run import TrainingRun, evaluate_trained
 from mtl_core.model.network import load_model
 
 folder, backbone = Path(sys.argv[1]), sys.argv[2]
 config = train_config("recommended", scenario="freeze-backbone", epochs=1)
 tasks = read_task_file(folder / "tasks.toml")
 load = split_loader(None)
-run_training(config, ModelConfig(backbone=backbone, tasks=tasks), None, folder / "m", name="m",
-             command="", load_split=load)
+TrainingRun(config, ModelConfig(backbone=backbone, tasks=tasks), None, folder / "m", name="m",
+            command="", load_split=load).run()
 evaluate_trained(load_model(folder / "m").model, None, config.as_dict(), load_split=load)
 print("datasets" in sys.modules)
 """

@@ -15,7 +15,7 @@ from mtl_core.evaluation.compare import comparison, comparison_page
 from mtl_core.evaluation.facts import read_facts
 from mtl_core.model.registry import ModelEntry
 from mtl_core.storage.folder import Folder
-from mtl_core.training.run import run_training
+from mtl_core.training.run import TrainingRun
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +25,10 @@ def models(
     folder = tmp_path_factory.mktemp("models")
     for scenario in ("frozen", "full"):
         config = train_config("recommended", scenario=scenario, epochs=2, precision="float32")
-        run_training(
+        TrainingRun(
             config, ModelConfig(backbone=str(tiny_backbone)), made_data, folder / scenario,
             name=scenario, command=f"mtl train --scenario {scenario}",
-        )  # fmt: skip
+        ).run()  # fmt: skip
     return [ModelEntry(name, Folder(folder / name), shipped=False) for name in ("frozen", "full")]
 
 

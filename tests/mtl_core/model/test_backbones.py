@@ -22,7 +22,7 @@ from mtl_core.config import ModelConfig, train_config
 from mtl_core.engine.graph import LabelGraph
 from mtl_core.model.network import build_model, load_model
 from mtl_core.training.boundary import UpperLayers
-from mtl_core.training.run import run_training
+from mtl_core.training.run import TrainingRun
 from mtl_core.training.scenarios import apply_scenario, transformer_layers
 
 SMALL: dict[str, Any] = {
@@ -126,9 +126,9 @@ def test_any_encoder_is_trained_and_loaded_again(
     backbone: Path, made_data: Path, tmp_path: Path
 ) -> None:
     config = train_config("recommended", scenario="last-layers", layers=1, seed=1)
-    run_training(
+    TrainingRun(
         config, ModelConfig(backbone=str(backbone)), made_data, tmp_path / "m", name="m", command=""
-    )
+    ).run()
     assert load_model(tmp_path / "m").model.encode(["good"]).shape == (1, 256)
 
 

@@ -18,7 +18,7 @@ from mtl_core.errors import ModelError
 from mtl_core.model.network import load_model
 from mtl_core.storage.parquet import dictionary_column, label_fields
 from mtl_core.tasks import TOPIC
-from mtl_core.training.run import run_training
+from mtl_core.training.run import TrainingRun
 
 # --- the same run only over the same rows
 
@@ -33,14 +33,18 @@ def test_stored_vectors_and_checkpoints_are_those_of_the_rows_they_were_made_fro
         table = pa.table({"text": texts, "label": pa.array(labels, pa.int64())})
         for split in ("train", "test"):
             pq.write_table(table, tmp_path / "ag_news" / f"{split}.parquet")
-        return run_training(
-            run_settings(scenario="freeze-backbone", epochs=2),
-            ModelConfig(backbone=str(tiny_backbone), tasks=(TOPIC,)),
-            *(tmp_path, tmp_path / "m"),
-            name="m",
-            command="",
-            checkpoint_dir=checkpoints,
-        ).sha256
+        return (
+            TrainingRun(
+                run_settings(scenario="freeze-backbone", epochs=2),
+                ModelConfig(backbone=str(tiny_backbone), tasks=(TOPIC,)),
+                *(tmp_path, tmp_path / "m"),
+                name="m",
+                command="",
+                checkpoint_dir=checkpoints,
+            )
+            .run()
+            .sha256
+        )
 
     train(texts, labels, tmp_path / "c")
     for number, (others, classes) in enumerate(
@@ -75,7 +79,7 @@ def test_every_stage_of_a_run_pulses_and_ends_when_it_is_told_to(
 
     def train() -> None:
         stages.clear()
-        run_training(
+        TrainingRun(
             run_settings(scenario="freeze-backbone"),
             ModelConfig(backbone=str(tiny_backbone)),
             *(made_data, tmp_path / "m"),
@@ -83,7 +87,7 @@ def test_every_stage_of_a_run_pulses_and_ends_when_it_is_told_to(
             command="",
             stage=stages.append,
             pulse=pulse,
-        )
+        ).run()
 
     pulses: dict[str, int] = {}
     train()
@@ -114,13 +118,13 @@ def test_a_task_of_two_hundred_labels_is_trained_and_answers_by_the_last_of_them
     table = pa.table({"text": texts * 3, "label": list(range(200)) * 3})
     for split in ("train", "test"):
         pq.write_table(table, tmp_path / "many" / f"{split}.parquet")
-    run_training(
+    TrainingRun(
         run_settings(scenario="freeze-backbone", epochs=30, head_learning_rate=0.03),
         ModelConfig(backbone=str(tiny_backbone), tasks=(task,)),
         *(tmp_path, tmp_path / "m"),
         name="m",
         command="",
-    )
+    ).run()
     answer = TorchEngine(load_model(tmp_path / "m"), "float32").label(texts, lambda done: None)
     column = dictionary_column(answer.labels[0].classes, names)
     assert column.type == label_fields([task], 8, "none")[0].type

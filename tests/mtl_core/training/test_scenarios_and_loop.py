@@ -13,13 +13,8 @@ from loops import loop_over, settings
 from support import made_texts
 
 from mtl_core.config import DEFAULT_BACKBONE, ModelConfig, train_config
-from mtl_core.data.splits import (
-    LabelledTexts,
-    balance_classes,
-    containment_groups,
-    load_split,
-    split_held_out,
-)
+from mtl_core.data.draws import balance_classes, containment_groups, split_held_out
+from mtl_core.data.splits import LabelledTexts, load_split
 from mtl_core.data.stsb import load_pairs
 from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenarioError
 from mtl_core.evaluation.similarity import evaluate_similarity, similarity_loss, similarity_probe
@@ -33,7 +28,7 @@ from mtl_core.training.checkpoint import CheckpointFolder
 from mtl_core.training.loop import Step, TrainingLoop, epoch_batches, linear_schedule
 from mtl_core.training.preparation import encode_splits
 from mtl_core.training.published import published_pass
-from mtl_core.training.run import run_training
+from mtl_core.training.run import TrainingRun
 from mtl_core.training.scenario_names import SCENARIOS
 from mtl_core.training.scenarios import apply_scenario, set_training_mode, transformer_layers
 from mtl_core.training.start import principal_components, start_projection
@@ -241,14 +236,14 @@ def test_the_similarity_term_keeps_cosines_near_the_backbones(
     made_data: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
     def drift(weight: float) -> float:
-        run_training(
+        TrainingRun(
             settings(similarity_weight=weight, epochs=4, backbone_learning_rate=1e-3),
             ModelConfig(backbone=str(tiny_backbone)),
             made_data,
             tmp_path / f"m{weight}",
             name="m",
             command="",
-        )
+        ).run()
         model = load_model(tmp_path / f"m{weight}").model
         texts = load_split(TOPIC, "test", made_data).texts
         published, _ = build_model(ModelConfig(backbone=str(tiny_backbone)))
@@ -417,9 +412,9 @@ def test_a_run_starts_from_its_presets_logit_scale(
     preset: str, scale: float, made_data: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
     config = train_config(preset, scenario="frozen")
-    run_training(
+    TrainingRun(
         config, ModelConfig(str(tiny_backbone)), made_data, tmp_path / "m", name="m", command=""
-    )
+    ).run()
     model = load_model(tmp_path / "m").model
     assert {each.item() for each in model.logit_scales.values()} == {scale}
 
@@ -427,14 +422,14 @@ def test_a_run_starts_from_its_presets_logit_scale(
 def test_a_whole_run_leaves_a_model_directory(
     made_data: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
-    trained = run_training(
+    trained = TrainingRun(
         settings(scenario="freeze-backbone"),
         ModelConfig(backbone=str(tiny_backbone)),
         made_data,
         tmp_path / "m",
         name="m",
         command="mtl train --name m",
-    )
+    ).run()
     names = {path.name for path in (tmp_path / "m").iterdir()}
     assert names >= {
         "model.safetensors",
@@ -457,10 +452,10 @@ def test_scalars_are_written_for_tensorboard(
     made_data: Path, tiny_backbone: Path, tmp_path: Path
 ) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run_training(
+    TrainingRun(
         settings(scenario="freeze-backbone", epochs=2), ModelConfig(backbone=str(tiny_backbone)),
         made_data, tmp_path / "m", name="m", command="",
-    )  # fmt: skip
+    ).run()  # fmt: skip
     events = accumulator.EventAccumulator(str(tmp_path / "m/tensorboard"))
     events.Reload()
     assert {"loss", "held out accuracy/topic", "epoch loss/similarity"} <= set(

@@ -1,0 +1,46 @@
+"""What the ledger answers, and what came of an attempt."""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """An answer of the ledger's scripts, worded as in Lua, or a worker's own word for an end."""
+
+    LEASED = "LEASED"
+    """The shard is this attempt's."""
+    BUSY = "BUSY"
+    """Somebody else holds it."""
+    DONE = "DONE"
+    """It is completed already."""
+    POISON = "POISON"
+    """It is set aside."""
+    CLOSED = "CLOSED"
+    """The job runs no more."""
+    GONE = "GONE"
+    """There is no such shard."""
+    DECLINED = "DECLINED"
+    """This child, or its worker, cannot do the job."""
+    DOUBTED = "DOUBTED"
+    """This child failed at this shard, or at several others."""
+
+    OK = "OK"
+    """The word was taken."""
+    LAST = "LAST"
+    """It was taken, and with it all shards are settled."""
+    DUPLICATE = "DUPLICATE"
+    """It had been taken before."""
+    STALE = "STALE"
+    """The lease is no longer this attempt's."""
+    RETRY = "RETRY"
+    """The attempt failed, and the shard waits for another."""
+    SPLIT = "SPLIT"
+    """The attempt failed, and pieces take the shard's place."""
+
+    LEAVING = "LEAVING"
+    """The worker was told to leave."""
+    PAUSED = "PAUSED"
+    """The job waits until the place it writes to is mended."""
+    FAILED = "FAILED"
+    """No worker could do the job, and it has failed."""
+    RELEASED = "RELEASED"
+    """The shard was given back, and counts as not attempted."""

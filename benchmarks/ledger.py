@@ -122,12 +122,13 @@ import json, sys, time
 from types import SimpleNamespace
 from jobs.specs import LabelSpec
 from mtl_core.storage.address import place_of
-from worker.label import engine_of, label_shard
+from worker.engines import engine_of, folder_of
+from worker.label import label_shard
 from worker.lease.attempt import Attempt
 
 spec = LabelSpec.model_validate_json(sys.stdin.read())
 shards = json.loads(sys.argv[1])
-engine = engine_of(spec, place_of(spec.output))
+engine = engine_of(spec, folder_of(spec), place_of(spec.output))
 engine.label(["warm up"] * 100, lambda done: None)
 untold = SimpleNamespace(progress=lambda done: None, confirm=lambda: None, pulse=lambda: None)
 started = time.perf_counter()

@@ -47,17 +47,17 @@ class WaitingEngine(Engine):
 
 def main() -> None:
     """Run the real worker with this engine in place of a real one."""
-    import worker.label
+    import worker.engines
     from worker.__main__ import main as run_worker
 
-    loaded: dict[str, Engine] = {}
+    loaded: dict[Path, Engine] = {}
 
-    def engine_for(folder: str, *_: Any) -> Engine:
+    def engine_for(folder: Path, *_: Any) -> Engine:
         if folder not in loaded:
-            loaded[folder] = WaitingEngine(Path(folder))
+            loaded[folder] = WaitingEngine(folder)
         return loaded[folder]
 
-    worker.label.engine_for = engine_for  # type: ignore[assignment]
+    worker.engines.engine_for = engine_for  # type: ignore[assignment]
     run_worker()
 
 

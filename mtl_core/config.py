@@ -84,7 +84,7 @@ class TrainConfig:
     frozen_weights: bool = False
     """Whether a task's loss has its ``frozen_weight`` for factor, not its ``weight``."""
     similarity_weight: float = 30.0
-    """Weight of :func:`mtl_core.evaluation.similarity.similarity_loss`; 0 leaves it out."""
+    """Weight of :func:`mtl_core.training.losses.similarity_loss`; 0 leaves it out."""
     average_share: float = 0.2
     """The model gets the exponential average of its weights over this share of all steps; 0: the
     last weights."""

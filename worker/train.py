@@ -60,7 +60,8 @@ def train_model(ledger: Ledger, attempt: Attempt, heartbeat: Heartbeat) -> dict[
     """
     job, spec, pulse = attempt.job, attempt.spec, heartbeat.pulse
     assert isinstance(spec, TrainSpec)
-    _check_inside(spec)
+    torch.set_num_threads(threads_of_child(settings()))
+    data_dir = _data_inside(spec)
     places = _places(spec, job)
     result = with_pulse(pulse, finished_result, places.output, job)
     if result is None:
@@ -68,7 +69,8 @@ def train_model(ledger: Ledger, attempt: Attempt, heartbeat: Heartbeat) -> dict[
         check_unchanged(spec.data, pulse)
         if places.copies is not None:
             with_pulse(pulse, places.copies.fetch)
-        trained = _train(spec, places, Teller(ledger, job, places.copies, heartbeat), pulse)
+        teller = Teller(ledger, job, places.copies, heartbeat)
+        trained = _train(spec, data_dir, places, teller, pulse)
         result = {"rows": trained.rows, "sha256": trained.sha256, "metrics": trained.metrics}
         heartbeat.confirm()
         _put(places, job, {"job": job, "files": files_of(spec), "result": result}, pulse)
@@ -77,12 +79,13 @@ def train_model(ledger: Ledger, attempt: Attempt, heartbeat: Heartbeat) -> dict[
     return {"part": str(places.output), "failed": 0, **told, **result}
 
 
-def _check_inside(spec: TrainSpec) -> None:
-    """Raise SettingsError if a file that the run reads lies outside the configured roots."""
+def _data_inside(spec: TrainSpec) -> Path | None:
+    """The data folder; SettingsError if what the run reads lies outside the configured roots."""
     for task in map(task_from_json, spec.tasks):
         for file in task.source.files.values() if task.source else ():
             check_inside(file, settings())
     check_backbone_inside(spec.backbone, settings())
+    return check_inside(spec.data_dir, settings()) if spec.data_dir else None
 
 
 def _places(spec: TrainSpec, job: str) -> Places:
@@ -134,11 +137,11 @@ class Teller:
         self.heartbeat.pulse()
 
 
-def _train(spec: TrainSpec, places: Places, teller: Teller, pulse: Pulse) -> TrainedModel:
+def _train(
+    spec: TrainSpec, data_dir: Path | None, places: Places, teller: Teller, pulse: Pulse
+) -> TrainedModel:
     """The run itself; makes a model directory."""
     tasks = tuple(map(task_from_json, spec.tasks))
-    data_dir = check_inside(spec.data_dir, settings()) if spec.data_dir else None
-    torch.set_num_threads(threads_of_child(settings()))
     return TrainingRun(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
         ModelConfig(

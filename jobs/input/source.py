@@ -62,8 +62,7 @@ def open_source(
 
     Args:
         text_columns: as the user gave them; empty to find the one.
-        taken: names that the output needs; a user's column of such a name is carried through
-            as ``input_<name>``.
+        taken: names that the output needs; such a column is carried as ``input_<name>``.
         limit: read this many of the first rows only.
     Raises:
         InputError: unreadable file, no such column, no text column, or files that disagree.
@@ -91,7 +90,7 @@ def open_source(
     if pa.types.is_null(types[text.name]):
         types[text.name] = pa.string()
     names = written_names(types, frozenset(taken))
-    written = tuple(pa.field(names[name], kind) for name, kind in types.items())
+    written = tuple(pa.field(names[n], kind) for n, kind in types.items())
     return Source(tuple(files), text, written, names, limit, tuple(notes))
 
 

@@ -29,6 +29,12 @@ def read_shard(output: Place, definition: Mapping[str, Any]) -> pa.Table:
     return table.slice(definition.get("offset", 0), definition["rows"])
 
 
+def read_texts(output: Place, definition: Mapping[str, Any]) -> tuple[pa.Table, list[str]]:
+    """Read a shard's rows, and their texts."""
+    table = read_shard(output, definition)
+    return table, table.column(text_column_of(table)).to_pylist()
+
+
 def read_first_shard(output: Place) -> pa.Table:
     """Read the shard that was planned first; it is staged before any other."""
     return _read(output, f"shard-{FIRST_SHARD}.parquet")

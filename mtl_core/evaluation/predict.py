@@ -1,10 +1,14 @@
 """Logits of many texts outside the labelling engine: for training and evaluation."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mtl_core.data.encoded import EncodedTexts
+from mtl_core.evaluation.metrics import classification_metrics
 from mtl_core.model.batches import token_batches
 from mtl_core.model.encoder import BATCH_TOKENS
 from mtl_core.model.network import MultiTaskModel
@@ -29,14 +33,14 @@ def predict_logits(
     """One head's logits for all texts of a task, float32 [N, C], in evaluation mode.
 
     Args:
-        from_pooled: start from ``encoded.pooled``; right only while the backbone is as published.
+        from_pooled: start from ``encoded.pooled``, where it is kept; right only while the backbone
+            is as published.
     """
     model.eval()
     device = next(model.parameters()).device
     logits = np.empty((len(encoded.ids), len(encoded.data.task.labels)), dtype=np.float32)
     with torch.inference_mode(), autocast(model, precision):
-        if from_pooled:
-            assert encoded.pooled is not None
+        if from_pooled and encoded.pooled is not None:
             for start in pulsing(range(0, len(logits), BLOCK_ROWS), pulse):
                 block = encoded.pooled[start : start + BLOCK_ROWS].astype(np.float32)
                 embedding = model.encoder.project(torch.from_numpy(block).to(device))
@@ -49,3 +53,35 @@ def predict_logits(
             values = model(input_ids.to(device), mask.to(device), task=task)
             logits[rows] = values.float().cpu().numpy()
     return logits
+
+
+def held_out_scores(
+    model: MultiTaskModel,
+    tasks: Mapping[str, EncodedTexts],
+    precision: str = "auto",
+    *,
+    similarity: Callable[[], dict[str, Any] | None] = lambda: None,
+    from_pooled: bool = False,
+    pulse: Pulse = no_pulse,
+) -> dict[str, Any]:
+    """How good a model is while it trains.
+
+    Args:
+        tasks: by name, held-out rows.
+        similarity: as in :func:`mtl_core.evaluation.evaluate.evaluate_model`.
+        precision, from_pooled, pulse: as for :func:`predict_logits`.
+    Returns:
+        ``held_out``, by task what ``classification_metrics`` gives, and ``stsb``, where its data
+        is there.
+    """
+    held_out = {}
+    for name, encoded in tasks.items():
+        logits = predict_logits(
+            *(model, model.tokenizer, name, encoded, precision),
+            from_pooled=from_pooled,
+            pulse=pulse,
+        )
+        data = encoded.data
+        held_out[name] = classification_metrics(data.task, data.labels, logits.argmax(axis=1))
+    stsb = similarity()
+    return {"held_out": held_out, **({"stsb": stsb} if stsb is not None else {})}

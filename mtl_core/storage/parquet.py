@@ -131,6 +131,46 @@ def embedding_columns(vectors: np.ndarray, embedding: Embedding) -> dict[str, pa
     return columns
 
 
+def add_labels(
+    table: pa.Table,
+    answers: Sequence[tuple[Task, np.ndarray]],
+    embeddings: np.ndarray,
+    truncated: np.ndarray,
+    *,
+    embedding: Embedding,
+    thresholds: Mapping[str, float],
+    top: int,
+) -> pa.Table:
+    """A table's own columns with the model's behind them, as :func:`label_fields` lists them.
+
+    Args:
+        answers: of each task that is written its probabilities, float32 [N, C].
+        embeddings: float32 [N, E].
+        truncated: whether the text was cut, bool [N].
+        thresholds: by task, the least score of a label; below, the label is null.
+        top: how many of a task's most probable labels are listed, too.
+    """
+    fields = label_fields(
+        [task for task, _ in answers],
+        embeddings.shape[1],
+        embedding,
+        abstains=bool(thresholds),
+        top=top,
+    )
+    arrays: dict[str, pa.Array] = {TRUNCATED: pa.array(truncated)}
+    for task, probabilities in answers:
+        scores = probabilities.max(axis=1, initial=0)
+        unsure = scores < thresholds[task.name] if task.name in thresholds else None
+        classes = probabilities.argmax(axis=1)
+        arrays[task.name] = dictionary_column(classes, task.labels, unsure)
+        arrays[f"{task.name}_score"] = pa.array(scores)
+        if top:
+            arrays[f"{task.name}_top"] = top_column(probabilities, task.labels, top)
+    arrays |= embedding_columns(embeddings, embedding)
+    schema = pa.schema([*table.schema, *fields])
+    return pa.table([*table.columns, *(arrays[field.name] for field in fields)], schema=schema)
+
+
 @dataclass(frozen=True)
 class Written:
     """A file as it was written."""

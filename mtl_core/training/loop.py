@@ -23,9 +23,7 @@ from torch.nn import functional as F
 from mtl_core.config import TrainConfig
 from mtl_core.data.encoded import EncodedTexts
 from mtl_core.errors import ModelError
-from mtl_core.evaluation.metrics import classification_metrics
-from mtl_core.evaluation.predict import predict_logits
-from mtl_core.evaluation.similarity import similarity_loss
+from mtl_core.evaluation.predict import held_out_scores, predict_logits
 from mtl_core.model.batches import batches_by_length
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
 from mtl_core.model.precision import autocast
@@ -34,6 +32,7 @@ from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
 from mtl_core.training.boundary import UpperLayers
 from mtl_core.training.checkpoint import CheckpointFolder, TrainState
+from mtl_core.training.losses import similarity_loss
 from mtl_core.training.optimizer import make_optimizer, prepare_backbone
 from mtl_core.training.scenarios import apply_scenario, set_training_mode
 from mtl_core.training.start import principal_components, start_projection
@@ -109,12 +108,12 @@ class TrainingLoop:
         config: TrainConfig,
         checkpoints: CheckpointFolder | None = None,
         report: Callable[[Step], None] = lambda step: None,
-        probe: Callable[[], dict[str, Any]] = dict,
+        similarity: Callable[[], dict[str, Any] | None] = lambda: None,
         pulse: Pulse = no_pulse,
     ) -> None:
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.training, self.held_out = training, held_out
-        self.checkpoints, self.report, self.probe = checkpoints, report, probe
+        self.checkpoints, self.report, self.similarity = checkpoints, report, similarity
         self.pulse = pulse
         self.trained = prepare(model, training, config, pulse)
         self.from_pooled = all(e.pooled is not None for e in training.values()) and not any(
@@ -134,8 +133,8 @@ class TrainingLoop:
 
         Returns:
             a record an epoch: ``epoch``, ``step``, mean ``loss`` by task and of ``similarity``,
-            held-out metrics by task, and what ``probe`` gives. A run with nothing to train has
-            one record, without loss.
+            held-out metrics by task, and ``stsb``, what ``similarity`` gives. A run with nothing to
+            train has one record, without loss.
         """
         if self.optimizer is None:
             return [{"epoch": 0, "step": 0, "loss": {}, **self._scores()}]
@@ -254,26 +253,18 @@ class TrainingLoop:
 
     def _scores(self) -> dict[str, Any]:
         with self._weights.averaged():
-            held_out = {
-                name: classification_metrics(
-                    encoded.data.task,
-                    encoded.data.labels,
-                    self.held_out_logits(name).argmax(axis=1),
-                )
-                for name, encoded in self.held_out.items()
-            }
-            return {"held_out": held_out, **self.probe()}
+            return held_out_scores(
+                *(self.model, self.held_out, self.config.precision),
+                similarity=self.similarity,
+                from_pooled=self.from_pooled,
+                pulse=self.pulse,
+            )
 
     def held_out_logits(self, task: str) -> NDArray[np.float32]:
         """Logits of a task's held-out rows, float32 [N, C]."""
-        encoded = self.held_out[task]
         return predict_logits(
-            self.model,
-            self.tokenizer,
-            task,
-            encoded,
-            self.config.precision,
-            from_pooled=self.from_pooled and encoded.pooled is not None,
+            *(self.model, self.tokenizer, task, self.held_out[task], self.config.precision),
+            from_pooled=self.from_pooled,
             pulse=self.pulse,
         )
 

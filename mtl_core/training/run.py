@@ -21,7 +21,7 @@ from mtl_core.data.stsb import Pairs, load_pairs
 from mtl_core.errors import DataError
 from mtl_core.evaluation.calibration import fit_calibration
 from mtl_core.evaluation.evaluate import Evaluation, evaluate_model
-from mtl_core.evaluation.similarity import similarity_probe
+from mtl_core.evaluation.similarity import SimilarityProbe
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.network import MultiTaskModel, build_model, save_model
 from mtl_core.model.precision import best_device
@@ -131,16 +131,17 @@ class TrainingRun:
                 stack.enter_context(TemporaryDirectory(prefix="mtl-"))
             )
             self.stage("encode")
+            checkpoints = _checkpoints(self.checkpoint_dir, config, model.config, splits)
             encoded = encode_splits(splits, model, tokenizer, config, scratch, pulse)
             frozen = not any(p.requires_grad for p in model.encoder.backbone.parameters())
-            probe = similarity_probe(
+            probe = SimilarityProbe(
                 model.encoder, tokenizer, pairs, config.precision, frozen=frozen, pulse=pulse
             )
             loop = TrainingLoop(
                 *(model, tokenizer, *encoded, config),
-                checkpoints=_checkpoints(self.checkpoint_dir, config, model.config, splits),
+                checkpoints=checkpoints,
                 report=tell,
-                probe=lambda: {"stsb": found} if (found := probe()) is not None else {},
+                similarity=probe,
                 pulse=pulse,
             )
             self.stage("train")
@@ -239,7 +240,7 @@ def evaluate_trained(
         trained_on={name: split[0] for name, split in splits.items()} if complete else None,
         zero_shot=config.scenario == "frozen",
         precision=precision,
-        similarity=similarity_probe(model.encoder, model.tokenizer, pairs, precision),
+        similarity=SimilarityProbe(model.encoder, model.tokenizer, pairs, precision),
         report=report,
     )
 

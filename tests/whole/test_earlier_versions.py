@@ -5,33 +5,23 @@ output, and a planned job with its staged rows and all its keys in Redis.
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import redis
+from earlier import JOB, earlier_files
 from support import Mtl, Workers, wait_until
 
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.settings import Settings
-from mtl_core.model.registry import SHIPPED_MODELS
 
 pytestmark = pytest.mark.slow
-
-LEFT = Path(__file__).parent / "before_the_rooms"
-JOB = "label-0498cde4631d"
 
 
 @pytest.fixture
 def left(tmp_path: Path) -> Path:
-    """A copy of it, its absolute paths made those of this machine."""
-    folder = tmp_path / "old"
-    shutil.copytree(LEFT, folder)
-    for file in folder.rglob("*.json"):
-        text = file.read_text().replace("/models/default", str(SHIPPED_MODELS / "default"))
-        file.write_text(text.replace("/old/", f"{folder}/"))
-    return folder
+    return earlier_files(tmp_path)
 
 
 def test_an_output_of_an_earlier_version_is_verified_shown_collected_and_reported(

@@ -22,7 +22,7 @@ from mtl_core.errors import UnknownModelError
 from mtl_core.model.batches import token_batches
 from mtl_core.model.network import load_model, save_model
 from mtl_core.model.registry import SHIPPED_MODELS, find_model, list_models
-from worker.label import engine_for
+from worker.engines import engine_for
 
 TEXTS = [
     "The central bank raised interest rates again on Thursday to slow inflation.",

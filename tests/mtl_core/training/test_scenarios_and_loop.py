@@ -17,7 +17,7 @@ from mtl_core.data.draws import balance_classes, containment_groups, split_held_
 from mtl_core.data.splits import LabelledTexts, load_split
 from mtl_core.data.stsb import load_pairs
 from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenarioError
-from mtl_core.evaluation.similarity import evaluate_similarity, similarity_loss, similarity_probe
+from mtl_core.evaluation.similarity import SimilarityProbe
 from mtl_core.model.backbones import resolve_backbone
 from mtl_core.model.batches import batches_by_length
 from mtl_core.model.network import MultiTaskModel, build_model, load_model
@@ -26,6 +26,7 @@ from mtl_core.tasks import SENTIMENT, TOPIC
 from mtl_core.training.boundary import frozen_layers
 from mtl_core.training.checkpoint import CheckpointFolder
 from mtl_core.training.loop import Step, TrainingLoop, epoch_batches, linear_schedule
+from mtl_core.training.losses import similarity_loss
 from mtl_core.training.preparation import encode_splits
 from mtl_core.training.published import published_pass
 from mtl_core.training.run import TrainingRun
@@ -261,15 +262,15 @@ def test_similarity_is_followed_through_a_run_whose_backbone_is_frozen(
     pairs = write_pairs(tmp_path)
     model, tokenizer = build_model(ModelConfig(backbone=str(tiny_backbone)))
     stsb = load_pairs(tmp_path)
-    probe = similarity_probe(model.encoder, tokenizer, stsb, "float32", frozen=True)
+    probe = SimilarityProbe(model.encoder, tokenizer, stsb, "float32", frozen=True)
     before = probe()
     torch.nn.init.normal_(model.encoder.projection.weight)
-    after, anew = probe(), evaluate_similarity(model.encoder, tokenizer, stsb, "float32")
+    after, anew = probe(), SimilarityProbe(model.encoder, tokenizer, stsb, "float32")()
     assert after == anew != before
     assert after is not None
     assert after["pairs"] == pairs
     assert load_pairs(tmp_path / "nowhere") is None
-    assert similarity_probe(model.encoder, tokenizer, None)() is None
+    assert SimilarityProbe(model.encoder, tokenizer, None)() is None
 
 
 def write_pairs(folder: Path) -> int:
@@ -340,14 +341,14 @@ def test_a_run_ends_with_the_mean_of_its_weights_and_scores_them(
     # Over all steps the exponential average is the plain mean of the weights after each.
     loop, model = loop_over(made_data, tiny_backbone, settings(average_share=1.0))
     after_steps, scored = [], []
-    update = loop._update_average
+    update = loop._weights.update_average
 
-    def note(step: int) -> None:
+    def note(share: float) -> None:
         after_steps.append(weights(model))
-        update(step)
+        update(share)
 
-    monkeypatch.setattr(loop, "_update_average", note)
-    loop.probe = lambda: {"scored": scored.append(weights(model))}
+    monkeypatch.setattr(loop._weights, "update_average", note)
+    loop.similarity = lambda: scored.append(weights(model))
     loop.run()
     for name, value in weights(model).items():
         mean = torch.stack([each[name] for each in after_steps]).mean(dim=0)

@@ -1,0 +1,140 @@
+"""The engines of a worker: made once, kept between shards."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from jobs.label.staging import read_first_shard, text_column_of
+from jobs.roots import model_folder
+from jobs.settings import settings
+from jobs.specs import LabelSpec
+from mtl_core.config import LabelPrecision
+from mtl_core.engine.base import Engine
+from mtl_core.engine.cache import LabelCache
+from mtl_core.engine.load import load_engine
+from mtl_core.engine.quantise import CALIBRATION_TEXTS
+from mtl_core.errors import ModelError
+from mtl_core.files import file_sha256
+from mtl_core.model.config import CONFIG, WEIGHTS
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
+from mtl_core.storage.place import Place
+from worker.blame import own_trouble
+from worker.process.own import worker_name
+from worker.process.threads import threads_of_child
+
+CACHE_FILE = "label-cache.sqlite"
+ENGINES_KEPT = 2
+
+_engines: dict[tuple[str, ...], Engine] = {}
+"""The last used engines of this process, by all that they were made of; the newest last."""
+
+
+def engine_for(
+    folder: Path,
+    precision: LabelPrecision = "auto",
+    calibration: Sequence[str] = (),
+    pulse: Pulse = no_pulse,
+) -> Engine:
+    """The engine of a model directory, kept between shards.
+
+    A folder's name says nothing of what it holds: a model trained anew under the name of another
+    is another engine.
+
+    Args:
+        precision: the job's; where it leaves it open, this worker's own.
+        calibration: texts that int8 is calibrated on.
+    """
+    with own_trouble("the model"):
+        contents = [_sha256(folder / name) for name in (WEIGHTS, CONFIG)]
+    texts = hashlib.sha256(json.dumps(list(calibration)).encode()).hexdigest()
+    key = (str(folder), *contents, precision, texts)
+    engine = _engines.pop(key, None)
+    if engine is None:
+        while len(_engines) >= ENGINES_KEPT:  # before the new one needs the memory
+            del _engines[next(iter(_engines))]
+        config = settings()
+        with own_trouble("the engine folder, model or temporary folder"):
+            engine = load_engine(
+                *(folder, config.engine, precision),
+                cache=config.engines,
+                threads=threads_of_child(config),
+                calibration=calibration,
+                pulse=pulse,
+            )
+    _engines[key] = engine
+    return engine
+
+
+def engine_of(spec: LabelSpec, folder: Path, output: Place, pulse: Pulse = no_pulse) -> Engine:
+    """The engine that a job wants.
+
+    Args:
+        folder: the model's, as :func:`folder_of` gives it.
+        output: the job's, whose first shard calibrates int8.
+    Raises:
+        ModelError: the folder holds another model than the job was submitted with.
+    """
+    precision = spec.precision if spec.precision != "auto" else settings().precision
+    texts = _calibration(output, spec) if precision == "int8" else ()
+    engine = engine_for(folder, precision, texts, pulse)
+    if engine.model_sha256 != spec.model_sha256:
+        raise ModelError(
+            f"model '{spec.model}' on worker {worker_name()} has sha256 "
+            f"{engine.model_sha256[:12]}…, the job was submitted with {spec.model_sha256[:12]}…"
+        )
+    return engine
+
+
+def folder_of(spec: LabelSpec, pulse: Pulse = no_pulse) -> Path:
+    """A job's model on this machine; one of an object store is copied first.
+
+    Raises:
+        SettingsError: it lies outside the configured roots, or cannot be copied here.
+    """
+    return Path(with_pulse(pulse, _model_folder, spec.model_dir, spec.model_sha256))
+
+
+@lru_cache(maxsize=8)
+def _model_folder(where: str, sha256: str) -> str:
+    # Kept between shards: to see whether a copy is there takes a look into the store.
+    with own_trouble("the copy of the model"):
+        return str(model_folder(where, sha256, settings(), settings().store_patience_s))
+
+
+def _sha256(path: Path) -> str:
+    """A file's checksum, computed again only where the file is another."""
+    found = path.stat()
+    return _sha256_of(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(maxsize=16)
+def _sha256_of(path: Path, *state: int) -> str:
+    return file_sha256(path)
+
+
+@lru_cache(maxsize=2)
+def _calibration(output: Place, spec: LabelSpec) -> tuple[str, ...]:
+    return calibration_texts(output)
+
+
+def calibration_texts(output: Place) -> tuple[str, ...]:
+    """Texts spread over the job's first shard: every worker takes the same."""
+    shard = read_first_shard(output)
+    step = max(1, len(shard) // CALIBRATION_TEXTS)
+    texts: list[str] = shard.column(text_column_of(shard)).to_pylist()
+    return tuple(texts[::step][:CALIBRATION_TEXTS])
+
+
+def cache_for(engine: Engine) -> LabelCache:
+    """This machine's cache, for the answers of one engine."""
+    config = settings()
+    with own_trouble("the cache of labelled texts"):
+        return LabelCache(
+            config.state_dir / CACHE_FILE,
+            engine.config,
+            engine.model_sha256,
+            engine.identity,
+            int(config.cache_gb * 2**30),
+        )

@@ -22,8 +22,8 @@ def unseen_rows(
 ) -> NDArray[np.bool_]:
     """Find rows that share no run of eight words with any training text.
 
-    Case and punctuation are ignored. A text of fewer than eight words is one run. Eight is the lower
-    end of what the overlap checks of large language models use (8 to 13 words).
+    Case and punctuation are ignored. A text of fewer than eight words is one run. Eight is the
+    lower end of what the overlap checks of large language models use (8 to 13 words).
 
     Returns:
         whether each text is unseen, bool [N].

@@ -67,7 +67,7 @@ def error_by_chance(scores: NDArray[np.float64], draws: int = 100) -> float:
 def bin_scores(
     scores: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = ECE_BINS
 ) -> list[dict[str, Any]]:
-    """Points of the calibration plot: mean ``score``, ``accuracy``, ``rows`` of all non-empty bins."""
+    """Points of the calibration plot: mean ``score``, ``accuracy``, ``rows`` of non-empty bins."""
     place = np.minimum((scores * bins).astype(int), bins - 1)
     return [
         {

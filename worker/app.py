@@ -114,7 +114,7 @@ def start_reconciler(**_: Any) -> None:
     reconciler = Reconciler(own, Publisher(own.url), member, int(parent) if parent else None)
     _reconcilers.append(reconciler)
     reconciler.start()
-    if (port := settings().metrics_port) is not None:  # last: Celery only logs errors of this
+    if (port := settings().metrics_port) is not None:  # last: Celery only logs its errors
         metrics.serve(port, Ledger(redis_url(), settings(), patience=0))
 
 

@@ -73,7 +73,7 @@ def blame(error: Exception, spec: AnySpec) -> Blame:
 
 
 def _at_output(error: OSError, spec: AnySpec) -> bool:
-    """Whether the disk that refused is the output's; so it is if the error names no file."""
+    """Whether the disk that refused is the output's; assumed if the error names no file."""
     if is_address(spec.output):
         return False  # a store's own errors are StoreErrors: this was a file of this machine
     if not error.filename:

@@ -44,7 +44,7 @@ class Places:
     """Folder of the model until it is finished."""
     checkpoints: Path
     copies: CheckpointCopies | None
-    """Copies of checkpoints for an attempt on another machine; None unless in an object store."""
+    """Copies of checkpoints in an object store, for an attempt on another machine, or None."""
 
 
 def train_model(ledger: Ledger, attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _added(mask: Output) -> Output:
 
 
 def _scaled(queries: Output, scale: np.float32) -> Output:
-    """The queries times a constant; if their layer is found, its weight and bias take it up."""
+    """The queries times a constant, by way of their layer's weight and bias if these are found."""
     node = queries.get_node()
     while node.get_type_name() in ("Transpose", "Reshape") and _used_once(node):
         node = node.input_value(0).get_node()

@@ -116,7 +116,7 @@ class Engine(ABC):
         """
 
     def release_memory(self) -> None:  # noqa: B027
-        """Free memory that a batch left behind that was too large."""
+        """Free the memory that a too large batch left behind."""
 
     def label(self, texts: Sequence[str], progress: Callable[[int], None]) -> Labelled:
         """Label texts in the order given.
@@ -128,7 +128,7 @@ class Engine(ABC):
         Raises:
             FloatingPointError: an answer holds NaN or infinity.
         """
-        # Ids are cut at one token more than the model reads: a text that has it must be truncated.
+        # Texts are cut one token after what the model reads: that token shows which are too long.
         limit = self.tokenizer.max_tokens
         ids = self.tokenizer(texts, limit + 1)
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
@@ -212,7 +212,7 @@ class Engine(ABC):
         waiting: deque[NDArray[np.int64]],
         lengths: NDArray[np.int64],
     ) -> deque[NDArray[np.int64]]:
-        """Use less memory from now on: one batch at a time; if that was so already, half a batch.
+        """Use less memory from now on: one batch at a time; if that was so already, smaller batches.
 
         Returns:
             the batches that wait now: those of ``rows``, then those of ``waiting``.

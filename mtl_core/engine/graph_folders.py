@@ -23,7 +23,7 @@ def graphs_in_use(cache: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(cache: Path, how: int) -> Iterator[bool]:
-    """Lock the folder during the context, and give whether the lock is held.
+    """Lock the folder during the context, and yield whether the lock is held.
 
     It is not held if the folder is another user's and cannot be written, or if ``how`` does not
     wait and another process holds the lock.

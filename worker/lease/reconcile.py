@@ -192,7 +192,7 @@ def reached_ms(ledger: Ledger, queue: str) -> int:
 
 
 def _hint_to_finalise(ledger: Ledger, publisher: Publisher, snapshot: Snapshot) -> None:
-    """Send a message that a job is settled; while its queue is not empty, not in every round."""
+    """Send a message that a job is settled; while messages wait, every :data:`FINALISE_AGAIN_S`."""
     hinted = Lock(ledger.redis, f"mtl:{{{snapshot.id}}}:finalise-hint")
     queue = queue_name(snapshot.kind, "high")
     if hinted.hold(FINALISE_AGAIN_S) or not ledger.redis.llen(queue):

@@ -4,12 +4,10 @@ The names "topic" and "sentiment" stand nowhere else in the code: everything rea
 or from a model's own configuration.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from mtl_core.errors import UnknownTaskError
 
 
 @dataclass(frozen=True)
@@ -100,19 +98,6 @@ SENTIMENT = Task(
 )
 
 DEFAULT_TASKS = (TOPIC, SENTIMENT)
-
-
-def task_named(name: str, tasks: Sequence[Task] = DEFAULT_TASKS) -> Task:
-    """Return the task of that name.
-
-    Raises:
-        UnknownTaskError: none of ``tasks`` has that name.
-    """
-    for task in tasks:
-        if task.name == name:
-            return task
-    known = ", ".join(task.name for task in tasks)
-    raise UnknownTaskError(f"no task named '{name}'; there are: {known}")
 
 
 def task_as_json(task: Task) -> dict[str, Any]:

@@ -5,13 +5,13 @@ All of it in Redis beside the ledger, but none of it decides what becomes of a s
 
 import json
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
 import redis
+from redis.exceptions import LockError
 
 from mtl_core import __version__
 
@@ -127,13 +127,6 @@ class Presence:
         return [Busy(int(pid), *json.loads(text)) for pid, text in found.items()]
 
 
-# Looked at and acted on in one step: between two, the lock may end and another take it.
-KEEP = (
-    "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
-)
-RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
-
-
 def planner_lock(job: str) -> str:
     """The lock that a process holds for as long as it plans a job."""
     return f"mtl:{{{job}}}:planner"
@@ -143,13 +136,15 @@ class Lock:
     """A lock that ends by itself when its holder dies."""
 
     def __init__(self, client: redis.Redis, name: str) -> None:
-        self.redis, self.name, self.token = client, name, uuid.uuid4().hex
-        self._keep, self._release = client.register_script(KEEP), client.register_script(RELEASE)
+        # Another thread keeps it than the one that took it.
+        self._lock = client.lock(name, timeout=1, thread_local=False)
 
     def hold(self, seconds: float) -> bool:
         """Take or keep the lock for ``seconds``; False while another holds it."""
-        taken = self.redis.set(self.name, self.token, nx=True, px=int(seconds * 1000))
-        return bool(taken or self._keep(keys=[self.name], args=[self.token, int(seconds * 1000)]))
+        with suppress(LockError):  # it was never held, or has run out: take it anew
+            return bool(self._lock.extend(seconds, replace_ttl=True))
+        self._lock.timeout = seconds
+        return bool(self._lock.acquire(blocking=False))
 
     @contextmanager
     def held(self, seconds: float) -> Iterator[bool]:
@@ -164,7 +159,7 @@ class Lock:
                 with suppress(redis.RedisError):
                     self.hold(seconds)
 
-        thread = threading.Thread(target=renew, name=f"lock {self.name}", daemon=True)
+        thread = threading.Thread(target=renew, name=f"lock {self._lock.name}", daemon=True)
         thread.start()
         try:
             yield True
@@ -175,4 +170,5 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back if it is still held."""
-        self._release(keys=[self.name], args=[self.token])
+        with suppress(LockError):
+            self._lock.release()

@@ -212,7 +212,7 @@ class Engine(ABC):
         waiting: deque[NDArray[np.int64]],
         lengths: NDArray[np.int64],
     ) -> deque[NDArray[np.int64]]:
-        """Use less memory from now on: one batch at a time; if that was so already, smaller batches.
+        """Use less memory from now on: one batch at a time; if it is so already, smaller batches.
 
         Returns:
             the batches that wait now: those of ``rows``, then those of ``waiting``.

@@ -76,7 +76,7 @@ def evaluate_model(
         zero_shot: also label by similarity to the tasks' descriptions.
         precision: ``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``.
         similarity: gives Spearman's correlation on STS-B, None without its data.
-        report: called with a task's name before it is scored, and with ``stsb`` before that is.
+        report: called with a task's name before it is scored, and with ``stsb`` before STS-B.
     Raises:
         DataError: a task names no data, or its split is missing or malformed.
     """

@@ -142,7 +142,7 @@ class Bucket(Place):
         try:
             for chunk in self._list(folder, chunk_size=1000):
                 self._store.delete([item["path"] for item in chunk])
-        except Exception as error:  # of any kind: what is left is no part of any output
+        except Exception as error:  # any error: what is left is no part of any output
             log.warning("%s is not removed: %s", self.at(folder), self._reason(error))
 
     def _fetch(self, name: str, target: Path) -> None:
@@ -195,7 +195,7 @@ class Bucket(Place):
             pause = min(2 * pause, MAX_PAUSE_S)
 
     def _reason(self, error: Exception) -> str:
-        """What an error says, without its text: the text shows the request."""
+        """The reason for an error, by its code or status only: the full text shows the request."""
         text = str(error)
         if code := CODE.search(text):
             return f"the store refuses ({code[1]})"

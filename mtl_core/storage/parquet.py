@@ -30,8 +30,10 @@ ERROR_SCHEMA = pa.schema(
         pa.field("text", pa.string()),
     ]
 )
-"""Of a row that was not labelled: ``row`` counts data rows of its file from 1, ``line`` lines of a
-text file from 1 (null for Parquet); ``text`` is what was there, at most 1,000 characters."""
+"""Schema of the rows that were not labelled.
+
+``row`` counts the data rows of the row's file, from 1. ``line`` counts the lines of a text file,
+from 1, and is null for Parquet. ``text`` is what was there, at most 1,000 characters."""
 
 
 def label_fields(

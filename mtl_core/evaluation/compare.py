@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_core import pages
-from mtl_core.evaluation.facts import ModelFacts
+from mtl_core.evaluation.facts import NOT_SETTINGS, ModelFacts
 from mtl_core.files import write_text
 
 
@@ -89,6 +89,7 @@ def comparison_page(models: Sequence[ModelFacts]) -> str:
         models=models,
         columns=comparison(models),
         tasks=tasks,
+        not_settings=NOT_SETTINGS,
         curves=plots.learning_curves(models, tasks),
         reliability={task: plots.reliability(models, task) for task in tasks},
         confusion={

@@ -171,7 +171,7 @@ def max_positions(folder: Path) -> int | None:
 
     RoBERTa-like models count positions from ``pad_token_id + 1``; that offset is taken off.
     """
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     positions = config.get("max_position_embeddings")
     if not isinstance(positions, int) or positions <= 0:
         return None

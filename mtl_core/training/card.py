@@ -3,6 +3,7 @@
 from typing import Any
 
 from mtl_core.config import ModelConfig
+from mtl_core.evaluation.facts import NOT_SETTINGS
 from mtl_core.tasks import DEFAULT_TASKS
 
 TERMS = (
@@ -10,9 +11,6 @@ TERMS = (
     "with no explicit licence beyond its paper (Zhang et al. 2015; Socher et al. 2013). The "
     "backbone all-MiniLM-L6-v2 is Apache-2.0. Check that your use of this model fits these terms."
 )
-
-NOT_SETTINGS = ("rows", "command", "data", "files", "notes")
-"""Keys among a run's recorded settings that are no settings."""
 
 
 def model_card(

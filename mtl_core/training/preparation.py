@@ -169,7 +169,13 @@ class Store:
 
 @contextmanager
 def _made(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file to; the file is renamed to ``path`` at the context's end."""
+    """A temporary path to write a file to; the file is renamed to ``path`` at the context's end.
+
+    After an exception nothing is left: activations of a large split take gigabytes.
+    """
     building = temporary_beside(path)
-    yield building
-    building.replace(path)
+    try:
+        yield building
+        building.replace(path)
+    finally:
+        building.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Examining what labelling and training need, what this machine has of it, and what to do.
+"""Examining whether this machine has what labelling and training need, and what to do if not.
 
 The examination loads neither torch nor transformers, unless a GPU's driver is there.
 """

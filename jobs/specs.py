@@ -49,7 +49,7 @@ class InputFile(Spec):
     header: bool = True
     """Whether a line of csv and tsv names the columns; else they are column_1, column_2, …"""
     doubt: str = Field("", exclude=True)
-    """Why the first line may be no header after all. The user is told; no part of the spec."""
+    """Why the first line may be no header after all. The user is told; the spec leaves it out."""
     skip: int = 0
     """How many lines of csv and tsv stand above the header and are no rows."""
     line_end: Literal["\n", "\r"] = "\n"
@@ -117,7 +117,8 @@ class TrainSpec(Spec):
     """Fields of ``TrainConfig`` that differ from the preset."""
     backbone: str
     backbone_sha256: str = ""
-    """SHA-256 of the weights in a local folder; empty for a name, which tells them itself."""
+    """SHA-256 of the backbone's weights if it is a local folder. Empty if it is a name: the name
+    says which weights they are."""
     tasks: tuple[dict[str, Any], ...]
     """What :func:`mtl_core.tasks.task_as_json` gives for each task."""
     data: tuple[InputFile, ...] = ()

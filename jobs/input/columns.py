@@ -68,8 +68,8 @@ def one_type(
     """The narrowest type that holds the values of both types; None if no type does.
 
     Args:
-        exact_in_double: double is known to hold all the whole numbers exactly. Where it is not,
-            whole numbers together with fractions become text.
+        exact_in_double: double is known to hold all the whole numbers exactly. If that is not
+            known, whole numbers together with fractions become text.
     """
     if one == other or pa.types.is_null(other):
         return one

@@ -93,7 +93,7 @@ def _cut(text: str, delimiter: str, quotes: Quotes, whole: bool) -> list[Record]
 
 
 def _quotes_of(text: str, delimiter: str, tabs: bool, whole: bool) -> Quotes:
-    """How the file uses quotes: in the way that best cuts its lines as its header is cut.
+    """How the file uses quotes: in the way that cuts most lines into as many fields as the header.
 
     In a tsv each line is a row and quotes are text, unless fields hold quotes doubled as in csv or
     the header is quoted.

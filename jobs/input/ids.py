@@ -14,7 +14,7 @@ from mtl_core.suggest import near_hint
 
 
 def check_ids(source: Source, column: str) -> None:
-    """Check that a column holds another value in every row; reads the whole input.
+    """Check that a column holds a different value in every row; reads the whole input.
 
     Memory is 8 bytes a row: hashes are compared, and only rows whose hashes agree are looked at
     again.

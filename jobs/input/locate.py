@@ -22,7 +22,7 @@ from mtl_core.storage.bucket import Bucket
 from mtl_core.suggest import near_hint
 
 INCOMING = "incoming-"
-"""The name of a copy begins so as long as the copy is not whole."""
+"""The beginning of a copy's name for as long as the copy is not whole."""
 KEPT_S = 7 * 24 * 3600.0
 TRIES = 4
 

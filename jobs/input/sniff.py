@@ -172,9 +172,9 @@ def named_encoding(name: str) -> str:
 def encoding_of(sample: bytes, kind: Format) -> str:
     """The encoding of a file, found from its beginning.
 
-    It is UTF-8, unless no line that goes beyond ASCII is UTF-8 and another encoding makes sense. A
-    file that is UTF-8 but for some rows stays UTF-8, so that those rows are set aside. JSON is
-    UTF-8 by its standard.
+    A byte order mark decides. Without one it is UTF-8 if any line beyond ASCII is UTF-8, or if no
+    other encoding makes sense. So a file that is UTF-8 but for some rows stays UTF-8, and those
+    rows are set aside. JSON is UTF-8 by its standard.
     """
     if kind in ("parquet", "arrow"):
         return "utf-8"

@@ -100,7 +100,7 @@ class ShardCutter:
         return min(self._most_rows, self._first_rows << doublings)
 
     def number(self) -> str:
-        """Give the next shard its name: ``00000``, ``00001``, …"""
+        """Take the next shard's name: ``00000``, ``00001``, …"""
         self._count += 1
         return f"{self._count - 1:05d}"
 

@@ -134,14 +134,18 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
 
 
 def _target(output: str, settings: Settings) -> str:
-    """The output as the spec holds it, an absolute path or an address; jobs may write there."""
+    """The output as the spec holds it: an absolute path or an address.
+
+    Raises:
+        SettingsError: jobs may not write there.
+    """
     target = str(place_of(output)) if is_address(output) else str(local_path(output).absolute())
     place_inside(target, settings)
     return target
 
 
 def _located(inputs: Sequence[str], settings: Settings) -> Listing:
-    """The files of the inputs, after a check that jobs may read each of them."""
+    """Find the files of the inputs, and check that jobs may read each of them."""
     for address in filter(is_address, inputs):
         check_address(address, settings)
     located = locate(inputs, settings.spool)
@@ -151,7 +155,7 @@ def _located(inputs: Sequence[str], settings: Settings) -> Listing:
 
 
 def _model(name: str, settings: Settings) -> ModelEntry:
-    """The model of this name, after a check that jobs may read it."""
+    """Find a model by its name, and check that jobs may read it."""
     entry = find_model(name, settings.models, settings.model_copies)
     if not isinstance(entry.home, Folder):
         place_inside(str(entry.home), settings)

@@ -47,10 +47,10 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 
 ENDED = frozenset({S.DONE, S.PARTIAL, S.FAILED, S.CANCELLED})
-"""States of a job that is over. Nothing waits for it to go on."""
+"""States of a job that is over."""
 
 RESTING = ENDED | {S.PAUSED}
-"""States in which nothing more happens to a job until somebody acts."""
+"""States in which nothing more happens to a job until somebody acts: it is over, or paused."""
 
 PLANNABLE = frozenset({S.QUEUED, S.PLANNING})
 """States of a job whose input has not been read to its end yet."""

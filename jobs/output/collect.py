@@ -28,7 +28,7 @@ def collect(
     Parts are read one at a time, so memory stays flat.
 
     Args:
-        form: None: as the name of ``target`` tells, Parquet if that has no ending.
+        form: the format; None: as the name of ``target`` tells, Parquet if it has no ending.
     Returns:
         rows written, and the columns left out because the format cannot hold them, with their type.
     Raises:

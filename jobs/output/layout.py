@@ -36,7 +36,7 @@ ERRORS = "errors"
 INPUT_ERRORS = "_rows-input.parquet"
 SHARDS = "shards"
 JOB_KEY = b"mtl.job"
-"""Key in the schema's metadata of every Parquet file of an output: the job that wrote the file."""
+"""Key in the schema's metadata of every Parquet file of an output. The value is the job's id."""
 # Patterns for the names of what a process leaves if it is killed while it takes a folder, and of
 # staged shards.
 TAKING = ".job.json.*.tmp"
@@ -175,7 +175,7 @@ def mark(job: str) -> dict[str, str]:
 def job_of(output: Place, name: str) -> str | None:
     """The job that a Parquet file of an output names as its writer; None: it names none.
 
-    A file of an output folder that lacks this mark is never removed.
+    A Parquet file without the mark of the job is never removed from its output.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,8 +1,8 @@
 """Checks of the places that a user names to be written: files, pages and folders.
 
 A file is replaced only if the user names it and says ``--overwrite``; a page that says of itself
-that it is one of ours needs no ``--overwrite``. Of a folder, only the files are replaced that the
-list in it (:mod:`jobs.output.folders`) names. Nothing else is ever replaced or removed.
+that it is one of ours needs no ``--overwrite``. In a folder, only the files that the folder's list
+(:mod:`jobs.output.folders`) names are replaced. Nothing else is ever replaced or removed.
 """
 
 from collections.abc import Iterator

@@ -29,7 +29,7 @@ from jobs.specs import InputFile
 from mtl_core.errors import InputError
 
 LONG = "mtl.long"
-"""In the metadata of a column of whole numbers: double cannot hold all of them exactly."""
+"""Key in the metadata of a column of whole numbers: double cannot hold all of them exactly."""
 BLANKS, BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n,]*")
 NOTES = {"long": {LONG: "1"}}
 EXACT_IN_DOUBLE = 1 << 53
@@ -138,6 +138,8 @@ class JsonReader(JsonlReader):
                     raise _broken(file, line, error) from error
                 whole = False
             if not whole:
+                # The value may go on: read twice as many blocks each time, or a long value would
+                # be parsed from its beginning once for every block.
                 added = "".join(islice(blocks, more))
                 text, at, more, ended = text[at:] + added, 0, more * 2, not added
                 continue

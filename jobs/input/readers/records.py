@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jobs.specs import Quotes
 
-# No field is longer than this. It also bounds what a quote that never closes can take in.
+# A longer field is an error. The limit also bounds what a quote that never closes can take in.
 csv.field_size_limit(1 << 26)
 ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 

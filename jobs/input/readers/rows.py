@@ -19,8 +19,8 @@ from mtl_core.errors import InputError
 
 SAMPLE_CHARS = 1000
 NESTED = "mtl.nested"
-"""In the metadata of a jsonl column that holds objects only: a JSON object of the names of their
-fields, true for those that hold text."""
+"""Key in the metadata of a jsonl column that holds objects only. The value is JSON: the names of
+the objects' fields, each with true if the field holds text."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def in_words(error: Exception) -> str:
 
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, UnicodeError)
 CHUNK_CHARS = 1 << 24
-"""A chunk that holds so many characters takes no more rows, so that long texts cost no memory."""
+"""A chunk that holds so many characters takes no more rows, so that memory stays flat."""
 
 
 class RowBuffer:

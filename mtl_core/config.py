@@ -10,24 +10,26 @@ from mtl_core.tasks import DEFAULT_TASKS, Task
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_SIZE = 256
 
-Precision = Literal["float32", "bfloat16"]
 LabelPrecision = Literal["auto", "bfloat16", "float32", "int8"]
-"""What an engine computes in; auto: bfloat16 where the chip has it, else float32."""
+"""Number format an engine computes in; auto: bfloat16 where the chip has it, else float32."""
 LABEL_PRECISIONS: tuple[LabelPrecision, ...] = get_args(LabelPrecision)
 Embedding = Literal["float32", "float16", "int8", "binary", "none"]
-"""How an embedding of E numbers is written: as they are; in half precision; as int8 and one float32
-to multiply them with; as E bits, 1 where positive, most significant bit first; or not at all."""
+"""The form in which an embedding of E numbers is written.
+
+``float32``: the numbers unchanged. ``float16``: in half precision. ``int8``: as E int8 numbers and
+one float32 factor to multiply them with. ``binary``: as E bits, 1 where a number is positive, most
+significant bit first. ``none``: not at all."""
 EMBEDDINGS: tuple[Embedding, ...] = get_args(Embedding)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one task's scores need; fitted on rows held out of training."""
+    """Temperature and thresholds of one task's scores, fitted on rows held out of training."""
 
     temperature: float = 1.0
     thresholds: dict[str, float] = field(default_factory=dict)
-    """By wanted precision ("0.80" to "0.99"): the least score at which held-out labels had it;
-    precisions never reached are missing."""
+    """Wanted precision ("0.80" to "0.99") to the least score at and above which the held-out rows'
+    labels reached it. Precisions that were never reached are missing."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ class ModelConfig:
     below 1 in size, on which cross-entropy barely moves; a learnt scale removes that limit."""
     tasks: tuple[Task, ...] = DEFAULT_TASKS
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
-    """By task; a task without one has its scores as the head gives them."""
+    """Task name to calibration; the scores of a task without one stay as its head gives them."""
 
     def calibration_of(self, task: str) -> Calibration:
-        """A task's calibration, or the one that changes nothing."""
+        """A task's calibration; one that changes nothing if the task has none."""
         return self.calibration.get(task, Calibration())
 
 
@@ -72,22 +74,24 @@ class TrainConfig:
     """Share of all steps over which the rate rises from 0; then it falls linearly to 0."""
     logit_scale: float = 30.0
     projection_start: Literal["components", "random"] = "components"
-    """The projection begins as the principal components of the training texts' pooled vectors
-    (:mod:`mtl_core.training.start`), where these are kept, or as torch draws it."""
+    """``components``: the projection starts as the principal components of the training texts'
+    pooled vectors (:mod:`mtl_core.training.start`), if these vectors are kept for the run.
+    ``random``, or without kept vectors: it starts as torch draws it."""
     dropout: float | None = 0.0
-    """Of the trained parts; None: as the backbone's authors set it."""
+    """Dropout rate of the backbone's trained parts; None keeps the rates its authors set."""
     token_masking: float = 0.1
-    """Share of a training text's tokens replaced by the mask token, drawn anew each time; not where
-    the lower layers' output or the pooled vectors are kept."""
+    """Share of a training text's tokens that are replaced by the mask token, drawn anew each time.
+    It has no effect where training starts from kept pooled vectors or from the kept output of the
+    lower layers."""
     pooled_dropout: float = 0.0
-    """Of the pooled vectors, before the projection."""
+    """Dropout rate of the pooled vectors, before the projection."""
     frozen_weights: bool = False
-    """Whether a task's loss has its ``frozen_weight`` for factor, not its ``weight``."""
+    """Whether a task's loss is multiplied by its ``frozen_weight`` instead of its ``weight``."""
     similarity_weight: float = 30.0
     """Weight of :func:`mtl_core.training.losses.similarity_loss`; 0 leaves it out."""
     average_share: float = 0.2
-    """The model gets the exponential average of its weights over this share of all steps; 0: the
-    last weights."""
+    """The finished model has the exponential average of its weights over this share of all steps;
+    with 0 it has the weights of the last step."""
     label_smoothing: float = 0.0
     balance_classes: bool = False
     """Draw the same number of rows from each class (the smallest class's) for training."""
@@ -114,9 +118,10 @@ class TrainConfig:
         return asdict(self)
 
 
-# "reference" is the setting of the project's seed: AdamW, 2e-5 throughout, linear schedule,
-# 3 epochs, classes balanced, logits as the head gives them. "recommended" was measured to reach
-# 0.93 on AG News and 0.89 on SST-2 in one epoch, where the reference barely moves the heads.
+# "reference" holds the settings that the project began with: AdamW, learning rate 2e-5 for all
+# parts, linear schedule, 3 epochs, classes balanced, logits not scaled. "recommended" was measured
+# to reach an accuracy of 0.93 on AG News and 0.89 on SST-2 in one epoch, in which "reference"
+# barely moves the heads.
 PRESETS: dict[str, TrainConfig] = {
     "recommended": TrainConfig(),
     "reference": TrainConfig(
@@ -136,7 +141,7 @@ PRESETS: dict[str, TrainConfig] = {
     ),
 }
 
-# What the recommended preset changes for a scenario.
+# Fields that the recommended preset sets otherwise for a scenario.
 RECOMMENDED_FOR: dict[str, dict[str, Any]] = {
     "freeze-backbone": {
         "epochs": 20,

@@ -4,5 +4,5 @@ import joblib
 
 
 def available_cores() -> int:
-    """Cores by affinity and by the container's quota (``docker run --cpus``), rounded up."""
+    """Cores that affinity and the container's quota (``docker run --cpus``) allow, rounded up."""
     return int(joblib.cpu_count())

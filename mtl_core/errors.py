@@ -18,8 +18,9 @@
     └── LedgerUnreachableError    Redis does not answer
 
 The message is for the user's eyes: what is wrong, where, what to do. ``code`` stands behind it on
-the screen and in ``docs/errors.md``, which is made from this module: the docstring's first line is
-the cause. ``exit_code`` is what ``mtl`` exits with when the error reaches the top.
+the screen. ``docs/errors.md`` lists the codes and is made from this module: it shows the first line
+of each docstring as the cause. ``exit_code`` is what ``mtl`` exits with when the error reaches the
+top.
 """
 
 
@@ -93,7 +94,8 @@ class OutputError(MtlError):
 class StoreError(MtlError, OSError):
     """An object store refuses what was asked of it.
 
-    An OSError too, with ``errno`` and ``strerror``: to what writes files it is as a disk's refusal.
+    It is an OSError too, with ``errno`` and ``strerror``, so that code that writes files treats it
+    like the refusal of a disk.
     """
 
     code = "MTL-402"

@@ -1,4 +1,4 @@
-"""Small file operations that must not be got wrong twice: atomic writes and checksums."""
+"""Small file operations that the whole project shares: atomic writes and checksums."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal; memory stays flat."""
+    """SHA-256 of a file's bytes, hexadecimal; the file is read in pieces, so memory stays flat."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -23,10 +23,10 @@ def replace_file(temporary: Path, final: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name that nobody else takes, in the folder of a file or folder to come.
+    """A temporary path that nobody else uses, beside a file or folder that is yet to be made.
 
-    Random and not the process's number: workers in containers of their own have the same numbers
-    and may share a folder.
+    Its name is random and not made of the process id: workers in different containers can have the
+    same process id and share a folder.
     """
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
@@ -43,10 +43,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def create_text(path: Path, text: str) -> bool:
-    """Write a text file whole unless there is one of that name, creating its folder.
+    """Write a text file atomically, creating its folder, unless a file of that name exists.
 
     Returns:
-        whether this call wrote it: of several at the same moment one does.
+        whether this call wrote the file; of several calls at the same moment, one does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)

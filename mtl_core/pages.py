@@ -3,7 +3,7 @@
 from typing import Any
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442")
-"""Told apart with any kind of colour vision (Okabe and Ito 2008)."""
+"""Colours that can be told apart with any kind of colour vision (Okabe and Ito 2008)."""
 
 
 def render(package: str, template: str, **values: Any) -> str:

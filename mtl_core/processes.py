@@ -16,6 +16,7 @@ def program(module: str, *arguments: str) -> list[str]:
 def keep_current_folder_out() -> None:
     """Keep the current folder out of the module path of every Python that this process starts.
 
-    For those it does not start itself, such as the resource tracker of ``multiprocessing``.
+    :func:`program` does so for the programs that this package starts. The environment variable
+    reaches those that libraries start, such as the resource tracker of ``multiprocessing``.
     """
     os.environ["PYTHONSAFEPATH"] = "1"

@@ -1,4 +1,4 @@
-"""Signs of life: what works for long calls a pulse every few seconds, and lets it end the work."""
+"""Signs of life: long work calls a pulse every few seconds, and the pulse may end the work."""
 
 import threading
 import time
@@ -9,21 +9,21 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 Pulse = Callable[[], None]
-"""Called wherever work goes on, seconds apart at most; an exception it raises ends the work."""
+"""A function that long work calls every few seconds; an exception it raises ends the work."""
 
 EVERY_S = 0.5
 CALL_S = 3600.0
-"""A call that takes longer hangs: nobody pulses for it any more."""
+"""A call that takes longer counts as hanging: :func:`with_pulse` no longer pulses for it."""
 ROWS = 2048
 """Rows of cheap work between two pulses."""
 
 
 def no_pulse() -> None:
-    """Nobody listens."""
+    """A pulse that does nothing, for work that nobody watches."""
 
 
 def pulsing(items: Iterable[T], pulse: Pulse, every: int = 1) -> Iterator[T]:
-    """The items, with a pulse before every so-manieth."""
+    """Yield the items; pulse before the first one and then before every ``every``-th."""
     for number, item in enumerate(items):
         if number % every == 0:
             pulse()
@@ -31,12 +31,14 @@ def pulsing(items: Iterable[T], pulse: Pulse, every: int = 1) -> Iterator[T]:
 
 
 def with_pulse(pulse: Pulse, call: Callable[..., T], *arguments: Any) -> T:
-    """The answer of a call that cannot pulse by itself (a library's), which has an end.
+    """Make a call that cannot pulse by itself (a library's), pulsing meanwhile; return its answer.
 
-    Not for reading and writing of local files: a disk that hangs must be seen to.
+    Only for calls that surely end. Not for reading or writing local files: a pulse would hide that
+    the disk hangs.
 
-    The call runs in a thread, this one pulses. Where the pulse ends the work, the call is left to
-    itself: what it makes must count for nothing.
+    The call runs in a thread of its own while the calling thread pulses. If the pulse raises an
+    exception, the call's thread goes on alone, so nothing may depend on what it still makes. An
+    exception of the call itself is raised here.
     """
     if pulse is no_pulse:
         return call(*arguments)

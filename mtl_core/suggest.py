@@ -1,31 +1,32 @@
-"""What a wrong name might have meant."""
+"""Suggest which known name a wrong name was meant to be."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 ALIKE = 0.6
-"""How alike two names are that may have been meant for each other; 1: they are equal."""
+"""How similar a name must be to be suggested, from 0 to 1; 1: only an equal name is."""
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = ALIKE) -> str | None:
-    """The name that is most like this one; None: none is much like it."""
+    """The most similar of some names; None if no name is similar enough."""
     return next(iter(get_close_matches(name, list(names), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(
     name: str, names: Iterable[str], *, before: str = "", behind: str = "", otherwise: str = ""
 ) -> str:
-    """The question whether the nearest name was meant, between what is given.
+    """The question whether the nearest name was meant.
 
     Args:
-        otherwise: what to say where no name is near.
+        before, behind: text put directly before and behind the question.
+        otherwise: what to return instead if no name is near.
     """
     near = nearest(name, names)
     return otherwise if near is None else f"{before}did you mean '{near}'?{behind}"
 
 
 def near_hint(name: str, names: Iterable[str]) -> str:
-    """What to say behind a name that is none of these: the nearest, if one is near, and all."""
+    """The end of a message about an unknown name: the nearest name, if any, and a list of all."""
     there = list(names)
     if not there:
         return "; there are none"

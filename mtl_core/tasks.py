@@ -4,12 +4,10 @@ The names "topic" and "sentiment" stand nowhere else in the code: everything rea
 or from a model's own configuration.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from mtl_core.errors import UnknownTaskError
 
 
 @dataclass(frozen=True)
@@ -24,22 +22,22 @@ class TaskSource:
     """Holds class indices or label names."""
     train_split: str = "train"
     evaluation_split: str = "test"
-    """The official split on which results are reported; the same as ``train_split`` where there is
-    none: then rows held out of training serve."""
+    """The official split on which results are reported. A task without an official split has
+    ``train_split`` here; its results are reported on rows held out of training."""
     hub_name: str = ""
     hub_config: str | None = None
     folder: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
-    """A file (csv, jsonl or parquet) by split; empty for a task on the hub."""
+    """Split to data file (csv, jsonl or parquet); empty for a task on the hub."""
 
     @property
     def name(self) -> str:
-        """What to call the data in a card, without a machine's paths."""
+        """Name of the data for a model's card; it holds no paths of a machine."""
         return self.hub_name or ", ".join(sorted({Path(f).name for f in self.files.values()}))
 
     @property
     def has_official_split(self) -> bool:
-        """Whether there is a split to report on that training does not touch."""
+        """Whether results are reported on a split of their own, which training does not touch."""
         return self.evaluation_split != self.train_split
 
 
@@ -54,9 +52,11 @@ class Task:
     weight: float = 1.0
     """Factor on the task's loss."""
     frozen_weight: float | None = None
-    """The same where the backbone is frozen and the recommended preset trains; None: ``weight``."""
+    """Factor on the task's loss where the recommended preset trains with the backbone frozen; None:
+    ``weight``."""
     descriptions: tuple[str, ...] = ()
-    """A text for each label that says what it means, for zero-shot labelling; else the label."""
+    """For each label a text that says what it means, for zero-shot labelling. If empty, the labels
+    themselves are used."""
 
 
 TOPIC = Task(
@@ -88,7 +88,8 @@ SENTIMENT = Task(
         # GLUE publishes no labels for SST-2's test split; results are reported on validation.
         evaluation_split="validation",
     ),
-    # Its phrases overlap; with more, the projection overfits them (docs/training.md).
+    # The phrases of SST-2 overlap; a greater weight makes the projection overfit them
+    # (docs/training.md).
     frozen_weight=0.01,
     descriptions=(
         "A bad, boring, disappointing film; a negative review",
@@ -99,30 +100,17 @@ SENTIMENT = Task(
 DEFAULT_TASKS = (TOPIC, SENTIMENT)
 
 
-def task_named(name: str, tasks: Sequence[Task] = DEFAULT_TASKS) -> Task:
-    """Return the task of that name.
-
-    Raises:
-        UnknownTaskError: none of ``tasks`` has that name.
-    """
-    for task in tasks:
-        if task.name == name:
-            return task
-    known = ", ".join(task.name for task in tasks)
-    raise UnknownTaskError(f"no task named '{name}'; there are: {known}")
-
-
 def task_as_json(task: Task) -> dict[str, Any]:
-    """A task as ``config.json`` and specs hold it; of a shipped one the name and labels suffice."""
+    """A task as ``config.json`` and specs hold it; for a shipped task only its name and labels."""
     short = {"name": task.name, "labels": list(task.labels)}
     return short if task in DEFAULT_TASKS else asdict(task)
 
 
 def task_from_json(raw: Mapping[str, Any]) -> Task:
-    """The task again; a shipped one with its data source.
+    """Read a task that :func:`task_as_json` wrote; a shipped task gets its data source back.
 
     Raises:
-        KeyError, TypeError: not what :func:`task_as_json` writes.
+        KeyError, TypeError: ``raw`` is not what :func:`task_as_json` writes.
     """
     for task in DEFAULT_TASKS:
         if raw == {"name": task.name, "labels": list(task.labels)}:

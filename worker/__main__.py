@@ -1,4 +1,4 @@
-"""``python -m worker``: run one worker. ``mtl worker`` is its front; its help is there."""
+"""``python -m worker``: run one worker. Users call it as ``mtl worker``, which has the help."""
 
 import atexit
 import os
@@ -22,7 +22,7 @@ from worker.process.threads import CHILDREN
 RESTART_PAUSE_S = 2.0
 EVENT_BEAT_S = 10
 FAILED = 1
-"""What a worker exits with that ended itself because it does not work."""
+"""Exit code of a worker that ended itself because it does not work."""
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -63,7 +63,7 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
         f"--queues={','.join(served)}",
         f"--loglevel={loglevel}",
         *("--without-gossip", "--without-mingle"),
-        # Without any heartbeat Celery makes no dispatcher of events, and Flower can ask for none.
+        # Without a heartbeat Celery makes no event dispatcher, and Flower could not ask for events.
         f"--heartbeat-interval={EVENT_BEAT_S}",
     ]
     worker_app.app.worker_main(arguments)
@@ -75,8 +75,11 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
 
 
 def prepare_metrics() -> None:
-    """An empty folder for the children's counters, named before prometheus-client is imported."""
-    # Started again in its place, a worker counts on where it was.
+    """Make the folder of the children's counters.
+
+    The environment must name it before prometheus-client is imported.
+    """
+    # A worker that was started again in its place keeps its folder and goes on counting.
     folder = os.environ.get(METRICS_FOLDER) or tempfile.mkdtemp(prefix="mtl-metrics-")
     atexit.register(remove_in, os.getpid(), folder)
     os.environ[METRICS_FOLDER] = folder
@@ -91,8 +94,8 @@ def remove_in(pid: int, folder: str) -> None:
 def start_again() -> None:
     """Start this worker again in a fresh process.
 
-    Celery leaves on an error of Redis that it does not know, as when Redis is full. What it held is
-    in the ledger.
+    Celery ends a worker on an error of Redis that it does not know, such as when Redis is full.
+    Nothing is lost: the ledger knows what the worker held.
     """
     click.echo("mtl worker: the consumer gave up; starting again", err=True)
     time.sleep(RESTART_PAUSE_S)

@@ -1,8 +1,8 @@
-"""The Celery application of a worker: settings, tasks, and what happens at start and end.
+"""The Celery application of a worker: settings, Celery tasks, and what is done at start and end.
 
-A task is acknowledged as it starts and its result is not kept: the ledger alone says what was
-done (see ``docs/design.md``). The parent process never imports torch; each child loads the model
-after the fork and keeps it.
+A Celery task is acknowledged when it starts, and its result is not kept: the ledger alone says
+what was done (see ``docs/design.md``). The parent process never imports torch; each child loads the
+model after the fork and keeps it.
 """
 
 import logging
@@ -34,7 +34,7 @@ from worker.process.threads import children_of_worker
 
 log = logging.getLogger(__name__)
 
-# Without fix-ups: Celery's own, for Django, would put the current folder into the module path.
+# Without fix-ups: Celery's fix-up for Django would put the current folder into the module path.
 app = Celery("mtl", fixups=())
 app.conf.update(
     broker_url=broker_url(settings().redis_url or "redis://localhost:6379/0"),
@@ -63,7 +63,7 @@ START_PATIENCE_S = 10
 
 @app.task(name=RUN_SHARD)
 def run_shard(job: str, shard: str) -> None:
-    """Claim a shard and work on it; a message whose shard is not to be had is dropped."""
+    """Claim a shard and work on it; if it cannot be claimed, the message is dropped."""
     if attempt_shard(job, shard) is Outcome.LAST:
         finalise_job(job)
 
@@ -76,7 +76,7 @@ def finalise_job(job: str) -> None:
 
 @signals.after_setup_logger.connect
 def format_log(logger: logging.Logger, **_: Any) -> None:
-    """JSON lines where they are wanted."""
+    """Log JSON lines if ``MTL_LOG_FORMAT`` is ``json``."""
     if settings().log_format == "json":
         for handler in logger.handlers:
             handler.setFormatter(json_formatter())
@@ -90,7 +90,7 @@ _controllers: list[Any] = []
 
 @signals.celeryd_after_setup.connect
 def remember_controller(instance: Any, **_: Any) -> None:
-    """Keep Celery's controller: `worker_main` does not tell how it ended, this does."""
+    """Keep Celery's controller: it knows how the worker ended; `worker_main` does not tell."""
     _controllers.append(instance)
 
 
@@ -100,7 +100,7 @@ def gave_up() -> bool:
 
 
 def failed_because() -> str:
-    """Why this worker ended itself as one that does not work; empty if it did not."""
+    """Why this worker ended itself because it does not work; empty if it did not end itself."""
     return "; ".join(each.failure for each in _reconcilers if each.failure)
 
 
@@ -108,19 +108,19 @@ def failed_because() -> str:
 def start_reconciler(**_: Any) -> None:
     """Start the reconciler in the worker's parent process."""
     parent = os.environ.get("MTL_PARENT_PID")
-    # Without patience: it must notice that Redis was away.
+    # Without patience: the reconciler must notice when Redis is away.
     own = Ledger(redis_url(), settings(), patience=0)
     member = Member(worker_name(), tuple(app.amqp.queues.consume_from), children_of_worker())
     reconciler = Reconciler(own, Publisher(own.url), member, int(parent) if parent else None)
     _reconcilers.append(reconciler)
     reconciler.start()
-    if (port := settings().metrics_port) is not None:  # last: Celery only logs what fails here
+    if (port := settings().metrics_port) is not None:  # last: Celery only logs its errors
         metrics.serve(port, Ledger(redis_url(), settings(), patience=0))
 
 
 @signals.worker_shutting_down.connect
 def tell_children_to_leave(**_: Any) -> None:
-    """On the first SIGTERM or Ctrl-C: children give their shard back after the current batch."""
+    """Have children give back their shard after the batch, on the first SIGTERM or Ctrl-C."""
     leaving.set()
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
@@ -136,7 +136,7 @@ def stop_reconciler(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def prepare_child(**_: Any) -> None:
-    """In a fresh child: own connections, and the signal to leave."""
+    """Prepare a new child: connections of its own, its card, and the signal to leave."""
     ledger.cache_clear()
     choose_card(current_process().index)
     signal.signal(signal.SIGUSR2, lambda *_: leaving.set())
@@ -146,7 +146,8 @@ def check_ledger() -> None:
     """Wait until Redis answers, since workers and Redis often start together.
 
     Raises:
-        LedgerUnreachableError: it refuses the password, is not trusted, or did not answer in time.
+        LedgerUnreachableError: Redis refuses the password, is not trusted, or did not answer in
+            time.
     """
     deadline = time.monotonic() + START_PATIENCE_S
     said = False

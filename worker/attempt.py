@@ -33,12 +33,12 @@ from worker.process.own import child_place, ledger, worker_name
 
 log = logging.getLogger(__name__)
 
-# A child that may not have a shard waits so long before it takes the next message, which is then
-# left to others.
+# How long a child that was refused a shard waits before it takes the next message: meanwhile others
+# can take it.
 REFUSED_PAUSE_S = 1.0
 # How long a child that failed at a shard leaves it to others.
 DOUBT_S = 30.0
-# As in jobs/ledger/lua/prelude.lua.
+# A child that failed at so many shards in a row is doubted; as in jobs/ledger/lua/prelude.lua.
 DOUBTED_FAILURES = 3
 
 
@@ -46,7 +46,7 @@ def attempt_shard(job: str, shard: str) -> Outcome:
     """Claim a shard and work on it; returns what came of it."""
     token = uuid.uuid4().hex
     presence = Presence(ledger().redis)
-    # Before the claim: a child that dies right after it is seen to have held the shard.
+    # Announced before the claim: if the child dies right after it, its shard is known.
     born_s = psutil.Process().create_time()
     presence.begin(worker_name(), Busy(os.getpid(), job, shard, token, born_s))
     try:
@@ -74,15 +74,17 @@ def _claim(job: str, shard: str, token: str) -> Claim:
 
 
 def others_may_do(ledger: Ledger, job: str, shard: str, worker: str, place: int) -> bool:
-    """Whether a shard that a child failed at, or in doubt of it, should be left to others.
+    """Whether a child whose claim was doubted should leave a shard to others.
 
-    So it is while somebody else is there that can do the job and did not fail at that shard; but
-    not for long, since the others may be busy with something else.
+    A claim is doubted if the child failed at this shard before, or at several shards of the job.
+    The shard is left to others while another child is there that can do the job and did not fail at
+    this shard. That ends :data:`DOUBT_S` seconds after the child's last failure, since the others
+    may be busy with something else.
     """
     try:
         snapshot = ledger.snapshot(job)
     except JobError:
-        return True  # forgotten meanwhile: there is nothing to insist on
+        return True  # the job was forgotten: there is nothing to insist on
     me, failing, declined = child_name(worker, place), ledger.failing(job), ledger.declined(job)
     last_ms = failing[me]["last_ms"] if me in failing else 0
     if ledger.now_ms() - last_ms > DOUBT_S * 1000:
@@ -90,7 +92,8 @@ def others_may_do(ledger: Ledger, job: str, shard: str, worker: str, place: int)
     serving = Presence(ledger.redis).serving(queue_name(snapshot.kind, snapshot.priority))
     failed_here = shard in failing.get(me, {}).get("shards", {})
     for name, children in serving.items():
-        # A brother would hardly do better with a shard than this child, but perhaps in general.
+        # Another child of this worker would hardly do better at a shard that this child failed at.
+        # It may do better if this child failed only at other shards.
         if name in declined or (failed_here and name == worker):
             continue
         for child in children:
@@ -105,7 +108,7 @@ def _run_claimed(job: str, shard: str, token: str, claim: Claim) -> Outcome:
     try:
         spec = ledger().spec(job)
     except JobError as error:
-        # Forgotten in this moment, or the spec is of another version than this worker.
+        # The job was forgotten just now, or its spec is of another version than this worker.
         outcome = _declined(job, shard, token, str(error))
     else:
         definition = dict(claim.shard or {})
@@ -118,11 +121,12 @@ def _run(attempt: Attempt) -> Outcome:
     try:
         with Heartbeat(ledger(), attempt.job, attempt.shard, attempt.token) as heartbeat:
             result = _work(attempt, heartbeat)
-    except Exception as error:  # whatever it was, the shard must not be kept
-        # Without patience: the lease runs, and the place may be what failed.
+    except Exception as error:  # whatever the error, the shard must not be kept
+        # Without patience: the lease is running out, and the output's place may be what failed.
         _take_back(attempt, patience_s=0)
         return _stop(attempt, error) if isinstance(error, StopWork) else _end(attempt, error)
-    # What this raises leaves the part where it is: the word may have arrived, and its answer not.
+    # If this raises, the part stays where it is: Redis may have completed the shard although its
+    # answer did not arrive.
     outcome = ledger().complete(attempt.job, attempt.shard, attempt.token, result)
     if outcome is Outcome.STALE:
         _take_back(attempt, settings().store_patience_s)
@@ -132,7 +136,7 @@ def _run(attempt: Attempt) -> Outcome:
 
 
 def _work(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
-    # Here and not above: these load torch, which only the children may do.
+    # Imported here and not above: these modules load torch, which only children may do.
     own = "worker.label" if isinstance(attempt.spec, LabelSpec) else "worker.train"
     if own not in sys.modules:
         with_pulse(heartbeat.pulse, import_module, own)
@@ -146,16 +150,16 @@ def _work(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
 
 
 def _take_back(attempt: Attempt, patience_s: float) -> None:
-    """Remove what an attempt wrote in vain: its job may have ended, and nobody else would."""
+    """Remove what an attempt wrote in vain: if its job has ended, nobody else removes it."""
     if not isinstance(attempt.spec, LabelSpec):
         return
-    with suppress(OSError, MtlError):  # the place may be why it does not count
+    with suppress(OSError, MtlError):  # the place may be what failed
         output = place_inside(attempt.spec.output, settings(), patience_s)
         output.delete(attempt.part, f"{ERRORS}/{attempt.errors}")
 
 
 def _stop(attempt: Attempt, stop: StopWork) -> Outcome:
-    """Give back the shard of an attempt that was told to stop, where it is held still."""
+    """Give back the shard of an attempt that was told to stop, if its lease is still held."""
     if stop.answer is Outcome.STALE:
         metrics.LEASES_LOST.inc()
     else:
@@ -164,7 +168,7 @@ def _stop(attempt: Attempt, stop: StopWork) -> Outcome:
 
 
 def _end(attempt: Attempt, error: Exception) -> Outcome:
-    """End an attempt that an error ended, as the error demands; returns what came of it."""
+    """Tell the ledger what becomes of an attempt that failed with an error; return the outcome."""
     job, shard, reason = attempt.job, attempt.shard, one_line(error)
     with suppress(redis.RedisError):
         holder = ledger().holder(job, shard)
@@ -214,11 +218,11 @@ ENDINGS: Mapping[Blame, Callable[[Attempt, Exception], Outcome]] = {
     Blame.SPEC: _given_up,
     Blame.LEDGER: lambda a, error: _released(a, one_line(error)),
 }
-"""What is done about an error, by whose fault it is."""
+"""By whose fault an error is: the function that ends the attempt."""
 
 
 def pause(ledger: Ledger, job: str, spec: AnySpec, error: OSError) -> None:
-    """Let a job wait until the place it writes to is mended."""
+    """Pause a job until the place that it writes to is mended."""
     where = getattr(error, "filename", None) or spec.output
     reason = f"{error.strerror or error}: {where}; mend that, then `mtl retry {job}`"
     if ledger.transition(job, JobState.PAUSED, reason):
@@ -226,6 +230,6 @@ def pause(ledger: Ledger, job: str, spec: AnySpec, error: OSError) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """An error's first line, with its kind where it is none of this software's own."""
+    """An error's first line, with its type before it unless it is an :class:`MtlError`."""
     text = (str(error).strip().splitlines() or [""])[0]
     return text if isinstance(error, MtlError) else f"{type(error).__name__}: {text}"

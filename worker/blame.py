@@ -13,7 +13,7 @@ from jobs.specs import AnySpec, LabelSpec, TrainSpec
 from mtl_core.errors import MtlError, OutputError, SettingsError, StoreError
 from mtl_core.storage.address import is_address
 
-# Errors of a disk that no other attempt mends, but somebody can.
+# Errors of a disk that another attempt does not mend, but a person can.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -21,23 +21,25 @@ class Blame(StrEnum):
     """Whose fault an error is."""
 
     ROWS = "rows"
-    """Perhaps the shard's: a failed attempt, whose shard is split in the end."""
+    """Perhaps that of the shard's rows: the attempt fails, and the shard is split in the end."""
     OUTPUT = "output"
-    """The place that all workers of the job write to: the job is paused."""
+    """That of the place that all workers of the job write to: the job is paused."""
     WORKER = "worker"
-    """This worker's: it declines the job, others go on."""
+    """This worker's: it declines the job, and others go on with it."""
     SPEC = "spec"
-    """What the job asks for: no worker could do it, and it fails."""
+    """That of what the job asks for: no worker could do it, and the job fails."""
     LEDGER = "ledger"
     """Nobody's: Redis was away for long. The shard is given back."""
 
 
 @contextmanager
 def own_trouble(what: str) -> Iterator[None]:
-    """Say of an error of the system that it is this worker's own: it read or wrote its own files.
+    """Turn an OSError into one that is this worker's fault; for reading or writing its own files.
 
+    Args:
+        what: name of these files, for the message.
     Raises:
-        SettingsError: instead of an OSError, an object store's aside.
+        SettingsError: in place of any OSError but a StoreError, which is raised unchanged.
     """
     try:
         yield
@@ -54,12 +56,13 @@ def own_trouble(what: str) -> Iterator[None]:
 
 def blame(error: Exception, spec: AnySpec) -> Blame:
     """Whose fault an attempt's error is."""
-    # Their order decides: a StoreError is an OSError and an MtlError, too.
+    # The order of the checks matters: a StoreError is an OSError and an MtlError, too.
     if isinstance(error, redis.RedisError):
         return Blame.LEDGER
     if isinstance(error, StoreError):
         return Blame.OUTPUT
-    # Of a label job: what its workers share has gone, or is not to be seen from this one alone.
+    # Not in a label job: there the shared output may be out of sight of this worker alone, so that
+    # an OutputError is the worker's fault, like any other MtlError.
     if isinstance(error, OutputError) and isinstance(spec, TrainSpec):
         return Blame.SPEC
     if isinstance(error, (MtlError, ImportError)):  # the latter: not installed whole
@@ -70,11 +73,11 @@ def blame(error: Exception, spec: AnySpec) -> Blame:
 
 
 def _at_output(error: OSError, spec: AnySpec) -> bool:
-    """Whether the disk that refused is the output's; where no file is named, as far as known."""
+    """Whether the disk that refused is the output's; assumed if the error names no file."""
     if is_address(spec.output):
         return False  # a store's own errors are StoreErrors: this was a file of this machine
     if not error.filename:
         return True
-    # A model is built beside where it will lie.
+    # A model is built in a folder beside its final one.
     output = Path(spec.output) if isinstance(spec, LabelSpec) else Path(spec.output).parent
     return Path(os.fsdecode(error.filename)).absolute().is_relative_to(output)

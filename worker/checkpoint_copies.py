@@ -10,9 +10,10 @@ KEEP = 2
 
 
 class CheckpointCopies:
-    """Keeps the newest checkpoints of a local folder in a place, too.
+    """Keeps copies of a local folder's newest checkpoints in an object store.
 
-    The JSON beside a checkpoint goes last, as on disk: one without it does not count.
+    The JSON beside a checkpoint is copied last, as it is written last on disk: a checkpoint without
+    it does not count.
     """
 
     def __init__(self, folder: Path, place: Place) -> None:
@@ -20,7 +21,7 @@ class CheckpointCopies:
         self._newest = ""
 
     def fetch(self) -> None:
-        """Copy what is there and not here yet; what an earlier attempt left here stays."""
+        """Copy the newest checkpoints to the local folder, except files that are there already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for tag in self.place.matching(TAG)[-KEEP:]:
             for name in (_weights(tag), tag):
@@ -29,7 +30,7 @@ class CheckpointCopies:
                         shutil.copyfile(path, self.folder / name)
 
     def put_new(self) -> None:
-        """Copy checkpoints that are new; only the newest two are kept."""
+        """Copy new checkpoints into the object store; only the newest :data:`KEEP` stay there."""
         here = sorted(path.name for path in self.folder.glob(TAG))[-KEEP:]
         if not here or here[-1] == self._newest:
             return
@@ -43,7 +44,7 @@ class CheckpointCopies:
         self._newest = here[-1]
 
     def remove(self) -> None:
-        """The run has ended: none is needed any more."""
+        """Remove all copies; for when the run has ended."""
         self.place.delete_folder("")
 
 

@@ -28,7 +28,7 @@ CACHE_FILE = "label-cache.sqlite"
 ENGINES_KEPT = 2
 
 _engines: dict[tuple[str, ...], Engine] = {}
-"""The last used engines of this process, by all that they were made of; the newest last."""
+"""The engines that this process used last, by what they were made of; the last used at the end."""
 
 
 def engine_for(
@@ -39,12 +39,14 @@ def engine_for(
 ) -> Engine:
     """The engine of a model directory, kept between shards.
 
-    A folder's name says nothing of what it holds: a model trained anew under the name of another
-    is another engine.
+    Engines are told apart by what the folder holds and not by its name alone: a model may be
+    trained anew under the name of another.
 
     Args:
-        precision: the job's; where it leaves it open, this worker's own.
+        precision: the job's precision, or this worker's own if the job leaves it open.
         calibration: texts that int8 is calibrated on.
+    Raises:
+        SettingsError: the model, the engine folder or the temporary folder cannot be used.
     """
     with own_trouble("the model"):
         contents = [_sha256(folder / name) for name in (WEIGHTS, CONFIG)]
@@ -68,11 +70,11 @@ def engine_for(
 
 
 def engine_of(spec: LabelSpec, folder: Path, output: Place, pulse: Pulse = no_pulse) -> Engine:
-    """The engine that a job wants.
+    """The engine for a label job, checked to hold the job's model.
 
     Args:
-        folder: the model's, as :func:`folder_of` gives it.
-        output: the job's, whose first shard calibrates int8.
+        folder: the model's folder, as :func:`folder_of` gives it.
+        output: the job's output, where its first shard is staged; int8 is calibrated on that.
     Raises:
         ModelError: the folder holds another model than the job was submitted with.
     """
@@ -88,23 +90,23 @@ def engine_of(spec: LabelSpec, folder: Path, output: Place, pulse: Pulse = no_pu
 
 
 def folder_of(spec: LabelSpec, pulse: Pulse = no_pulse) -> Path:
-    """A job's model on this machine; one of an object store is copied first.
+    """The folder of a job's model on this machine; a model of an object store is copied first.
 
     Raises:
-        SettingsError: it lies outside the configured roots, or cannot be copied here.
+        SettingsError: the model lies outside the configured roots, or cannot be copied here.
     """
     return Path(with_pulse(pulse, _model_folder, spec.model_dir, spec.model_sha256))
 
 
 @lru_cache(maxsize=8)
 def _model_folder(where: str, sha256: str) -> str:
-    # Kept between shards: to see whether a copy is there takes a look into the store.
+    # Kept between shards, because finding an existing copy, too, takes a request to the store.
     with own_trouble("the copy of the model"):
         return str(model_folder(where, sha256, settings(), settings().store_patience_s))
 
 
 def _sha256(path: Path) -> str:
-    """A file's checksum, computed again only where the file is another."""
+    """A file's SHA-256, computed again only if the file was changed or replaced."""
     found = path.stat()
     return _sha256_of(path, found.st_mtime_ns, found.st_size, found.st_ino)
 
@@ -120,7 +122,7 @@ def _calibration(output: Place, spec: LabelSpec) -> tuple[str, ...]:
 
 
 def calibration_texts(output: Place) -> tuple[str, ...]:
-    """Texts spread over the job's first shard: every worker takes the same."""
+    """Texts spread over the job's first shard: every worker takes the same ones."""
     shard = read_first_shard(output)
     step = max(1, len(shard) // CALIBRATION_TEXTS)
     texts: list[str] = shard.column(text_column_of(shard)).to_pylist()
@@ -128,7 +130,7 @@ def calibration_texts(output: Place) -> tuple[str, ...]:
 
 
 def cache_for(engine: Engine) -> LabelCache:
-    """This machine's cache, for the answers of one engine."""
+    """This machine's cache of labelled texts, for the answers of one engine."""
     config = settings()
     with own_trouble("the cache of labelled texts"):
         return LabelCache(

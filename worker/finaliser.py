@@ -1,4 +1,4 @@
-"""Finalising by a worker, and what becomes of a job that cannot be finalised."""
+"""Finalise a job in a worker, and decide what becomes of a job that cannot be finalised."""
 
 import logging
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 def finalise_or_pause(ledger: Ledger, job: str) -> None:
     """Write the manifest of a job whose shards are all settled, and end it.
 
-    What fails is tried again by the reconciler, here or elsewhere, and the job paused with the
-    reason when that does not help.
+    If that fails, the reconciler has it tried again, by this worker or another. If it keeps
+    failing, the job is paused with the reason, or fails if its output cannot be used.
     """
     try:
         if finalise(ledger, job):
@@ -26,7 +26,7 @@ def finalise_or_pause(ledger: Ledger, job: str) -> None:
     except redis.RedisError:
         raise  # the reconciler hints again
     except JobError as error:
-        log.info("%s: %s", job, error)  # forgotten in this moment
+        log.info("%s: %s", job, error)  # the job was forgotten just now
     except Exception as error:
         _not_finalised(ledger, job, error)
 
@@ -36,12 +36,12 @@ def _not_finalised(ledger: Ledger, job: str, error: Exception) -> None:
     log.error("%s: not finalised: %s", job, reason, exc_info=not isinstance(error, MtlError))
     times = ledger.note_unfinalised(job, reason)
     if not times:
-        return  # it was forgotten or closed
+        return  # the job was forgotten or closed
     spec = ledger.spec(job)
     if isinstance(error, OSError) and blame(error, spec) is Blame.OUTPUT:
         pause(ledger, job, spec, error)
     elif times < ledger.settings.max_attempts:
-        return  # the next time, perhaps elsewhere
+        return  # it is tried again, perhaps by another worker
     elif isinstance(error, OutputError):
         ledger.transition(job, JobState.FAILED, reason)
     else:

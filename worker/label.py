@@ -24,13 +24,13 @@ from worker.lease.heartbeat import Heartbeat
 
 @dataclass(frozen=True)
 class Part:
-    """What an attempt writes: the names of its files, and what they say of their origin."""
+    """The files that an attempt writes: their names, and what they say about their origin."""
 
     name: str
     errors: str
-    """Rows that could not be labelled."""
+    """Name of the file of rows that could not be labelled."""
     origin: dict[str, str]
-    """In the Parquet schema of the part."""
+    """Metadata for the Parquet schema of the part."""
     errors_origin: dict[str, str]
 
 
@@ -38,8 +38,8 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     """Label a shard's rows and write its part under a name that holds shard, attempt and lease.
 
     Args:
-        heartbeat: told of the work; it is asked before anything is written, and an exception it
-            raises ends the attempt.
+        heartbeat: is told of progress, and confirms the lease before anything is written; an
+            exception it raises ends the attempt.
     Returns:
         the result for the ledger: part, rows, checksum, counts and times.
     Raises:
@@ -85,7 +85,7 @@ def _part(attempt: Attempt, spec: LabelSpec) -> Part:
 
 
 def with_labels(staged: pa.Table, labelled: Labelled, spec: LabelSpec) -> pa.Table:
-    """The shard's own columns with the model's behind them; no label below a task's threshold."""
+    """Add the model's columns behind the shard's; a label below its task's threshold is null."""
     answers = {answer.task.name: answer for answer in labelled.labels}
     return add_labels(
         staged,
@@ -101,7 +101,7 @@ def with_labels(staged: pa.Table, labelled: Labelled, spec: LabelSpec) -> pa.Tab
 def _write(
     output: Place, part: Part, staged: pa.Table, table: pa.Table, labelled: Labelled, worker: str
 ) -> dict[str, Any]:
-    """Write the part, and aside of it the rows for which memory did not suffice."""
+    """Write the part, and a file of the rows that were too large for memory, if there are any."""
     errors = ""
     if labelled.too_large:
         wrong = pa.array(labelled.too_large, pa.int64())

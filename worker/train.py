@@ -31,7 +31,7 @@ from worker.lease.heartbeat import Heartbeat
 from worker.process.threads import threads_of_child
 
 CHECKPOINTS = "_checkpoints"
-"""Folder beside the models of an object store; no model's name begins so."""
+"""Folder beside the models of an object store; no model's name begins with ``_``."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,25 @@ class Places:
     """Where the files of a run lie."""
 
     output: Place
-    """Of the finished model."""
+    """Place of the finished model."""
     building: Path
-    """Of the model until it is finished."""
+    """Folder of the model until it is finished."""
     checkpoints: Path
     copies: CheckpointCopies | None
-    """Of the checkpoints in an object store, for an attempt on another machine."""
+    """Copies of checkpoints in an object store, for an attempt on another machine, or None."""
 
 
 def train_model(ledger: Ledger, attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
-    """Train as the spec says; resumes from the newest checkpoint of an earlier attempt.
+    """Train as the spec says; resume from the newest checkpoint of an earlier attempt.
 
-    An attempt that finds the model an earlier one of the job has finished just says so.
+    If an earlier attempt of the job has finished the model already, only its result is returned.
 
     Returns:
         the result for the ledger: rows trained on, model folder, checksum and official metrics.
     Raises:
-        OutputError: a model of that name appeared meanwhile.
+        OutputError: a model of another job appeared in the output meanwhile.
         DataError: the data is not what it was when the job was submitted.
+        SettingsError: what the run reads or writes lies outside the configured roots.
     """
     job, spec, pulse = attempt.job, attempt.spec, heartbeat.pulse
     assert isinstance(spec, TrainSpec)
@@ -80,7 +81,11 @@ def train_model(ledger: Ledger, attempt: Attempt, heartbeat: Heartbeat) -> dict[
 
 
 def _data_inside(spec: TrainSpec) -> Path | None:
-    """The data folder; SettingsError if what the run reads lies outside the configured roots."""
+    """Check that what the run reads lies inside the configured roots; return the data folder.
+
+    Raises:
+        SettingsError: something that the run reads lies outside.
+    """
     for task in map(task_from_json, spec.tasks):
         for file in task.source.files.values() if task.source else ():
             check_inside(file, settings())
@@ -109,21 +114,21 @@ def _clear(places: Places, pulse: Pulse) -> None:
 
 @dataclass(frozen=True)
 class Teller:
-    """Tells the ledger of a run as it goes on."""
+    """Tells the ledger how far a run is."""
 
     ledger: Ledger
     job: str
     copies: CheckpointCopies | None
     heartbeat: Heartbeat
     note: dict[str, Any] = field(default_factory=dict)
-    """What was told last."""
+    """What was told so far; of each field the last value."""
 
     def stage(self, name: str) -> None:
-        """Which part of the run begins."""
+        """Tell which part of the run begins."""
         self._tell(stage=name)
 
     def report(self, step: Step) -> None:
-        """How far it is; new checkpoints are copied first."""
+        """Tell how far the run is; copy new checkpoints before."""
         self.heartbeat.progress(step.rows)
         self.ledger.update(self.job, rows_total=step.rows_total)
         if self.copies is not None:
@@ -140,7 +145,7 @@ class Teller:
 def _train(
     spec: TrainSpec, data_dir: Path | None, places: Places, teller: Teller, pulse: Pulse
 ) -> TrainedModel:
-    """The run itself; makes a model directory."""
+    """Run the training; it makes the model directory in ``places.building``."""
     tasks = tuple(map(task_from_json, spec.tasks))
     return TrainingRun(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
@@ -167,13 +172,13 @@ def _demand_free(output: Place, job: str, when: str = "") -> None:
 
 
 def _put(places: Places, job: str, said: dict[str, Any], pulse: Pulse) -> None:
-    """Put a finished model into its place, with the word which job made it.
+    """Put a finished model into its place, with a file that says which job made it.
 
-    In a store that word goes first: what an attempt that was killed half-way has left is replaced
-    by the next one of the same job, and by no other.
+    In a store that file goes first. If the attempt is then killed half-way, the next attempt of the
+    same job replaces what it left, and no other job does.
 
     Raises:
-        OutputError: what is there was not made by this job.
+        OutputError: the output holds a model that this job did not make.
     """
     building, output = places.building, places.output
     write_json(building / MADE_BY, said)

@@ -5,13 +5,13 @@ These records lie in Redis beside the ledger. None of them decides what becomes 
 
 import json
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
 import redis
+from redis.exceptions import LockError
 
 from mtl_core import __version__
 
@@ -135,14 +135,6 @@ class Presence:
         return [Busy(int(pid), *json.loads(text)) for pid, text in found.items()]
 
 
-# A script compares the token and acts in one step. Between two calls the lock could run out, and
-# another process take it.
-KEEP = (
-    "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2]) or 0"
-)
-RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
-
-
 def planner_lock(job: str) -> str:
     """The name of the lock that a process holds for as long as it plans a job."""
     return f"mtl:{{{job}}}:planner"
@@ -152,13 +144,15 @@ class Lock:
     """A lock that ends by itself when its holder dies."""
 
     def __init__(self, client: redis.Redis, name: str) -> None:
-        self.redis, self.name, self.token = client, name, uuid.uuid4().hex
-        self._keep, self._release = client.register_script(KEEP), client.register_script(RELEASE)
+        # The thread that renews the lock is not the one that took it.
+        self._lock = client.lock(name, timeout=1, thread_local=False)
 
     def hold(self, seconds: float) -> bool:
         """Take the lock, or renew it, for ``seconds``; False while another process holds it."""
-        taken = self.redis.set(self.name, self.token, nx=True, px=int(seconds * 1000))
-        return bool(taken or self._keep(keys=[self.name], args=[self.token, int(seconds * 1000)]))
+        with suppress(LockError):  # it was never held, or has run out: take it anew
+            return bool(self._lock.extend(seconds, replace_ttl=True))
+        self._lock.timeout = seconds
+        return bool(self._lock.acquire(blocking=False))
 
     @contextmanager
     def held(self, seconds: float) -> Iterator[bool]:
@@ -177,7 +171,7 @@ class Lock:
                 with suppress(redis.RedisError):
                     self.hold(seconds)
 
-        thread = threading.Thread(target=renew, name=f"lock {self.name}", daemon=True)
+        thread = threading.Thread(target=renew, name=f"lock {self._lock.name}", daemon=True)
         thread.start()
         try:
             yield True
@@ -188,4 +182,5 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back if it is still held."""
-        self._release(keys=[self.name], args=[self.token])
+        with suppress(LockError):
+            self._lock.release()

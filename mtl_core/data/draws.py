@@ -1,4 +1,4 @@
-"""Rows drawn from a split: held out without leaks, sampled, balanced."""
+"""Draw rows from a split: hold some out without leaks, sample, balance the classes."""
 
 import math
 from collections import defaultdict
@@ -15,16 +15,17 @@ HELD_OUT_ROWS_A_CLASS = 20
 
 
 def containment_groups(texts: Sequence[str], pulse: Pulse = no_pulse) -> NDArray[np.int64]:
-    """Group texts that are whole-word parts of a longer text of the same list with that text.
+    """Group each text with the longer text of the list that contains it as a run of whole words.
 
-    SST-2's training split holds a sentence and dozens of its phrases: a phrase held out of a
-    sentence trained on would be known already, and scores on it too good.
+    SST-2's training split holds sentences and dozens of phrases of each. If a phrase were held out
+    and its sentence trained on, the model would know the phrase, and its scores would be too good.
 
     Returns:
-        a group's number for each text, int64 [N].
+        the number of each text's group, int64 [N].
     """
     words = [tuple(text.lower().split()) for text in texts]
-    # Lengths of the texts that begin with a pair of words: what is worth looking up where.
+    # By the first two words (or the one word) of a text: the lengths, in words, of all texts that
+    # begin so. Only runs of these lengths need be looked up where a text holds these words.
     lengths: dict[tuple[str, ...], set[int]] = defaultdict(set)
     for text in words:
         lengths[text[:2]].add(len(text))
@@ -44,10 +45,15 @@ def containment_groups(texts: Sequence[str], pulse: Pulse = no_pulse) -> NDArray
 
 
 def check_enough(data: LabelledTexts, fraction: float) -> float:
-    """The share of the rows to hold out: of small data more, 20 rows a class if that is a fifth.
+    """Check that rows can be held out, and return the share of them to hold out.
+
+    For small data ``fraction`` is raised until it makes 20 rows for each label, but to no more than
+    a fifth of the rows. If one side would then have fewer rows than there are classes, the share is
+    one row for each class, as long as that is at most half of the rows.
 
     Raises:
-        DataError: a class has too few rows to stand on both sides, or there is one class only.
+        DataError: a class has too few rows to stand on both sides, or there is only one class, or
+            all rows hold the same text.
     """
     classes, counts = np.unique(data.labels, return_counts=True)
     what = f"task '{data.task.name}'"
@@ -78,7 +84,7 @@ def check_enough(data: LabelledTexts, fraction: float) -> float:
 
 
 def one_text_alone(data: LabelledTexts) -> DataError:
-    """Why nothing can be held out of rows that say the same."""
+    """The error for rows that all hold the same text or parts of it."""
     return DataError(
         f"task '{data.task.name}': all {len(data):,} rows to train on hold one text or parts of "
         "it; rows cannot be held out of them"
@@ -88,15 +94,16 @@ def one_text_alone(data: LabelledTexts) -> DataError:
 def split_held_out(
     data: LabelledTexts, fraction: float, seed: int, pulse: Pulse = no_pulse
 ) -> tuple[LabelledTexts, LabelledTexts]:
-    """Split off a share of the rows; texts that are part of each other stay on one side.
+    """Split the rows into those to train on and those held out.
 
-    Where no text is part of another, or too few would be left of a class, each class gives the
-    same share. Of small data more is held out, see :func:`check_enough`.
+    Texts that are part of each other stay on the same side. If no text is part of another, or if a
+    class would then be missing on one side, rows are drawn without regard to that, and each class
+    gives the same share. Of small data more is held out, see :func:`check_enough`.
 
     Returns:
         the rows to train on, and those held out.
     Raises:
-        DataError: a class has too few rows to stand on both sides.
+        DataError: as :func:`check_enough`, or all texts are part of one.
     """
     from sklearn.model_selection import GroupShuffleSplit, train_test_split
 

@@ -1,4 +1,4 @@
-"""A split ready to train on: token ids, and what of the backbone's work is kept for the run."""
+"""A split ready to train on: its token ids, and outputs of the backbone kept for the run."""
 
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ class EncodedTexts:
     pooled: NDArray[np.float16] | None = None
     """Pooled vectors of the backbone as published, float16 [N, H], mapped from a file."""
     activations: Activations | None = None
-    """What enters the first trained layer, where the layers below stay as published."""
+    """What enters the first trained layer; kept where the layers below it stay as published."""
 
 
 def encode_texts(

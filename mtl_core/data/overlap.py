@@ -1,7 +1,8 @@
-"""Which rows of an evaluation split a model may know from its training rows.
+"""Find the rows of an evaluation split that a model may know from its training rows.
 
-A split can be official and yet overlap: the local AG News training file holds other copies, without
-titles, of half of the test texts. A figure over all rows then flatters the model.
+Even an official split can overlap with the training rows: the local AG News training file holds
+other copies, without titles, of half of the test texts. A figure over all rows then flatters the
+model.
 """
 
 import re
@@ -19,13 +20,13 @@ WORD = re.compile(r"[^\W_]+")
 def unseen_rows(
     texts: Sequence[str], trained_on: Sequence[str], pulse: Pulse = no_pulse
 ) -> NDArray[np.bool_]:
-    """Rows that share no run of eight words with any training text; case and signs ignored.
+    """Find rows that share no run of eight words with any training text.
 
-    A text of fewer than eight words is one run. (Eight as in the overlap checks of large language
-    models, which use 8 to 13.)
+    Case and punctuation are ignored. A text of fewer than eight words is one run. Eight is the
+    lower end of what the overlap checks of large language models use (8 to 13 words).
 
     Returns:
-        bool [N].
+        whether each text is unseen, bool [N].
     """
     known = {run for text in pulsing(trained_on, pulse, ROWS) for run in _runs(text)}
     unseen = (not any(run in known for run in _runs(text)) for text in pulsing(texts, pulse, ROWS))

@@ -1,4 +1,4 @@
-"""Labelled texts: one split of a task loaded, its usable rows, what a user should know of them."""
+"""Load one split of a task: its usable rows, and notes about them for the user."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task, TaskSource
 
 SHOWN = 10
-"""Names listed in one message at most."""
+"""How many names one message lists at most."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LabelledTexts:
         return len(self.texts)
 
     notes: tuple[str, ...] = ()
-    """What was left out or doubtful when they were read, for the model's card and the user."""
+    """Which rows were left out or are doubtful, for the model's card and the user."""
 
     def take(self, rows: NDArray[np.int64]) -> "LabelledTexts":
         """The given rows, in the given order."""
@@ -49,7 +49,7 @@ class LabelledTexts:
 
 
 LoadSplit = Callable[[Task, str], LabelledTexts]
-"""Gives one split of a task; raises DataError."""
+"""A function that loads a task's split by name; it raises DataError if it cannot."""
 
 
 def load_split(
@@ -65,8 +65,8 @@ def load_split(
         split: the source's training or evaluation split.
         data_dir: folder laid out as ``<task folder>/<split>.parquet``; None loads from the hub.
     Raises:
-        DataError: no source, file, column, or a label that is none of the task's; or the hub does
-            not answer.
+        DataError: the task has no source, or files of its own; a file or column is missing; a label
+            is none of the task's; or the hub does not answer.
     """
     source = task.source
     if source is None:
@@ -85,11 +85,12 @@ def load_split(
 def usable(
     task: Task, name: str, texts: list[str], labels: NDArray[np.int64], notes: Sequence[str]
 ) -> LabelledTexts:
-    """Texts with their classes, and what a user should know of them.
+    """Put texts and classes together, with notes on contradicting and missing labels.
 
     Args:
-        name: of the file or data set, without a machine's folders: the card shows it.
-        notes: what was found before.
+        name: name of the file or data set. The model's card shows it, so it holds no folders of a
+            machine.
+        notes: notes on what was found earlier; they come first.
     Raises:
         DataError: there are no rows.
     """
@@ -114,18 +115,18 @@ def usable(
 
 
 def counted(count: int, thing: str) -> str:
-    """A number of things, in words."""
+    """A number and the name of what it counts, in the plural unless it is 1."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in quotes, the first few of them where they are many."""
+    """Names in quotes; the first :data:`SHOWN` of them, then how many more there are."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(f"'{name}'" for name in names[:SHOWN]) + more
 
 
 def _classes(task: Task, where: str, values: list[Any]) -> NDArray[np.int64]:
-    """Class indices of a known data set's column: it holds these, or the labels' names."""
+    """Class indices, int64 [N], of a column that holds class indices or label names."""
     known: dict[Any, int] = {index: index for index in range(len(task.labels))}
     known |= {label: index for index, label in enumerate(task.labels)}
     try:
@@ -141,7 +142,7 @@ def _classes(task: Task, where: str, values: list[Any]) -> NDArray[np.int64]:
 def _load(
     source: TaskSource, split: str, data_dir: Path | None, pulse: Pulse
 ) -> tuple[str, list[Any], list[Any]]:
-    """What to call the split, and its columns of texts and labels."""
+    """Load a split: its name for messages, its column of texts, its column of labels."""
     columns = [source.text_column, source.label_column]
     if data_dir is not None:
         path = Path(data_dir) / source.folder / f"{split}.parquet"
@@ -160,8 +161,8 @@ def _load(
         dataset = with_pulse(
             pulse, lambda: datasets.load_dataset(source.hub_name, source.hub_config, split=split)
         )
-    except Exception as error:  # the hub client raises many kinds; all mean "not to be had"
-        pulse()  # but for the word to stop, which it raises again
+    except Exception as error:  # of many types; each means that the hub did not give it
+        pulse()  # if the pulse ended the call, it raises its exception again
         raise DataError(
             f"{where}: the hub did not give it ({_first_line(error)}); "
             "give a local folder by --data or MTL_DATA_DIR"
@@ -170,10 +171,10 @@ def _load(
 
 
 def read_columns(path: Path, columns: list[str]) -> pa.Table:
-    """Some columns of a Parquet file.
+    """Read some columns of a Parquet file.
 
     Raises:
-        DataError: it is not readable, or has no such column.
+        DataError: the file cannot be read, or lacks one of the columns.
     """
     try:
         names = pq.read_schema(path).names

@@ -1,4 +1,4 @@
-"""The pairs of STS-B's validation split, which measure an embedding as an embedding."""
+"""The sentence pairs of STS-B's validation split, to measure how well embeddings compare texts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,13 @@ class Pairs:
 def load_pairs(
     data_dir: Path | None, *, ask_hub: bool = True, pulse: Pulse = no_pulse
 ) -> Pairs | None:
-    """The pairs; None where they are not to be had.
+    """Load the pairs; None if they are not available.
 
     Args:
-        data_dir: a data folder; where there is one, the hub is not asked.
-        ask_hub: whether it may be asked at all.
+        data_dir: the data folder; if it is given, the hub is not asked.
+        ask_hub: whether the hub may be asked at all.
     Raises:
-        DataError: the folder's file cannot be read.
+        DataError: the data folder's file cannot be read.
     """
     if data_dir is not None:
         path = Path(data_dir) / STSB_FOLDER / f"{STSB_SPLIT}.parquet"
@@ -46,7 +46,7 @@ def load_pairs(
     datasets.disable_progress_bars()
     try:
         found = with_pulse(pulse, lambda: datasets.load_dataset(STSB_HUB_NAME, split=STSB_SPLIT))
-    except Exception:  # no hub: the figure is left out, the run is not lost
-        pulse()  # but for the word to stop, which it raises again
+    except Exception:  # without the hub the figure is left out; the run goes on
+        pulse()  # if the pulse ended the call, it raises its exception again
         return None
     return Pairs(*(list(found[name]) for name in COLUMNS))

@@ -1,9 +1,9 @@
-"""Attention in an OpenVINO graph as the plain matrix products it consists of.
+"""Write out the attention in an OpenVINO graph as the plain matrix products it consists of.
 
-OpenVINO turns its own attention operation into products, too, but scales the keys and turns them
-round in memory for it, and chooses by a truth value where one addition would do. Written out here,
-the scale is part of the query's weights and the mask one addition: 2 to 3 % fewer processor seconds
-a batch in bfloat16 (docs/performance.md).
+OpenVINO turns its own attention operation into products, too. But it scales the keys and transposes
+them in memory, and it applies a boolean mask by a selection where one addition would do. Written
+out here, the scale is part of the query's weights, and the mask is one addition. That takes 2 to
+3 % fewer processor seconds a batch in bfloat16 (docs/performance.md).
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def write_out_attention(graph: Model) -> list[str]:
     """Replace, in place, each attention that has a mask and is not causal by matrix products.
 
     Returns:
-        names of the products, two an attention; other attentions are left as they are.
+        names of the products, two for each replaced attention; others are left as they are.
     """
     masks: dict[str, Output] = {}
     products: list[Node] = []
@@ -48,7 +48,7 @@ def write_out_attention(graph: Model) -> list[str]:
 
 
 def _added(mask: Output) -> Output:
-    """The mask as numbers to add to the scores: 0 where a truth value lets attend."""
+    """The mask as numbers to add to the scores: 0 where a boolean mask is true."""
     if mask.get_element_type() != Type.boolean:
         return mask
     zero = ops.constant(np.float32(0))
@@ -56,7 +56,7 @@ def _added(mask: Output) -> Output:
 
 
 def _scaled(queries: Output, scale: np.float32) -> Output:
-    """The queries times a constant, in their layer's weight and bias where it can be found."""
+    """The queries times a constant, by way of their layer's weight and bias if these are found."""
     node = queries.get_node()
     while node.get_type_name() in ("Transpose", "Reshape") and _used_once(node):
         node = node.input_value(0).get_node()

@@ -59,7 +59,7 @@ class Labelled:
     lengths: NDArray[np.int64]
     """Tokens of each text that the model read, special tokens included, int64 [N]."""
     too_large: tuple[int, ...] = ()
-    """Texts for which memory did not suffice even alone; what stands for them means nothing."""
+    """Texts that were too large for memory even alone; their answers mean nothing."""
 
     def take(self, rows: NDArray[np.int64]) -> "Labelled":
         """The answers of some texts, in the order of ``rows``; a text may come more than once."""
@@ -75,21 +75,21 @@ class Labelled:
 
 
 Forward = tuple[NDArray[np.float32], Mapping[str, NDArray[np.float32]]]
-"""A batch's answer: embeddings [B, E], and of each task probabilities [B, C]."""
+"""A batch's answer: embeddings [B, E], and by task the probabilities [B, C]."""
 
 Pending = Callable[[], Forward]
-"""A batch under way: called once, waits for its answer."""
+"""A batch under way: a function, to be called once, that waits for the batch's answer."""
 
 
 Given = TypeVar("Given", Forward, Pending)
 
 
 class Engine(ABC):
-    """What labels texts; built once and kept. Subclasses start one batch in :meth:`start`."""
+    """Labels texts; built once and kept. Subclasses start one batch in :meth:`start`."""
 
     name: str
     in_flight: int = 1
-    """Batches under way at once: while they are computed, the next is padded."""
+    """How many batches are under way at once; while they are computed, the next is padded."""
 
     def __init__(
         self,
@@ -102,21 +102,21 @@ class Engine(ABC):
         self.config, self.tokenizer = config, tokenizer
         self.model_sha256, self.precision = model_sha256, precision
         self.identity = f"{self.name} {precision}"
-        """Names what decides the numbers, beside the model."""
+        """Name of all that decides the numbers, apart from the model."""
         self.batch_tokens = batch_tokens
-        """Padded tokens in one batch; halves when memory does not suffice."""
+        """Padded tokens in one batch; halved when memory does not suffice."""
 
     @abstractmethod
     def start(self, ids: list[list[int]]) -> Pending:
         """Begin to label one batch of token ids; at most ``in_flight`` batches at a time.
 
         Raises:
-            MemoryError, RuntimeError: as :func:`is_out_of_memory` knows, when memory is short; the
+            MemoryError, RuntimeError: memory is short (see :func:`is_out_of_memory`). Calling the
                 answer may raise them, too.
         """
 
     def release_memory(self) -> None:  # noqa: B027
-        """Give back what a batch that was too large left behind."""
+        """Free the memory that a too large batch left behind."""
 
     def label(self, texts: Sequence[str], progress: Callable[[int], None]) -> Labelled:
         """Label texts in the order given.
@@ -125,8 +125,10 @@ class Engine(ABC):
             texts: N texts.
             progress: called after each batch with the number of texts done so far; an exception
                 it raises ends the call.
+        Raises:
+            FloatingPointError: an answer holds NaN or infinity.
         """
-        # One token more than the model reads tells a text that fits from one that was cut.
+        # Texts are cut one token after what the model reads: that token shows which are too long.
         limit = self.tokenizer.max_tokens
         ids = self.tokenizer(texts, limit + 1)
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
@@ -141,10 +143,11 @@ class Engine(ABC):
         truncated: NDArray[np.bool_],
         progress: Callable[[int], None],
     ) -> Labelled:
-        """:meth:`label` from token ids, at most as many a text as the model reads.
+        """Label texts given as token ids, as :meth:`label` does.
 
         Args:
-            truncated: whether a text had more, bool [N].
+            ids: token ids of each text, not more than the model reads.
+            truncated: whether the text had more tokens, bool [N].
         """
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
         run = _Run(
@@ -190,7 +193,7 @@ class Engine(ABC):
     def _unless_short(
         self, run: "_Run", rows: NDArray[np.int64], step: Callable[[], Given]
     ) -> Given | None:
-        """What a step gives; None if it ran out of memory: its rows wait again or are set aside."""
+        """A step's result, or None if memory ran out: its rows then wait again or are set aside."""
         try:
             return step()
         except (MemoryError, RuntimeError) as error:
@@ -209,10 +212,10 @@ class Engine(ABC):
         waiting: deque[NDArray[np.int64]],
         lengths: NDArray[np.int64],
     ) -> deque[NDArray[np.int64]]:
-        """After running out of memory: one batch at a time from now on; if that was so, half of it.
+        """Use less memory from now on: one batch at a time; if it is so already, smaller batches.
 
         Returns:
-            what waits now: these rows and all that followed.
+            the batches that wait now: those of ``rows``, then those of ``waiting``.
         """
         self.release_memory()
         if self.in_flight > 1:
@@ -248,14 +251,18 @@ class _Run:
 
 
 def without_numbers(labelled: Labelled) -> NDArray[np.int64]:
-    """Texts whose answer is no number somewhere (NaN, infinite); of those too large none."""
+    """Texts whose answer holds NaN or infinity, except those that were too large."""
     found = [labelled.embeddings, *(answer.probabilities for answer in labelled.labels)]
     wrong = np.any([~np.isfinite(values).all(axis=1) for values in found], axis=0)
     return np.setdiff1d(np.flatnonzero(wrong), labelled.too_large)
 
 
 def demand_numbers(labelled: Labelled) -> None:
-    """Raise FloatingPointError if an answer is no number: the first class would be its label."""
+    """Check that the answers are numbers: a text with NaN would be given the first class.
+
+    Raises:
+        FloatingPointError: an answer holds NaN or infinity.
+    """
     wrong = without_numbers(labelled)
     if len(wrong):
         raise FloatingPointError(
@@ -267,8 +274,8 @@ def demand_numbers(labelled: Labelled) -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory did not suffice, on a GPU or on the CPU.
 
-    torch has a type for the GPU's only, a RuntimeError like all others: its CPU allocator, oneDNN
-    and OpenVINO raise it with texts of their own.
+    The error's text is looked at, because only torch's error for a GPU has a type of its own. The
+    CPU allocator of torch, oneDNN and OpenVINO raise a RuntimeError, each with other words.
     """
     if isinstance(error, MemoryError):
         return True

@@ -1,9 +1,9 @@
-"""What was labelled before: answers by text and all that decides them, in one SQLite file.
+"""A cache of answers: found by the text and all else that decides them, in one SQLite file.
 
-A cache is best effort: where the file cannot be used, labelling goes on without, and says so once.
+The cache is best effort: if the file cannot be used, labelling goes on without it and says so once.
 
 SQLite (standard library; many processes may use the file at once) rather than a cache library: the
-values are fixed-size records, and all there is to do is to look up, to add and to drop the oldest.
+values are fixed-size records, and a look-up, an insert and dropping the oldest are all it needs.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from mtl_core.engine.base import Labelled, TaskLabels
 # SQLite looks up at most this many keys in one statement (its oldest builds allow 999).
 LOOKUP_ROWS = 900
 FORMAT = 3
-"""Of a record; those of another are not found."""
+"""Format of a record; records of another format are not found."""
 BUSY_TIMEOUT_S = 5.0
 UNUSABLE = (sqlite3.Error, OSError)
 SCHEMA = """
@@ -35,13 +35,13 @@ CREATE TABLE IF NOT EXISTS labelled (
 
 
 _said: set[str] = set()
-"""Why a cache could not be used, as far as this process has said it."""
+"""The reasons why a cache could not be used that this process has logged already."""
 
 log = logging.getLogger(__name__)
 
 
 class LabelCache:
-    """Answers of one model in one engine; those of others may be in the same file."""
+    """The cached answers of one model in one engine; its file may hold those of others, too."""
 
     def __init__(
         self, path: Path, config: ModelConfig, model_sha256: str, identity: str, max_bytes: int
@@ -49,7 +49,8 @@ class LabelCache:
         """Open the file, or make it.
 
         Args:
-            identity: of the engine: what decides the numbers, beside the model.
+            identity: the engine's ``identity``: all that decides the numbers, apart from the model.
+            max_bytes: limit for the size of the file.
         """
         self.path, self.config, self.max_bytes = path, config, max_bytes
         made_of = [FORMAT, model_sha256, identity, __version__, _decides(config)]
@@ -70,7 +71,7 @@ class LabelCache:
                 database.execute(SCHEMA)
 
     def find(self, texts: Sequence[str]) -> dict[int, np.void]:
-        """Answers that are there, by the number of the text in ``texts``."""
+        """Look texts up; return the answers that were found, by the text's place in ``texts``."""
         found: dict[int, np.void] = {}
         if self._usable:
             with self._best_effort():
@@ -106,7 +107,7 @@ class LabelCache:
         return finite
 
     def add(self, texts: Sequence[str], labelled: Labelled) -> None:
-        """Keep the answers to texts; those that memory did not suffice for are left out."""
+        """Keep the answers to texts, except to those that were too large for memory."""
         records = self._records(labelled)
         wrong = set(labelled.too_large)
         rows = [
@@ -122,7 +123,7 @@ class LabelCache:
             self._drop_oldest(database)
 
     def joined(self, found: Mapping[int, np.void], rest: Sequence[int], new: Labelled) -> Labelled:
-        """Answers found, by their rows, and new ones for the rows of ``rest``, as one answer."""
+        """Join the answers that were found, by row, with the new answers, for the rows ``rest``."""
         records = np.empty(len(found) + len(rest), dtype=self._record)
         records[list(rest)] = self._records(new)
         for row, record in found.items():
@@ -147,10 +148,10 @@ class LabelCache:
         return records
 
     def _drop_oldest(self, database: sqlite3.Connection) -> None:
-        """Keep the file within its limit: the oldest tenth goes, again and again, at the limit."""
+        """Keep the file within its limit: drop the oldest tenth until the rest fits."""
         (size,) = database.execute("PRAGMA page_size").fetchone()
         dropped = 1
-        while dropped:  # an empty table has pages, too
+        while dropped:  # an empty table has pages, too, and nothing more to drop
             (pages,) = database.execute("PRAGMA page_count").fetchone()
             (free,) = database.execute("PRAGMA freelist_count").fetchone()
             if (pages - free) * size <= self.max_bytes:
@@ -165,7 +166,7 @@ class LabelCache:
 
     @contextmanager
     def _best_effort(self) -> Iterator[None]:
-        """Do without the file, from now on, where it is damaged, locked or full."""
+        """Go on without the file, from now on, if it turns out to be damaged, locked or full."""
         try:
             yield
         except UNUSABLE as error:
@@ -181,7 +182,7 @@ class LabelCache:
 
 
 def _decides(config: ModelConfig) -> list[Any]:
-    """What of a model's configuration decides an answer: two may share their weights."""
+    """The part of a model's configuration that decides answers: two models may share weights."""
     return [
         config.backbone,
         config.backbone_sha256,

@@ -1,7 +1,8 @@
-"""A model directory in the formats of others: sentence-transformers, ONNX, OpenVINO.
+"""Export a model to formats of other software: sentence-transformers, ONNX, OpenVINO.
 
-ONNX and OpenVINO hold one graph: token ids in; embedding and, for each task, calibrated
-probabilities out, each text encoded once. sentence-transformers holds the embedding.
+ONNX and OpenVINO hold one graph. Token ids go in; the embedding and each task's calibrated
+probabilities come out, and each text is encoded once. sentence-transformers holds only the
+embedding.
 """
 
 import json
@@ -37,15 +38,15 @@ def export_model(loaded: LoadedModel, format: str, output: Path) -> None:
     transformers_logging.disable_progress_bar()
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        # A folder of our own making, so that all that is removed after a failure is ours.
+        # In a new folder, so that only files of our own are removed after a failure.
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as made:
             whole = Path(made) / "model"
             whole.mkdir()
             with warnings.catch_warnings():
-                # Of the tracers, about branches that no input of ours takes.
+                # Tracers warn about branches that no input of ours takes.
                 warnings.simplefilter("ignore")
                 FORMATS[format](loaded, whole)
-            whole.rename(output)  # over an empty folder, too
+            whole.rename(output)  # takes the place of an empty folder, too
     except OSError as error:
         raise OutputError(f"{output} cannot be written ({error.strerror or error})") from error
     except ImportError as error:
@@ -120,7 +121,7 @@ def _openvino(loaded: LoadedModel, output: Path) -> None:
 
 
 def _example(loaded: LoadedModel) -> tuple[Tensor, Tensor]:
-    """Two rows of unlike length, int64 [2, T] each."""
+    """Ids and mask of two texts of different lengths, int64 [2, T] each."""
     tokenizer = loaded.tokenizer
     return tokenizer.pad(tokenizer(["one short text", "and another one that is a little longer"]))
 
@@ -132,7 +133,7 @@ def _dynamic_shapes() -> tuple[Any, ...]:
 
 
 def _describe(loaded: LoadedModel, graph: LabelGraph, output: Path) -> None:
-    """``labels.json``: what the outputs mean; ``tokenizer.json``: how to make the inputs."""
+    """Write ``labels.json``, what outputs mean, and ``tokenizer.json``, how inputs are made."""
     config = loaded.model.config
     write_json(
         output / "labels.json",

@@ -1,4 +1,4 @@
-"""The folder of compiled graphs: only so many are kept, and none goes while somebody reads."""
+"""The folder of exported graphs: only some are kept, and none is removed while others read."""
 
 import fcntl
 import os
@@ -9,21 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 KEPT = 16
-"""Graphs of models as they are, and as many in int8, that were used last."""
+"""How many graphs in floats are kept, and how many in int8: those that were used last."""
 NAME = re.compile(r"openvino-[0-9a-f]{12}-[0-9a-f]{12}-.+?(?P<int8>-int8-[0-9a-f]{12})?")
 LOCK = ".lock"
 
 
 @contextmanager
 def graphs_in_use(cache: Path) -> Iterator[None]:
-    """While this lasts no graph is removed; any number of processes may be in it."""
+    """Keep graphs from being removed during the context; many processes may be in it at once."""
     with _locked(cache, fcntl.LOCK_SH):
         yield
 
 
 @contextmanager
 def _locked(cache: Path, how: int) -> Iterator[bool]:
-    """A lock on the folder, and whether it is held: a folder of others may not be written."""
+    """Lock the folder during the context, and yield whether the lock is held.
+
+    It is not held if the folder is another user's and cannot be written, or if ``how`` does not
+    wait and another process holds the lock.
+    """
     lock = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -40,10 +44,11 @@ def _locked(cache: Path, how: int) -> Iterator[bool]:
 
 
 def drop_old_graphs(cache: Path, keep: int = KEPT) -> None:
-    """Remove those graphs that were not used for longest, unless a process is reading one.
+    """Remove the graphs that have been unused for longest, unless a process is reading one.
 
-    Only whole folders of the names that :mod:`mtl_core.engine.openvino_engine` gives are looked at.
-    Who has read a graph does not need its folder any more.
+    Only complete folders are removed, and only those with a name that
+    :mod:`mtl_core.engine.openvino_engine` gives. A process that has read a graph does not need its
+    folder any more.
     """
     kinds: dict[bool, list[Path]] = {True: [], False: []}
     for folder in cache.iterdir():
@@ -53,7 +58,7 @@ def drop_old_graphs(cache: Path, keep: int = KEPT) -> None:
     old = [f for folders in kinds.values() for f in sorted(folders, key=_used)[:-keep]]
     if not old:
         return
-    # Where somebody is reading: the next one that loads a graph comes here, too.
+    # If a process is reading now, old graphs stay until the next process loads a graph.
     with _locked(cache, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
         for folder in old if alone else ():
             shutil.rmtree(folder, ignore_errors=True)

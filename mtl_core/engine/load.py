@@ -1,4 +1,4 @@
-"""A model directory brought into the engine that this machine labels with."""
+"""Load a model directory into the engine that this machine labels with."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -22,13 +22,13 @@ def load_engine(
     """Load a model directory into an engine.
 
     Args:
-        cache: where exported graphs are kept.
-        threads: to compute on; torch's are set for the whole process.
-        calibration: texts like those to come; used in int8 alone, whose ranges they give.
+        cache: folder of exported graphs.
+        threads: how many threads compute; torch's number is set for the whole process.
+        calibration: texts like those to be labelled; only int8 uses them, to measure ranges.
         pulse: called every few seconds; an exception it raises ends the loading.
     Raises:
         ModelError: the directory is incomplete or damaged, or the engine is not installed.
-        BackboneError: its backbone is missing or is not the one it was trained on.
+        BackboneError: the backbone is missing, or is not the one the model was trained on.
     """
     if choose_engine(engine) == "openvino":
         from mtl_core.engine.openvino_engine import OpenVinoEngine

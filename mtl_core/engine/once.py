@@ -1,4 +1,4 @@
-"""Each text of a shard through the engine once, and not at all where its answer is known."""
+"""Label the texts of a shard: each different text once, and none whose answer is cached."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Once:
 
     labelled: Labelled
     duplicates: int
-    """Texts that stand earlier in the shard, too."""
+    """How many texts repeat an earlier text of the shard."""
     cached: int
-    """Texts, each counted once, whose answer was in the cache."""
+    """How many different texts had their answer in the cache."""
     tokens: int
     """Tokens encoded, special tokens included, padding not."""
 
@@ -32,7 +32,7 @@ def label_once(
 
     Args:
         texts: N texts.
-        progress: as in :meth:`Engine.label`; counts texts that were encoded.
+        progress: as in :meth:`Engine.label`; counts only texts that are encoded.
         cache: where answers are looked up and kept.
     """
     numbers: dict[str, int] = {}

@@ -33,22 +33,23 @@ from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.processes import program
 from mtl_core.pulse import EVERY_S, Pulse, no_pulse, with_pulse
 
-# Padded tokens in one batch of one core: its activations stay in the core's cache.
+# Padded tokens in one batch; one core computes it, and its activations stay in the core's cache.
 BATCH_TOKENS = 1024
-# One stream a core, each on a batch of its own, up to this many; then several cores share one.
+# Each core has its stream, with a batch of its own, up to this many; then cores share streams.
 MAX_STREAMS = 8
-# What one padded token may need at most while a batch runs. Measured: 26 KB at 212 tokens a text in
-# float32 with MiniLM (hidden 384, intermediate 1536); larger backbones need more in proportion.
+# What one padded token needs at most while a batch runs, for each unit of hidden size. Measured:
+# 26 KB a token at 212 tokens a text in float32 with MiniLM (hidden 384, intermediate 1536); larger
+# backbones need more in proportion.
 BYTES_PER_TOKEN_AND_UNIT = 128
-# How Python words an OSError, as the last line of a process that ended with one.
+# How Python words an OSError in the last line of a process that ended with one.
 SYSTEM_ERROR = re.compile(r"\[Errno (\d+)\]")
-# After so long a process that exports or quantises hangs.
+# A process that exports or quantises for longer than this counts as hanging.
 MAKING_S = 3600.0
 PRECISION_HINTS = {"bfloat16": "bf16", "float32": "f32"}
 
 
 class OpenVinoEngine(Engine):
-    """Runs an exported graph."""
+    """Labels texts with an exported graph on the CPU."""
 
     name = "openvino"
 
@@ -69,7 +70,7 @@ class OpenVinoEngine(Engine):
             exported = exported_graph(folder, cache, pulse)
             if precision == "int8":
                 exported = quantised_graph(exported, calibration, pulse)
-            with suppress(OSError):  # another user's, who keeps it as long as it pleases him
+            with suppress(OSError):  # another user's: that user decides how long it is kept
                 os.utime(exported)
             facts = json.loads((exported / "labels.json").read_text(encoding="utf-8"))
             tokenizer = Tokenizer.from_file(
@@ -79,13 +80,13 @@ class OpenVinoEngine(Engine):
         drop_old_graphs(cache)
         super().__init__(read_model_config(folder), tokenizer, sha256, precision, batch_tokens)
         if precision == "int8":
-            self.identity = f"{self.identity} {exported.name}"  # which holds the calibration
+            self.identity = f"{self.identity} {exported.name}"  # the name holds the calibration
         cores = threads or available_cores()
         streams = min(cores, MAX_STREAMS)
         write_out_attention(graph)
         options = compile_options(precision, cores, streams)
         compiled = with_pulse(pulse, _compiled, core, graph, options)
-        # Twice the streams: a batch is padded and waits while each stream is busy with another.
+        # Twice the streams: while each stream computes one batch, its next is padded and waits.
         self.in_flight = 2 * streams
         self._idle = [compiled.create_infer_request() for _ in range(self.in_flight)]
         self._requests, self._streams = self.in_flight, streams
@@ -93,7 +94,8 @@ class OpenVinoEngine(Engine):
 
     def start(self, ids: list[list[int]]) -> Pending:
         input_ids, mask = self.tokenizer.pad_arrays(ids)
-        # Those under way may not have taken theirs yet: asked for together, as far as they run so.
+        # Batches under way may not have taken their memory yet. So the memory of all batches that
+        # run at once is asked for together.
         at_once = min(self._streams, self._requests - len(self._idle) + 1)
         require_memory(at_once * input_ids.size * self._token_bytes)
         request = self._idle[-1]
@@ -104,7 +106,7 @@ class OpenVinoEngine(Engine):
             try:
                 request.wait()
                 found = {
-                    name: request.get_tensor(name).data.copy()  # the request's own; used again
+                    name: request.get_tensor(name).data.copy()  # the request reuses this memory
                     for name in (EMBEDDING_OUTPUT, *(task.name for task in self.config.tasks))
                 }
             finally:
@@ -122,18 +124,18 @@ def compile_options(precision: str, cores: int, streams: int) -> dict[str, objec
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[floats],
         "INFERENCE_NUM_THREADS": cores,
         "NUM_STREAMS": streams,
-        # OpenVINO ties its threads to the first cores: two workers of one core each would share
-        # one (benchmarks/whole_job.py workers).
+        # Pinning ties OpenVINO's threads to the first cores: two workers of one core each would
+        # share one core (benchmarks/whole_job.py workers).
         "ENABLE_CPU_PINNING": cores >= available_cores(),
     }
 
 
 def _compiled(core: openvino.Core, graph: Model, options: dict[str, object]) -> CompiledModel:
-    """The graph on the CPU, its attention as plain matrix products and softmax.
+    """Compile the graph for the CPU, its attention as plain matrix products and softmax.
 
     OpenVINO's generated code for all of an attention at once ("snippets") is slower on texts of a
     few dozen tokens: without it a core labels 4 to 9 % more rows (docs/performance.md). The option
-    is one of OpenVINO's own; a release that no longer has it compiles without.
+    is internal to OpenVINO; if a release no longer has it, the graph is compiled without it.
     """
     try:
         return core.compile_model(graph, "CPU", {**options, "SNIPPETS_MODE": "DISABLE"})
@@ -142,11 +144,12 @@ def _compiled(core: openvino.Core, graph: Model, options: dict[str, object]) -> 
 
 
 def require_memory(size: int) -> None:
-    """Ask for memory and give it back, untouched.
+    """Check that ``size`` more bytes can be had: ask for them and give them back untouched.
 
     OpenVINO 2026.4 does not always notice that its own request was refused: under RLIMIT_AS it went
     on with what stood in its buffers and returned wrong labels
-    (``test_a_batch_too_large_for_memory_is_halved_and_no_text_lost``). So it is asked beforehand.
+    (``test_a_batch_too_large_for_memory_is_halved_and_no_text_lost``). So the system is asked
+    beforehand.
 
     Raises:
         MemoryError: the process may not have that much more.
@@ -166,7 +169,7 @@ def exported_graph(folder: Path, cache: Path, pulse: Pulse = no_pulse) -> Path:
     Raises:
         ModelError: the model cannot be exported; another attempt would not do better.
         OSError: the cache cannot be written.
-        RuntimeError: the exporting process failed otherwise (killed).
+        RuntimeError: the exporting process failed in another way, such as by being killed.
     """
     parts = [file_sha256(folder / name)[:12] for name in ("model.safetensors", "config.json")]
     target = cache / "-".join(["openvino", *parts, __version__])
@@ -177,13 +180,14 @@ def exported_graph(folder: Path, cache: Path, pulse: Pulse = no_pulse) -> Path:
 
 
 def quantised_graph(exported: Path, texts: Sequence[str], pulse: Pulse = no_pulse) -> Path:
-    """The folder of an exported graph in int8, made now if it is not beside it.
+    """The folder of an exported graph in int8, made now beside it if it is not there.
 
     Its name holds a hash of the texts it is calibrated on: the same texts give the same graph.
 
     Raises:
         ModelError: there are no texts, or NNCF is not installed.
-        RuntimeError: the quantising process failed otherwise.
+        OSError: the folder cannot be written.
+        RuntimeError: the quantising process failed in another way.
     """
     if not texts:
         raise ModelError("int8 must be calibrated on texts, and there are none")
@@ -200,12 +204,20 @@ def quantised_graph(exported: Path, texts: Sequence[str], pulse: Pulse = no_puls
 
 
 def _made(target: Path, command: list[str], failure: str, pulse: Pulse) -> Path:
-    """Have a process make a folder, its last argument, that takes its name when it is whole."""
+    """Have a process make a folder, which gets the name ``target`` when it is complete.
+
+    Args:
+        command: the process; the folder to make is added as its last argument.
+        failure: what errors begin with.
+    Raises:
+        ModelError, OSError: the process ended with such an error.
+        RuntimeError: it ended with another one, or did not end.
+    """
     building = temporary_beside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         code, said = _run([*command, str(building)], pulse)
-    except BaseException:  # told to stop: nobody would use what the process makes
+    except BaseException:  # such as the word to stop: nobody would use what was made
         shutil.rmtree(building, ignore_errors=True)
         raise
     if code:
@@ -224,9 +236,12 @@ def _made(target: Path, command: list[str], failure: str, pulse: Pulse) -> Path:
 
 
 def _run(command: list[str], pulse: Pulse) -> tuple[int, str]:
-    """Run a process, pulsing; its exit code and what it wrote on standard error.
+    """Run a process, pulsing; return its exit code and what it wrote on standard error.
 
-    It is killed where the pulse ends the work, or when it takes very long.
+    The process is killed if the pulse raises an exception.
+
+    Raises:
+        RuntimeError: the process took longer than :data:`MAKING_S` and was killed.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         process = subprocess.Popen(

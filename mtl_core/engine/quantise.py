@@ -1,4 +1,4 @@
-"""An exported OpenVINO graph in 8-bit integers, by NNCF's post-training quantisation.
+"""Turn an exported OpenVINO graph into int8, by NNCF's post-training quantisation.
 
 Weights and the inputs of the matrix products become int8; their ranges are measured on texts like
 those to be labelled. Run as a process of its own (``python -m mtl_core.engine.quantise GRAPH TEXTS
@@ -15,7 +15,7 @@ from mtl_core.errors import ModelError
 from mtl_core.model.tokenizer import Tokenizer
 
 CALIBRATION_TEXTS = 300
-"""Texts the ranges are measured on, at most. 204 to 300 were measured alike."""
+"""How many texts ranges are measured on at most. From 204 to 300 no difference was measured."""
 
 
 def quantise(graph: Path, texts: Sequence[str], output: Path) -> None:
@@ -23,7 +23,7 @@ def quantise(graph: Path, texts: Sequence[str], output: Path) -> None:
 
     Args:
         graph: a folder made by ``mtl_core.engine.export`` in the format openvino.
-        texts: to measure ranges on, at least one.
+        texts: texts to measure ranges on, at least one.
         output: a folder that is not there yet.
     Raises:
         ModelError: NNCF is not installed.
@@ -41,8 +41,8 @@ def quantise(graph: Path, texts: Sequence[str], output: Path) -> None:
         graph / "tokenizer.json", facts["pad_token_id"], facts["max_tokens"]
     )
     floats = openvino.Core().read_model(graph / "model.xml")
-    # Attention stays in floats: turning int8 queries and keys round in memory took longer than
-    # their products (docs/performance.md).
+    # Attention stays in floats: transposing int8 queries and keys in memory took longer than their
+    # products (docs/performance.md).
     attention = write_out_attention(floats)
     quantised = nncf.quantize(
         floats,

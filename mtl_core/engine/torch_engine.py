@@ -13,14 +13,14 @@ from mtl_core.engine.graph import LabelGraph
 from mtl_core.model.network import LoadedModel
 from mtl_core.model.precision import best_device
 
-# Padded tokens in one batch. On a CPU, 2,048 to 4,096 were measured fastest
-# (caches); a GPU wants enough rows to fill it.
+# Padded tokens in one batch. On a CPU 2,048 to 4,096 were measured fastest, because of its caches;
+# a GPU needs enough rows to fill it.
 CPU_BATCH_TOKENS = 4096
 CUDA_BATCH_TOKENS = 65536
 
 
 class TorchEngine(Engine):
-    """Runs the model itself."""
+    """Labels texts with the torch model itself."""
 
     name = "torch"
 

@@ -1,7 +1,8 @@
-"""Scores that mean what they say: one temperature a task, and thresholds for a wanted precision.
+"""Calibrate scores: one temperature for each task, and thresholds for wanted precisions.
 
-Temperature scaling after Guo et al. 2017, "On Calibration of Modern Neural Networks": softmax of
-logits / T, T fitted by maximum likelihood on held-out rows; it changes no label.
+Temperature scaling after Guo et al. 2017, "On Calibration of Modern Neural Networks": probabilities
+are the softmax of logits / T, and T is fitted by maximum likelihood on held-out rows. It changes no
+label.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ WANTED_PRECISIONS = tuple(round(0.80 + 0.01 * step, 2) for step in range(20))
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Probabilities, float64 [N, C]."""
+    """Probabilities, float64 [N, C], of logits, float32 [N, C]."""
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     powers = np.exp(scaled)
@@ -48,8 +49,9 @@ def expected_calibration_error(
 def error_by_chance(scores: NDArray[np.float64], draws: int = 100) -> float:
     """The mean of :func:`expected_calibration_error` if every score were exactly right.
 
-    Above 0, and the more so the fewer the rows: what no calibration can be measured below. Each
-    answer is drawn to be right with its score's probability, ``draws`` times, from one seed.
+    It is above 0, and it is greater the fewer rows there are. No calibration can be measured to be
+    better than that. Each answer is drawn to be right with its score as the probability, ``draws``
+    times, from a fixed seed.
     """
     generator = np.random.default_rng(0)
     return float(
@@ -65,7 +67,7 @@ def error_by_chance(scores: NDArray[np.float64], draws: int = 100) -> float:
 def bin_scores(
     scores: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = ECE_BINS
 ) -> list[dict[str, Any]]:
-    """The calibration plot's points: mean ``score``, ``accuracy`` and ``rows`` of each full bin."""
+    """Points of the calibration plot: mean ``score``, ``accuracy``, ``rows`` of non-empty bins."""
     place = np.minimum((scores * bins).astype(int), bins - 1)
     return [
         {
@@ -85,14 +87,14 @@ def precision_threshold(
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     precision = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    # Only where a score ends: rows of one score are kept or left together.
+    # A threshold keeps all rows of equal score or none: only the last of them can be the end.
     ends = np.append(ranked[1:] < ranked[:-1], True)
     reached = np.flatnonzero(ends & (precision >= wanted))
     return float(ranked[reached[-1]]) if len(reached) else None
 
 
 def fit_calibration(logits: NDArray[np.float32], expected: NDArray[np.int64]) -> Calibration:
-    """Temperature and thresholds from held-out logits, float32 [N, C], and classes, int64 [N]."""
+    """Fit temperature and thresholds to held-out logits, float32 [N, C], and classes, int64 [N]."""
     temperature = fit_temperature(logits, expected)
     probabilities = softmax(logits, temperature)
     scores, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == expected
@@ -110,10 +112,10 @@ def calibration_report(
     """How far the scores can be trusted on rows the fit has not seen.
 
     Returns:
-        ``temperature``; ``ece_before`` and ``ece_after`` (15 bins); ``ece_by_chance``, what so many
-        rows would give were the scores exactly right; ``bins`` of the calibrated scores; and for
-        each wanted precision the ``threshold``, the ``precision`` reached here and the
-        ``coverage``, the share of rows that get a label.
+        ``temperature``; ``ece_before`` and ``ece_after`` (15 bins); ``ece_by_chance``, the error
+        that as many rows would show if the scores were exactly right; ``bins`` of the calibrated
+        scores; and ``abstain``: for each wanted precision the ``threshold``, the ``precision``
+        reached here and the ``coverage``, the share of rows that get a label.
     """
     before, after = softmax(logits), softmax(logits, calibration.temperature)
     correct = after.argmax(axis=1) == expected

@@ -79,7 +79,7 @@ def _at(value: Any, *keys: str) -> float | None:
 
 
 def comparison_page(models: Sequence[ModelFacts]) -> str:
-    """One HTML page that needs nothing else: table, curves, confusion and calibration, mistakes."""
+    """One self-contained HTML page: table, curves, confusion matrices, calibration, mistakes."""
     from mtl_core.evaluation import plots
 
     tasks = list(dict.fromkeys(task for model in models for task in model.tasks))

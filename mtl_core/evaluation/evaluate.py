@@ -37,13 +37,13 @@ class Evaluation:
     """By task, some predictions: ``text``, ``expected``, ``predicted``, ``score``; the worst
     mistakes first, then some right ones."""
     zero_shot: dict[str, dict[str, Any]]
-    """By task, what ``classification_metrics`` gives for labels by similarity to descriptions; no
-    head takes part. Empty unless asked for."""
+    """By task: what ``classification_metrics`` gives for zero-shot labels, which are chosen by
+    similarity to the labels' descriptions and without a head. Empty unless asked for."""
     stsb: dict[str, Any] | None
     """Spearman's correlation on STS-B, where the data is there."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as ``metrics.json`` holds it."""
+        """All fields as ``metrics.json`` holds them."""
         found = {"stsb": self.stsb} if self.stsb is not None else {}
         return {
             "official": self.official,
@@ -71,12 +71,12 @@ def evaluate_model(
     Args:
         load_split: gives a task's evaluation split.
         held_out: by task, rows held out of training, for tasks without an official split.
-        trained_on: by task, the training rows; metrics then have ``unseen``, the ``accuracy`` and
-            number of ``rows`` that share no run of eight words with them.
+        trained_on: by task, the training rows. If given, metrics have ``unseen``: how many ``rows``
+            share no run of eight words with training rows, and the ``accuracy`` on these.
         zero_shot: also label by similarity to the tasks' descriptions.
         precision: ``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``.
         similarity: gives Spearman's correlation on STS-B, None without its data.
-        report: called with a task's name before it is scored.
+        report: called with a task's name before it is scored, and with ``stsb`` before STS-B.
     Raises:
         DataError: a task names no data, or its split is missing or malformed.
     """
@@ -102,7 +102,7 @@ def _add_scores(
     calibration: Calibration,
     pulse: Pulse,
 ) -> None:
-    """Add what a task's calibrated scores say, from logits float32 [N, C]."""
+    """Add a task's calibration report and samples to ``found``, from logits float32 [N, C]."""
     task = data.task.name
     found.calibration[task] = with_pulse(
         pulse, calibration_report, logits, data.labels, calibration
@@ -143,7 +143,7 @@ def _official(
 def _evaluation_data(
     task: Task, load_split: LoadSplit, held_out: Mapping[str, LabelledTexts]
 ) -> tuple[str, LabelledTexts]:
-    """The split to report on with its name, or the rows held out where a task has none."""
+    """Name and rows of a task's official split; of its held-out rows if it has no such split."""
     if task.source is None:
         raise DataError(f"task '{task.name}' names no data to evaluate on")
     if task.source.has_official_split:

@@ -1,4 +1,4 @@
-"""What a model directory says of how its training went."""
+"""Read what a model directory records about its training."""
 
 import json
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from mtl_core.model.registry import ModelEntry
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model directory says of itself; plain JSON values."""
+    """What a model directory records about its model; plain JSON values."""
 
     name: str
     config: dict[str, Any]
     metrics: dict[str, Any]
     """``metrics.json``."""
     history: list[dict[str, Any]]
-    """``history.json``: a record an epoch."""
+    """``history.json``: one record for each epoch."""
 
     @property
     def tasks(self) -> list[str]:
-        """Names of its tasks, in order."""
+        """Names of the model's tasks, in order."""
         return list(self.metrics["official"])
 
 
@@ -29,7 +29,7 @@ def read_facts(entry: ModelEntry) -> ModelFacts:
     """Read what training recorded of a model.
 
     Raises:
-        ModelError: it has no metrics or history, or they cannot be read.
+        ModelError: the model has no metrics or history, or they cannot be read.
     """
     try:
         metrics = json.loads(entry.home.read_text("metrics.json"))

@@ -17,7 +17,7 @@ from mtl_core.pages import COLOURS
 INK = "#010203"
 
 MOST_LABELS = 30
-"""In one confusion matrix; with more nobody could read it, and drawing it takes minutes."""
+"""How many labels a confusion matrix shows: nobody could read more, and drawing takes minutes."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -120,9 +120,9 @@ def most_confused(
 
 
 def confusion(matrix: list[list[int]], labels: list[str], title: str) -> Markup:
-    """A confusion matrix; rows are the true classes, shares are of the row.
+    """Draw a confusion matrix; rows are the true classes, colours are shares of the row.
 
-    Of many labels those that take part in most mistakes.
+    If there are more than :data:`MOST_LABELS` labels, those with the most mistakes are shown.
     """
     if len(labels) > MOST_LABELS:
         title = f"{title}, {MOST_LABELS} of {len(labels):,} labels"

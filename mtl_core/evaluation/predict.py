@@ -33,8 +33,8 @@ def predict_logits(
     """One head's logits for all texts of a task, float32 [N, C], in evaluation mode.
 
     Args:
-        from_pooled: start from ``encoded.pooled``, where it is kept; right only while the backbone
-            is as published.
+        from_pooled: start from ``encoded.pooled`` if it is kept. That is correct only while the
+            backbone is as published.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -64,15 +64,15 @@ def held_out_scores(
     from_pooled: bool = False,
     pulse: Pulse = no_pulse,
 ) -> dict[str, Any]:
-    """How good a model is while it trains.
+    """Score a model on held-out rows while it trains.
 
     Args:
-        tasks: by name, held-out rows.
+        tasks: held-out rows by task name.
         similarity: as in :func:`mtl_core.evaluation.evaluate.evaluate_model`.
         precision, from_pooled, pulse: as for :func:`predict_logits`.
     Returns:
-        ``held_out``, by task what ``classification_metrics`` gives, and ``stsb``, where its data
-        is there.
+        ``held_out``: by task, what ``classification_metrics`` gives; and ``stsb``: what
+        ``similarity`` gives, if its data is there.
     """
     held_out = {}
     for name, encoded in tasks.items():

@@ -1,4 +1,4 @@
-"""The embedding as an embedding: Spearman's correlation on STS-B."""
+"""Measure how well embeddings compare texts: Spearman's correlation on STS-B."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,20 +14,20 @@ from mtl_core.pulse import Pulse, no_pulse
 
 @dataclass
 class SimilarityProbe:
-    """Spearman's correlation of cosine and human score, to be measured again and again."""
+    """Measures Spearman's correlation of cosine and human score, once in each call."""
 
     encoder: SentenceEncoder
     tokenizer: Tokenizer
     pairs: Pairs | None
     precision: str = "auto"
     frozen: bool = False
-    """The backbone stays as it is between the calls: it runs in the first one only."""
+    """Whether the backbone stays unchanged between calls; it then runs in the first one only."""
     pulse: Pulse = no_pulse
     _kept: NDArray[np.float32] | None = field(default=None, init=False)
     """Pooled vectors of a frozen backbone, float32 [2 N, H]."""
 
     def __call__(self) -> dict[str, Any] | None:
-        """``spearman`` and ``pairs`` of STS-B's validation split; None where it is not there."""
+        """``spearman`` and ``pairs`` of STS-B's validation split; None without its data."""
         from scipy.stats import spearmanr
 
         if self.pairs is None:

@@ -1,1 +1,1 @@
-"""The model: encoder, heads, tokenizer, backbone; its directory, its name."""
+"""The model: encoder, heads, tokenizer, backbone; a model's directory and name; task files."""

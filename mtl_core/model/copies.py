@@ -1,7 +1,8 @@
-"""Model directories between this machine and an object store.
+"""Copy model directories between this machine and an object store.
 
-In a store ``config.json`` is put last: a model without it is not there. The weights' checksum
-beside them (as ``sha256sum`` writes it) spares whoever has them already another copy.
+In a store ``config.json`` is put last: a directory without it does not count as a model. The
+weights' checksum lies beside them, as ``sha256sum`` writes it: a machine that already has these
+weights need not copy them again.
 """
 
 import hashlib
@@ -20,15 +21,16 @@ CHECKSUM = f"{WEIGHTS}.sha256"
 
 
 def local_copy(home: Place, copies: Path, sha256: str = "") -> Path:
-    """A model directory of an object store as a folder of this machine.
+    """The local copy of a model directory in an object store; made now if there is none.
 
     Copies are kept by the checksums of weights and ``config.json``, so that one copy serves all
     workers of a machine, and a changed model is copied anew.
 
     Args:
-        sha256: of the weights wanted; those in the store may be others by now.
+        sha256: SHA-256 of the wanted weights. If a copy of them is there, it is returned, even if
+            the store holds other weights by now.
     Raises:
-        ModelError: there is no model, or its weights are not what their checksum says.
+        ModelError: the store holds no model there, or its weights do not have their checksum.
         StoreError: the store refuses or does not answer.
     """
     try:
@@ -56,7 +58,7 @@ def local_copy(home: Place, copies: Path, sha256: str = "") -> Path:
         os.chmod(building, 0o755)
         with suppress(OSError):  # another worker was quicker
             os.rename(building, folder)
-            building.mkdir()  # for the context to remove
+            building.mkdir()  # because the context removes a folder of this name at its end
     return folder
 
 
@@ -65,7 +67,7 @@ def _folder(copies: Path, sha256: str, config: str) -> Path:
 
 
 def publish(folder: Path, home: Place) -> None:
-    """Put a finished model directory into an object store; visible as a model at the end."""
+    """Put a finished model directory into an object store; it counts as a model only at the end."""
     paths = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     for path in paths:
         name = path.relative_to(folder).as_posix()

@@ -50,7 +50,10 @@ def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def demand_texts(texts: Sequence[str]) -> None:
-    """Raise TypeError unless these are texts: of one text alone, each letter would be taken."""
+    """Raise TypeError unless ``texts`` is a sequence of strings.
+
+    A single string is refused, too: each of its letters would be taken for a text.
+    """
     if isinstance(texts, str | bytes):
         raise TypeError(f"give a list of texts, as in [{texts[:40]!r}]")
     for row, text in enumerate(texts):
@@ -79,7 +82,9 @@ class SentenceEncoder(nn.Module):
     def from_backbone(
         cls, name: str = DEFAULT_BACKBONE, embedding_size: int = EMBEDDING_SIZE
     ) -> "SentenceEncoder":
-        """A backbone with its published weights and a fresh projection (torch's global seed).
+        """Build an encoder with the backbone's published weights and a fresh projection.
+
+        The projection follows torch's global seed.
 
         Raises:
             BackboneError: the backbone cannot be found.
@@ -90,13 +95,13 @@ class SentenceEncoder(nn.Module):
         """Embeddings of texts, float32 [N, E], unit length, in the order given.
 
         Raises:
-            TypeError: one text instead of a list, or something that is no text.
+            TypeError: ``texts`` is a single text, or one of them is no string.
         """
         demand_texts(texts)
         return embed(self, self.tokenizer, self.tokenizer(texts))
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Run the backbone and average its token vectors, or take the first where it is made so.
+        """Run the backbone and pool its token vectors: their mean, or for ``cls`` the first one.
 
         Args:
             input_ids: token ids, int64 [B, T].
@@ -108,7 +113,7 @@ class SentenceEncoder(nn.Module):
         return self.pool_states(output.last_hidden_state, attention_mask)
 
     def pool_states(self, states: Tensor, attention_mask: Tensor) -> Tensor:
-        """:meth:`pool` from the backbone's last token vectors, float [B, T, H]."""
+        """Pool the backbone's last token vectors, float [B, T, H], into float32 [B, H]."""
         if self.pooling == "cls":
             return states[:, 0].float()
         return masked_mean(states, attention_mask)
@@ -121,7 +126,7 @@ class SentenceEncoder(nn.Module):
         Returns:
             embeddings of length 1, float32 [B, E].
         """
-        # The last two products decide labels and similarities and cost nothing: full precision.
+        # In full precision: projection and heads decide labels and similarities and cost nothing.
         with torch.autocast(device_type=pooled.device.type, enabled=False):
             return F.normalize(torch.tanh(self.projection(pooled.float())), dim=-1)
 

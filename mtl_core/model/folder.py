@@ -1,8 +1,8 @@
 """A model directory, which training makes and labelling reads: safetensors and JSON only.
 
-``model.safetensors`` holds only what was trained (projection, heads and scales always; backbone
-parameters when the scenario trained them, in half precision), ``config.json`` the rest needed to
-rebuild the model, with the backbone's name and sha256.
+``model.safetensors`` always holds projection, heads and scales. It holds backbone parameters only
+if the scenario trained them, and then in half precision. ``config.json`` holds the rest that is
+needed to rebuild the model, with the backbone's name and sha256.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def write_model(
     """Write ``model.safetensors``, then ``config.json``, each whole or not at all.
 
     Args:
-        tensors: by name, what was trained.
+        tensors: the weights to keep, by parameter name.
         training: settings of the run, kept in ``config.json`` as they are.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file.
 
     Raises:
-        ModelError: missing, or not a whole safetensors file.
+        ModelError: the file is missing, or is no complete safetensors file.
     """
     try:
         with safe_open(str(path), framework="pt") as stream:

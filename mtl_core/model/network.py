@@ -1,10 +1,10 @@
-"""The model: one shared sentence encoder, one linear head a task.
+"""The model: one shared sentence encoder, one linear head for each task.
 
 Legend of shapes: B batch, T tokens, E embedding size (256), C classes of a task.
 
     input_ids, attention_mask [B, T]
         -> encoder (:mod:`mtl_core.model.encoder`)   [B, E]   the sentence embedding
-        -> one Linear a task, times scale            [B, C]   the logits
+        -> each task's Linear, times its scale      [B, C]   the logits
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ from mtl_core.model.registry import SHIPPED_MODELS, find_model
 from mtl_core.model.tokenizer import Tokenizer
 
 BACKBONE_PREFIX = "encoder.backbone."
-"""What the names of the backbone's parameters begin with."""
+"""Prefix of the names of the backbone's parameters."""
 
 
 class MultiTaskModel(nn.Module):
@@ -40,26 +40,26 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict(
             {task.name: nn.Linear(config.embedding_size, len(task.labels)) for task in config.tasks}
         )
-        # One scale a head, so that freezing a head freezes all that makes its logits.
+        # Each head has its own scale, so that freezing a head freezes all that makes its logits.
         self.logit_scales = nn.ParameterDict(
             {task.name: nn.Parameter(torch.tensor(config.logit_scale)) for task in config.tasks}
         )
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "default") -> "MultiTaskModel":
-        """A trained model by the path of its directory, or a shipped one by name.
+        """Load a trained model by the path of its directory, or a shipped one by its name.
 
         Raises:
-            ModelError: there is none, or it is damaged.
+            ModelError: there is no such model, or it is damaged.
         """
         return load_model(find_model(str(name), SHIPPED_MODELS).folder).model
 
     @classmethod
     def from_backbone(cls, name: str = DEFAULT_BACKBONE, **config: Any) -> "MultiTaskModel":
-        """A backbone with its published weights, fresh projection and heads.
+        """Build a model with the backbone's published weights and fresh projection and heads.
 
         Args:
-            config: further fields of :class:`ModelConfig`, as ``tasks``.
+            config: further fields of :class:`ModelConfig`, such as ``tasks``.
         Raises:
             BackboneError: the backbone cannot be found.
         """
@@ -71,11 +71,11 @@ class MultiTaskModel(nn.Module):
         return self.encoder.tokenizer
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """:meth:`SentenceEncoder.encode`."""
+        """Embeddings of texts, float32 [N, E], as :meth:`SentenceEncoder.encode` gives them."""
         return self.encoder.encode(texts)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """For each text, of each task the label and its calibrated score (``<task>_score``).
+        """Give for each text every task's label and its calibrated score (``<task>_score``).
 
         Raises:
             TypeError: as :meth:`SentenceEncoder.encode`.
@@ -158,7 +158,7 @@ def build_model(config: ModelConfig) -> tuple[MultiTaskModel, Tokenizer]:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model directory brought to life, in evaluation mode on the CPU, float32."""
+    """A model loaded from its directory: in evaluation mode, float32, on the CPU."""
 
     model: MultiTaskModel
     tokenizer: Tokenizer
@@ -195,7 +195,7 @@ def load_model(folder: Path) -> LoadedModel:
 def save_model(
     model: MultiTaskModel, trained: Iterable[str], folder: Path, training: Mapping[str, Any]
 ) -> None:
-    """Write a model directory: of the backbone only what a run changed, in half precision.
+    """Write a model directory; of the backbone only the trained parameters, in half precision.
 
     Args:
         trained: names of the parameters that the run changed.

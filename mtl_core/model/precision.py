@@ -1,4 +1,4 @@
-"""Which number formats this machine computes in quickly."""
+"""The device and the number format to compute with on this machine."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -23,7 +23,10 @@ def best_device() -> torch.device:
 
 
 def autocast(model: nn.Module, precision: str) -> AbstractContextManager[Any]:
-    """bfloat16 autocast where asked for and, on ``auto``, where the chip has it."""
+    """A bfloat16 autocast for ``bfloat16`` and, where the chip has it, for ``auto``.
+
+    In all other cases a context that does nothing.
+    """
     device = next(model.parameters()).device
     if precision == "bfloat16" or (precision == "auto" and supports_bfloat16(device)):
         return torch.autocast(device_type=device.type, dtype=torch.bfloat16)

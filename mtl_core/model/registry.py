@@ -29,14 +29,15 @@ class ModelEntry:
     """Where it is kept."""
     shipped: bool
     copies: Path | None = None
-    """Where one of an object store is copied to."""
+    """Folder that a model of an object store is copied to."""
 
     @cached_property
     def folder(self) -> Path:
-        """Its folder on this machine; one of an object store is copied first.
+        """The model's folder on this machine; a model of an object store is copied first.
 
         Raises:
-            ModelError: it is damaged, or there is nowhere to copy it to.
+            ModelError: the model is damaged, or ``copies`` is None and it must be copied.
+            StoreError: the store refuses or does not answer.
         """
         if isinstance(self.home, Folder):
             return self.home.path
@@ -93,11 +94,11 @@ def check_name(name: str) -> str:
 
 
 def list_models(models: Place | Path, copies: Path | None = None) -> list[ModelEntry]:
-    """All models, the user's first, by name.
+    """All models: the user's own sorted by name, then the shipped ones.
 
     Args:
-        models: where the user's are kept.
-        copies: where those of an object store are copied to when they are used.
+        models: where the user's models are kept.
+        copies: folder that models of an object store are copied to when they are used.
     """
     entries = []
     home = Folder(models) if isinstance(models, Path) else models
@@ -116,10 +117,10 @@ def find_model(name: str, models: Place | Path, copies: Path | None = None) -> M
     Args:
         models, copies: as for :func:`list_models`.
     Raises:
-        UnknownModelError: neither; the message lists what there is.
+        UnknownModelError: there is no such model; the message lists the known ones.
         StoreError: an object store refuses or does not answer.
     """
-    if name == DEFAULT_MODEL:  # needs no look into a store
+    if name == DEFAULT_MODEL:  # found without asking a store
         return ModelEntry(name, Folder(SHIPPED_MODELS / name), shipped=True)
     entries = [] if is_address(name) else list_models(models, copies)
     for entry in entries:

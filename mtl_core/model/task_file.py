@@ -42,12 +42,13 @@ class TaskTable(BaseModel):
 
 
 def read_task_file(path: Path) -> tuple[Task, ...]:
-    """Read tasks: those shipped that ``keep`` names (all by default), then the file's own.
+    """Read a task file: the shipped tasks that ``keep`` names (all by default), then its own tasks.
 
-    Paths of data files are taken from the TOML file's folder.
+    Relative paths of data files begin at the TOML file's folder.
 
     Raises:
-        SettingsError: unreadable, or a table that is no task; the message names file and key.
+        SettingsError: the file cannot be read, or a table is no task; the message names file and
+            key.
     """
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Tokenizer:
-    """Texts to token ids without padding; longer texts are truncated at ``max_tokens``."""
+    """Turns texts into token ids without padding; truncates texts at ``max_tokens``."""
 
     def __init__(
         self,
@@ -65,16 +65,17 @@ class Tokenizer:
         return ids, mask.astype(np.int64)
 
     def pad(self, rows: Sequence[Sequence[int]]) -> "tuple[Tensor, Tensor]":
-        """:meth:`pad_arrays` as tensors."""
+        """Pad rows as :meth:`pad_arrays` does; ids and mask are tensors, int64 [B, T] each."""
         import torch
 
         ids, mask = self.pad_arrays(rows)
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
     def mask_at_random(self, input_ids: "Tensor", share: float) -> "Tensor":
-        """A copy, int64 [B, T], with that share of its tokens, no special ones, as mask tokens.
+        """A copy of the ids, int64 [B, T], with a random share of them replaced by the mask token.
 
-        The random numbers are torch's own; a backbone without a mask token has its ids unchanged.
+        Special tokens are never replaced. The random numbers come from torch's global generator.
+        If the backbone has no mask token, the ids are returned unchanged.
         """
         import torch
 
@@ -89,7 +90,7 @@ def load_tokenizer(files: BackboneFiles, max_tokens: int) -> Tokenizer:
     """Load a backbone's tokenizer.
 
     Raises:
-        BackboneError: the folder holds no tokenizer, or only a slow one.
+        BackboneError: the folder holds no tokenizer, or only one that is not written in Rust.
     """
     from transformers import AutoTokenizer
 

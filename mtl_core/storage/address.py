@@ -8,7 +8,7 @@ from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
 
 SCHEMES = ("s3", "gs", "az")
-"""Of object stores. Only s3 is tested."""
+"""Schemes of object stores' addresses; only s3 is tested."""
 PATIENCE_S = 15.0
 """How long a store that does not answer is waited for, unless told otherwise."""
 
@@ -32,10 +32,11 @@ def place_of(where: str | Path, patience_s: float = PATIENCE_S) -> Place:
 
 
 def checked_address(address: str) -> str:
-    """An object store's address without a slash at its end.
+    """Check an object store's address; return it without a slash at its end.
 
     Raises:
-        SettingsError: another scheme, no bucket, a password, options, or a step upwards in it.
+        SettingsError: the address has another scheme, no bucket, a password, options, or a step
+            that is empty, ``.`` or ``..``.
     """
     scheme, _, rest = address.partition("://")
     bucket, _, prefix = rest.rstrip("/").partition("/")
@@ -57,7 +58,7 @@ def local_path(text: str) -> Path:
     """A path of this machine, as the user gave it.
 
     Raises:
-        SettingsError: it is an address; what is written here goes to this machine's disk.
+        SettingsError: ``text`` is an address; only paths of this machine can be used here.
     """
     if is_address(text):
         raise SettingsError(f"{text}: give a file or folder of this machine")

@@ -26,11 +26,11 @@ from mtl_core.storage.place import Place
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5
-# Of one request. A put of a large object goes in pieces of 5 MB, each a request.
+# For one request. A large object is put in pieces of 5 MB, each with a request of its own.
 REQUEST_TIMEOUT_S = 30
 CHUNK_BYTES = 4 << 20
 MAX_PAUSE_S = 5.0
-# In an answer to a HEAD there is no body that would say more.
+# The answer to a HEAD request has no body, so its status is all that can be read.
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>(\w+)</Code>")
 
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bucket(Place):
-    """Objects behind ``scheme://bucket/prefix/``."""
+    """The objects of a store whose addresses begin with ``scheme://bucket/prefix/``."""
 
     address: str
     patience_s: float
@@ -135,14 +135,14 @@ class Bucket(Place):
     def delete(self, *names: str) -> None:
         if not names:
             return
-        # Of a thousand keys the store makes one request.
+        # The client deletes a thousand keys by one request.
         self._try("", lambda: self._store.delete([self._key(name) for name in names]))
 
     def delete_folder(self, folder: str) -> None:
         try:
             for chunk in self._list(folder, chunk_size=1000):
                 self._store.delete([item["path"] for item in chunk])
-        except Exception as error:  # whatever it was, what is left is no part of any output
+        except Exception as error:  # any error: what is left is no part of any output
             log.warning("%s is not removed: %s", self.at(folder), self._reason(error))
 
     def _fetch(self, name: str, target: Path) -> None:
@@ -160,14 +160,15 @@ class Bucket(Place):
         return key.removeprefix(self._root[1]).lstrip("/")
 
     def _try(self, name: str, call: Callable[[], T]) -> T:
-        """The call's answer.
+        """Make a call, and make it again while the store does not answer; return its answer.
 
-        obstore asks again by itself within a request; here it is for what it does not, such as a
-        connection cut in the middle of an object.
+        obstore itself repeats a request. The loop here is for failures that obstore does not
+        repeat, such as a connection that is cut in the middle of an object.
 
         Raises:
             FileNotFoundError: there is no such object.
-            StoreError: the store refuses, or did not answer in time.
+            StoreError: the store refuses.
+            StoreUnreachableError: the store did not answer within ``patience_s``.
         """
         from obstore.exceptions import BaseError, GenericError
 
@@ -194,7 +195,7 @@ class Bucket(Place):
             pause = min(2 * pause, MAX_PAUSE_S)
 
     def _reason(self, error: Exception) -> str:
-        """The store's own word for an error; never more of its text, which shows the request."""
+        """The reason for an error, by its code or status only: the full text shows the request."""
         text = str(error)
         if code := CODE.search(text):
             return f"the store refuses ({code[1]})"
@@ -212,7 +213,7 @@ def _is_final(error: Exception) -> bool:
 
 @cache
 def store_of(root: str, patience_s: float) -> Any:
-    """A client of one bucket; one a process."""
+    """The client of one bucket; each process makes it once."""
     from obstore import store
 
     open_store: Any = store.from_url  # its overloads want each scheme's options spelled out

@@ -30,8 +30,10 @@ ERROR_SCHEMA = pa.schema(
         pa.field("text", pa.string()),
     ]
 )
-"""A row that was not labelled: ``row`` counts data rows of its file from 1, ``line`` lines of a
-text file from 1 (null for Parquet); ``text`` is what was there, at most 1,000 characters."""
+"""Schema of the rows that were not labelled.
+
+``row`` counts the data rows of the row's file, from 1. ``line`` counts the lines of a text file,
+from 1, and is null for Parquet. ``text`` is what was there, at most 1,000 characters."""
 
 
 def label_fields(
@@ -42,11 +44,11 @@ def label_fields(
     abstains: bool = False,
     top: int = 0,
 ) -> list[pa.Field]:
-    """The columns labelling adds behind the user's own, in order.
+    """The columns that labelling adds behind the user's own, in order.
 
     Args:
-        abstains: a label may be null.
-        top: list the most probable labels of each task, too; 0: no such column.
+        abstains: whether a label may be null.
+        top: how many of each task's most probable labels are listed, too; 0: no such column.
     """
     fields = []
     for task in tasks:
@@ -75,17 +77,17 @@ NUMBERS: Mapping[str, pa.DataType] = {
 
 
 def _width(embedding_size: int, embedding: Embedding) -> int:
-    """List length of the column: eight signs go into one byte."""
+    """Length of the lists in the embedding column; ``binary`` packs eight signs into a byte."""
     return -(-embedding_size // 8) if embedding == "binary" else embedding_size
 
 
 def index_type(labels: int) -> pa.DataType:
-    """The type of a label column's indices: int8 while it holds them, up to 127 labels."""
+    """The type of a label column's indices: int8 for up to 127 labels, else int16."""
     return pa.int8() if labels <= np.iinfo(np.int8).max else pa.int16()
 
 
 def output_columns(tasks: Sequence[Task]) -> set[str]:
-    """Names that labelling may write, and user columns therefore may not have."""
+    """Names of columns that labelling may write; a user's columns may not have them."""
     return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "int8", top=1))}
 
 
@@ -99,7 +101,7 @@ def dictionary_column(
 
 
 def top_column(probabilities: np.ndarray, labels: Sequence[str], top: int) -> pa.ListArray:
-    """Of probabilities, float32 [N, C], the ``top`` greatest with their labels, greatest first."""
+    """The ``top`` greatest of probabilities, float32 [N, C], with labels, greatest first."""
     top = min(top, len(labels))
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     names = pa.array(labels, pa.string()).take(pa.array(order.reshape(-1)))
@@ -110,7 +112,7 @@ def top_column(probabilities: np.ndarray, labels: Sequence[str], top: int) -> pa
 
 
 def embedding_columns(vectors: np.ndarray, embedding: Embedding) -> dict[str, pa.Array]:
-    """Vectors, float32 [N, E], as the columns of a form, without copying through Python.
+    """Vectors, float32 [N, E], as columns in the wanted form, without copying through Python.
 
     ``int8`` scales each vector by its largest number, so that all 127 steps are used.
     """
@@ -141,13 +143,13 @@ def add_labels(
     thresholds: Mapping[str, float],
     top: int,
 ) -> pa.Table:
-    """A table's own columns with the model's behind them, as :func:`label_fields` lists them.
+    """Add the model's columns behind a table's own, as :func:`label_fields` lists them.
 
     Args:
-        answers: of each task that is written its probabilities, float32 [N, C].
+        answers: each task that is written with its probabilities, float32 [N, C].
         embeddings: float32 [N, E].
         truncated: whether the text was cut, bool [N].
-        thresholds: by task, the least score of a label; below, the label is null.
+        thresholds: by task, the least score of a label; below it, the label is null.
         top: how many of a task's most probable labels are listed, too.
     """
     fields = label_fields(
@@ -195,7 +197,7 @@ def put_table(
     if metadata:
         existing = table.schema.metadata or {}
         table = table.replace_schema_metadata({**existing, **metadata})
-    # Vectors are noise to a dictionary and to byte-stream statistics: skip both for them.
+    # A dictionary and statistics are of no use for vectors: their column has neither.
     names = [n for n in table.schema.names if n != EMBEDDING]
     with place.writing(name) as path:
         pq.write_table(

@@ -4,10 +4,11 @@ Where the lower layers stay as published (scenario ``last-layers``), every epoch
 the same texts to the same result. Their output is kept on disk instead, and an epoch runs the upper
 layers alone.
 
-They are run by the backbone's own forward, its embeddings and lower layers taken out for a while,
-and not by a loop over them: there each family makes what it hands to its layers beside the token
-vectors (attention masks, ModernBERT's rotary angles, the relative positions of DeBERTa and MPNet).
-A loop would have to make these anew for each family, by parts of transformers that are not public.
+The upper layers are run by the backbone's own forward method, while its embeddings and lower layers
+are taken out. They are not run by a loop over the layers, because layers need more than token
+vectors: attention masks, ModernBERT's rotary angles, the relative positions of DeBERTa and MPNet.
+Each model family makes these in its forward method. A loop would have to make them anew for each
+family, by parts of transformers that are not public.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -24,10 +25,10 @@ from mtl_core.training.scenarios import transformer_layers
 
 
 def frozen_layers(model: MultiTaskModel, trained: Collection[str]) -> int:
-    """How many of the backbone's layers lie below the first trained one, from the input on.
+    """How many of the backbone's layers lie below the first trained one, counted from the input.
 
-    0 where nothing can be kept: nothing of the backbone is trained, or something outside its layers
-    is, or its first layer.
+    0 if nothing can be kept: no part of the backbone is trained, or its first layer is trained, or
+    a part outside its layers is trained.
     """
     in_backbone = [name for name in trained if name.startswith(BACKBONE_PREFIX)]
     if not in_backbone:
@@ -77,9 +78,9 @@ class UpperLayers:
                 setattr(*place, part)
 
     def agrees(self, tokenizer: Tokenizer, ids: Sequence[Sequence[int]]) -> bool:
-        """Whether the whole backbone gives the same for some texts.
+        """Whether upper layers and whole backbone give the same pooled vectors for some texts.
 
-        Not every architecture can be cut: some pass more from layer to layer than token vectors.
+        Not every architecture can be cut: some pass more than token vectors from layer to layer.
         """
         input_ids, mask = (t.to(self._device) for t in tokenizer.pad(ids))
         self.encoder.eval()
@@ -97,7 +98,7 @@ class UpperLayers:
 
 
 class _Through(nn.Module):
-    """Stands for the embeddings: hands on what it is given in their place."""
+    """Stands in for the embeddings: returns the token vectors that it is given."""
 
     def forward(self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any) -> Tensor:
         given = [inputs_embeds, *args]
@@ -108,7 +109,7 @@ class _Through(nn.Module):
 
 
 def _place_of(root: nn.Module, wanted: nn.Module) -> tuple[nn.Module, str]:
-    """The module that holds another, and under which name."""
+    """The module that holds ``wanted``, and the name of ``wanted`` in it."""
     return next(
         (parent, name)
         for parent in root.modules()
@@ -119,7 +120,7 @@ def _place_of(root: nn.Module, wanted: nn.Module) -> tuple[nn.Module, str]:
 
 @contextmanager
 def captured(encoder: SentenceEncoder, layer: int) -> Iterator[list[Tensor]]:
-    """Collect what enters a layer: after each run of the backbone, the list's one element."""
+    """Collect what enters a layer; it is the list's only element after a run of the backbone."""
     found: list[Tensor] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

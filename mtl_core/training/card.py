@@ -12,7 +12,7 @@ TERMS = (
 )
 
 NOT_SETTINGS = ("rows", "command", "data", "files", "notes")
-"""Keys of what a run recorded that are no settings of it."""
+"""Keys among a run's recorded settings that are no settings."""
 
 
 def model_card(

@@ -29,7 +29,7 @@ class TrainState:
     """Trained parameters, AdamW's moments and the random generator's state."""
     history: list[dict[str, Any]]
     losses: dict[str, list[float]]
-    """Of each task, in the epoch under way."""
+    """Losses of the steps so far in the current epoch, by task and of ``similarity``."""
 
 
 class CheckpointFolder:

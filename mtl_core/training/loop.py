@@ -1,8 +1,8 @@
 """The training loop: all tasks in every epoch, AdamW, linear schedule, cross-entropy.
 
 Where the scenario leaves the backbone as published, each text is encoded once for the whole run
-and every epoch trains on the stored pooled vectors; where it leaves the lower layers so, every
-epoch starts from their stored output (:mod:`mtl_core.training.boundary`).
+and every epoch trains on the stored pooled vectors. Where it leaves only the lower layers as
+published, every epoch starts from their stored output (:mod:`mtl_core.training.boundary`).
 
 A run is a pure function of its settings, data and seed: the order of batches depends on
 (seed, epoch) alone and the learning rate on the step alone, so that a run resumed from a
@@ -39,17 +39,17 @@ from mtl_core.training.start import principal_components, start_projection
 from mtl_core.training.weights import TrainedWeights
 
 SIMILARITY = "similarity"
-"""Name of the similarity loss beside the tasks' in a record of the history."""
+"""Key of the similarity loss, beside the tasks' losses, in a record of the history."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What the loop tells its caller after each step."""
+    """What the loop reports to its caller at every tenth step and at the last."""
 
     step: int
     steps: int
     epoch: int
-    """The epoch under way, from 0."""
+    """The current epoch, from 0."""
     rows: int
     """Rows trained on so far, over all epochs."""
     rows_total: int
@@ -129,12 +129,14 @@ class TrainingLoop:
         self._weights = TrainedWeights(model, self.trained, average=bool(config.average_share))
 
     def run(self) -> list[dict[str, Any]]:
-        """Train to the end; the model then has the averaged weights, where they are averaged.
+        """Train to the end; the model then has the averaged weights if the settings ask for them.
 
         Returns:
-            a record an epoch: ``epoch``, ``step``, mean ``loss`` by task and of ``similarity``,
-            held-out metrics by task, and ``stsb``, what ``similarity`` gives. A run with nothing to
-            train has one record, without loss.
+            one record for each epoch: ``epoch`` from 1, ``step``, mean ``loss`` by task and of
+            ``similarity``, ``held_out`` metrics by task, and ``stsb``, what ``similarity`` gives. A
+            run with nothing to train has one record, without losses.
+        Raises:
+            ModelError: the training diverged.
         """
         if self.optimizer is None:
             return [{"epoch": 0, "step": 0, "loss": {}, **self._scores()}]
@@ -205,11 +207,11 @@ class TrainingLoop:
         loss.backward()
         nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
         self.optimizer.step()
-        # A plain mean while the run is short.
+        # Until the window is full, the average is the plain mean of all steps so far.
         window = max(1.0, self.config.average_share * self.steps)
         self._weights.update_average(max(1 / window, 1 / step))
         mean = float(cross_entropy.detach())
-        if not math.isfinite(float(loss.detach())):  # a model of these weights labels nothing
+        if not math.isfinite(float(loss.detach())):  # such a model could label nothing
             raise ModelError(
                 f"training diverged: the loss of task '{task}' is {mean:g} at step {step:,}; "
                 "lower the task's weight, or train by another preset or seed"
@@ -230,7 +232,7 @@ class TrainingLoop:
         )
 
     def _pool(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
-        """Pooled vectors of a batch by the model as it is, float32 [B, H]."""
+        """Pooled vectors of a batch by the model in its present state, float32 [B, H]."""
         if self.from_pooled:
             return self._pooled(encoded, rows)
         device = self.model.encoder.projection.weight.device
@@ -243,7 +245,7 @@ class TrainingLoop:
         return self.model.encoder.pool(input_ids.to(device), mask.to(device))
 
     def _pooled(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
-        """Pooled vectors of the backbone as published, float32 [B, H]."""
+        """Kept pooled vectors of a batch, by the backbone as published, float32 [B, H]."""
         assert encoded.pooled is not None
         vectors = torch.from_numpy(encoded.pooled[rows].astype(np.float32))
         return vectors.to(self.model.encoder.projection.weight.device)

@@ -1,4 +1,4 @@
-"""What a training run is set up with: the optimizer, dropout, and attention that trains fast."""
+"""Set up a training run: the optimizer, the dropout, and attention that trains fast."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
 def make_optimizer(model: MultiTaskModel, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW over the trained parameters: backbone and heads at their own rates.
 
-    Weight decay on matrices only, as BERT's authors do; biases, norms and scales are left alone.
+    Only matrices have weight decay, as BERT's authors do it; biases, norms and scales have none.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

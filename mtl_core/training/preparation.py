@@ -1,4 +1,4 @@
-"""From a task's files to what the training loop takes: rows, token ids, kept vectors."""
+"""Prepare what the training loop takes from a task's files: rows, token ids, kept vectors."""
 
 import hashlib
 import logging
@@ -53,10 +53,14 @@ def encode_splits(
     scratch: Path,
     pulse: Pulse = no_pulse,
 ) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
-    """Token ids of all rows, and pooled vectors of the backbone as published where they are used.
+    """Tokenise all rows, and keep the backbone's outputs where the run uses them.
 
-    They are: as features where the backbone stays as it is, and as what the similarity loss holds
-    the embedding to.
+    Pooled vectors of the backbone as published are used as features where the backbone stays as it
+    is, and as the reference of the similarity loss. Activations are used where its lower layers
+    stay as published.
+
+    Returns:
+        the rows to train on and the rows held out, each by task.
     """
     trained = apply_scenario(model, config)
     features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
@@ -83,7 +87,7 @@ def cut_at(
     trained: Collection[str],
     splits: Mapping[str, tuple[LabelledTexts, LabelledTexts]],
 ) -> int:
-    """The layer whose input is worth keeping for the run; 0 if there is none."""
+    """The layer whose input is kept for the whole run; 0 if none is."""
     layer = frozen_layers(model, trained)
     sample = [text for split in splits.values() for text in split[1].texts[:4]]
     if layer and not UpperLayers(model.encoder, layer).agrees(tokenizer, tokenizer(sample)):
@@ -94,9 +98,9 @@ def cut_at(
 
 @dataclass(frozen=True)
 class Store:
-    """The backbone's work that is done once, in files of a folder.
+    """Keeps outputs of the backbone, which are computed once, in files of a folder.
 
-    A file there of an interrupted run of the same is used again.
+    A file that an interrupted run with the same rows and backbone left there is used again.
     """
 
     model: MultiTaskModel
@@ -104,14 +108,14 @@ class Store:
     config: TrainConfig
     folder: Path
     layer: int
-    """Whose input is kept; 0: none."""
+    """The layer whose input is kept; 0: none."""
     tokens: int
-    """Of all rows of the run, about."""
+    """About how many tokens all rows of the run have."""
     pulse: Pulse = no_pulse
 
     @cached_property
     def run(self) -> Pass:
-        """The backbone as published."""
+        """The backbone as published, ready to run; made at the first use."""
         return published_pass(
             *(self.model.encoder, self.tokenizer, self.config.precision),
             *(self.layer, self.tokens, self.pulse),
@@ -126,10 +130,10 @@ class Store:
         return replace(encoded, pooled=np.load(path, mmap_mode="r"))
 
     def with_activations(self, encoded: EncodedTexts, part: str) -> EncodedTexts:
-        """Add what enters the layer (and write the pooled vectors in the same pass).
+        """Add what enters the layer; the same pass writes the pooled vectors, too.
 
-        Where the disk has not twice the room, the rows are returned as they are: the run then
-        computes the lower layers in every epoch.
+        If the disk has less than twice the room for it, the rows are returned as they are. The run
+        then computes the lower layers in every epoch.
         """
         path, pooled = self._path(encoded, f"{part}-layer-{self.layer}"), self._path(encoded, part)
         if not path.is_file():
@@ -151,7 +155,7 @@ class Store:
         )
 
     def _path(self, encoded: EncodedTexts, part: str) -> Path:
-        # The tokens themselves: the same job may meet other rows, if its data was changed.
+        # Named by the tokens themselves: the same job may meet other rows if its data was changed.
         tokens = hashlib.sha256(encoded.lengths.tobytes())
         for ids in encoded.ids:
             tokens.update(np.asarray(ids, dtype=np.int64).tobytes())
@@ -165,7 +169,7 @@ class Store:
 
 @contextmanager
 def _made(path: Path) -> Iterator[Path]:
-    """A place to write a file that takes its name when it is whole."""
+    """A temporary path to write a file to; the file is renamed to ``path`` at the context's end."""
     building = temporary_beside(path)
     yield building
     building.replace(path)

@@ -37,7 +37,7 @@ Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
 """By task, the rows to train on and those held out."""
 History = list[dict[str, Any]]
 Probe = Callable[[], dict[str, Any] | None]
-"""Gives Spearman's correlation on STS-B, None without its data."""
+"""A function that gives Spearman's correlation on STS-B; None without its data."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +58,24 @@ class TrainingRun:
 
     config: TrainConfig
     model_config: ModelConfig
-    """The structure; its logit scale gives way to the run's."""
+    """The model's structure; its ``logit_scale`` is replaced by that of ``config``."""
     data_dir: Path | None
     """Folder laid out as ``<task folder>/<split>.parquet``; None loads from the hub."""
     output: Path
     """The model directory to write; an existing one is replaced file by file."""
     _: KW_ONLY
     name: str
-    """The model's, for its card."""
+    """The model's name, for its card."""
     command: str
-    """What asked for the run, for the card."""
+    """The command that asked for the run, for the card."""
     checkpoint_dir: Path | None = None
-    """Where checkpoints go; with one of the same settings there, the run resumes."""
+    """Folder of checkpoints; the run resumes from one there that has the same settings."""
     load_split: LoadSplit | None = None
-    """Reads the tasks' data; by default known data sets from ``data_dir`` or the hub."""
+    """Reads the tasks' data; None reads known data sets from ``data_dir`` or the hub."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Names of the local files it reads by SHA-256, kept in ``config.json``."""
     report: Callable[[Step], None] = lambda step: None
-    """Called every tenth step; an exception it raises ends the run."""
+    """Called at every tenth step and the last; an exception it raises ends the run."""
     stage: Callable[[str], None] = lambda name: None
     """Called with a word at each part of the run (``data``, ``train``, ``evaluate`` …)."""
     pulse: Pulse = no_pulse
@@ -118,7 +118,11 @@ class TrainingRun:
     def _train(
         self, model: MultiTaskModel, splits: Splits, pairs: Pairs | None
     ) -> tuple[TrainingLoop, History, Probe]:
-        """Encode, train, calibrate: the loop that ran, its history, what measures the embedding."""
+        """Encode, train and calibrate.
+
+        Returns:
+            the loop that ran, its history, and the probe that measures the embedding.
+        """
         scalars = Scalars(self.output)
 
         def tell(step: Step) -> None:
@@ -195,7 +199,7 @@ def _calibration(loop: TrainingLoop, pulse: Pulse) -> dict[str, Calibration]:
 
 
 def any_own_files(tasks: Sequence[Task]) -> bool:
-    """Whether a task has files of its own: such a run asks no hub for what it can spare."""
+    """Whether a task has files of its own; the hub is then not asked for STS-B."""
     return any(task.source is not None and task.source.files for task in tasks)
 
 
@@ -216,13 +220,14 @@ def evaluate_trained(
     precision: str = "auto",
     report: Callable[[str], None] = lambda task: None,
 ) -> Evaluation:
-    """Score a trained model; a task without an official split on the rows its run held out.
+    """Score a trained model on each task's official split, or on the rows that its run held out.
 
-    Where the training data is there, also on the rows that share nothing with it.
+    If the training data is there, the metrics also say how the model does on evaluation rows that
+    share no run of eight words with it.
 
     Args:
         training: the run's settings as the model's ``config.json`` holds them.
-        load_split: as of a :class:`TrainingRun`.
+        load_split: as for a :class:`TrainingRun`.
     Raises:
         DataError: as :func:`mtl_core.evaluation.evaluate.evaluate_model`.
     """
@@ -246,7 +251,11 @@ def evaluate_trained(
 
 
 def _splits_there(tasks: Sequence[Task], config: TrainConfig, load_split: LoadSplit) -> Splits:
-    """The splits of the tasks whose training data is there."""
+    """Load the splits of the tasks whose training data is there.
+
+    Raises:
+        DataError: the training data of a task without an official split is not there.
+    """
     splits = {}
     for task in tasks:
         try:
@@ -263,7 +272,7 @@ def _checkpoints(
     model_config: ModelConfig,
     splits: Splits,
 ) -> CheckpointFolder | None:
-    """Checkpoints of this run alone: of these settings, this backbone, these tasks and rows."""
+    """This run's checkpoints only: of these settings, this backbone, these tasks and rows."""
     if folder is None:
         return None
     weights = [(t.name, t.weight, t.frozen_weight) for t in model_config.tasks]
@@ -274,7 +283,7 @@ def _checkpoints(
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of what decides a run's numbers."""
+    """Versions of the software that decides a run's numbers."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "tokenizers")},

@@ -1,4 +1,4 @@
-"""Scalars for TensorBoard, where it is installed; nothing where it is not."""
+"""Write scalars for TensorBoard if it is installed."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,12 +21,12 @@ class Scalars:
         self._writer = SummaryWriter(str(folder / FOLDER))
 
     def step(self, step: Step) -> None:
-        """The loss under way."""
+        """Write the loss at a step."""
         if self._writer is not None:
             self._writer.add_scalar("loss", step.loss, step.step)
 
     def finish(self, history: Iterable[dict[str, Any]]) -> None:
-        """Each epoch's losses, held-out metrics and STS-B; closes the file."""
+        """Write each epoch's losses, held-out metrics and STS-B; close the file."""
         if self._writer is None:
             return
         for record in history:

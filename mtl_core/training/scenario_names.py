@@ -1,4 +1,4 @@
-"""Names of the freezing scenarios and when to choose each; apart, since it needs no torch."""
+"""Names of the freezing scenarios and when to choose each; needs no torch."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from mtl_core.tasks import DEFAULT_TASKS, Task
 
 
 def scenario_help(tasks: Sequence[Task] = DEFAULT_TASKS) -> dict[str, str]:
-    """Names of all scenarios for these tasks, each with when one would choose it."""
+    """All scenarios for these tasks: name to what it trains and when to choose it."""
     return {
         "frozen": "train nothing; scores what the pre-trained parts already know",
         "freeze-backbone": "train projection and heads; quick, the backbone stays shared",

@@ -16,9 +16,10 @@ CHUNK_ROWS = 8192
 
 
 def principal_components(pooled: Iterable[NDArray[np.float16]]) -> Tensor:
-    """Directions of most energy first, orthonormal, float32 [H, H].
+    """Orthonormal directions, one a row, that of most energy first, float32 [H, H].
 
-    Not centred: the mean is a part of every cosine. Each task counts alike, whatever its rows.
+    The vectors are not centred, because their mean is a part of every cosine. Each task counts the
+    same, however many rows it has.
 
     Args:
         pooled: by task, pooled vectors [N, H] of the backbone as published; read in pieces.
@@ -32,8 +33,8 @@ def principal_components(pooled: Iterable[NDArray[np.float16]]) -> Tensor:
 def start_projection(projection: nn.Linear, components: Tensor) -> None:
     """Set the projection [E, H] to the first E components; rows beyond H stay as they are.
 
-    Scaled to give outputs of the size that torch's own random start of a linear layer gives, so
-    that tanh begins in its linear part.
+    The components are scaled so that outputs have the size that torch's own random start of a
+    linear layer gives them. Then tanh begins in its linear part.
     """
     size, hidden = projection.weight.shape
     rows = min(size, hidden)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 
 class TrainedWeights:
-    """Some of a model's parameters by name; with their average, where it is asked for."""
+    """The trained parameters of a model by name, and their moving average if it is asked for."""
 
     def __init__(self, model: nn.Module, names: Iterable[str], *, average: bool) -> None:
         parameters = dict(model.named_parameters())
@@ -20,7 +20,7 @@ class TrainedWeights:
 
     @torch.no_grad()
     def update_average(self, share: float) -> None:
-        """Move the average by a share of the way towards the weights as they are."""
+        """Move the average by a share of the way towards the current weights."""
         for name, average in self.average.items():
             average.lerp_(self.own[name], share)
 
@@ -32,7 +32,7 @@ class TrainedWeights:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The average in the model for a while."""
+        """Put the average into the model for as long as the context lasts."""
         with torch.no_grad():
             before = {name: self.own[name].detach().clone() for name in self.average}
             self.take_average()
@@ -43,9 +43,9 @@ class TrainedWeights:
                     self.own[name].copy_(value)
 
     def tensors(self, optimizer: Optimizer) -> dict[str, Tensor]:
-        """All that the next step depends on, by names: weights, AdamW's moments, the average.
+        """All tensors that the next step depends on: weights, AdamW's moments, the average.
 
-        By the parameters' names and not, as ``optimizer.state_dict`` has them, by their numbers.
+        Their names hold the parameters' names; those in ``optimizer.state_dict`` are numbers.
         """
         found: dict[str, Tensor] = {}
         for name, parameter in self.own.items():
@@ -58,7 +58,7 @@ class TrainedWeights:
 
     @torch.no_grad()
     def restore(self, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what :meth:`tensors` gave."""
+        """Put tensors that :meth:`tensors` gave back into model, average and optimizer."""
         for key, value in tensors.items():
             kind, _, name = key.partition(".")
             if kind == "parameter":

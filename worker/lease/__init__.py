@@ -1,1 +1,1 @@
-"""Leases kept by beats, and brought back when they run out."""
+"""Keep leases by beats, and take back the shards of leases that ran out."""

@@ -16,19 +16,19 @@ class Attempt:
     spec: AnySpec
     shard: str
     token: str
-    """The lease's."""
+    """Token of the lease."""
     number: int
-    """Of this shard's attempts, from 1."""
+    """Number of the attempt among those at this shard, from 1."""
     definition: Mapping[str, Any]
-    """The shard as planned: ``file`` and ``rows``, of a piece of a split shard also ``offset``."""
+    """The shard as planned: ``file`` and ``rows``; a piece of a split shard also has ``offset``."""
     worker: str
 
     @property
     def part(self) -> str:
-        """Name of the part that it writes, in the output folder of a label job."""
+        """Name of the part that the attempt writes into the output folder of a label job."""
         return part_name(self.shard, self.number, self.token)
 
     @property
     def errors(self) -> str:
-        """Name of its file of rows that could not be labelled."""
+        """Name of the attempt's file of rows that could not be labelled."""
         return error_name(self.shard, self.number, self.token)

@@ -1,4 +1,4 @@
-"""Beats for one leased shard: keeps the lease, tells progress, brings back the word to stop."""
+"""Beats for one leased shard: they keep the lease, tell progress and bring the word to stop."""
 
 import logging
 import threading
@@ -10,7 +10,7 @@ import redis
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.outcome import Outcome
 
-# As long as a child tries to reach Redis (worker.process.own.CHILD_PATIENCE).
+# As long as a child tries to reach Redis: worker.process.own.CHILD_PATIENCE.
 CONFIRM_PATIENCE_S = 300.0
 CONFIRM_POLL_S = 0.05
 
@@ -21,7 +21,10 @@ leaving = threading.Event()
 
 
 class StopWork(Exception):
-    """Leave the shard now. ``answer``: CLOSED, STALE, or LEAVING when the worker goes."""
+    """Raised where a child must leave its shard at once.
+
+    ``answer`` is why: CLOSED, STALE, or LEAVING when the worker leaves.
+    """
 
     def __init__(self, answer: Outcome) -> None:
         super().__init__(answer)
@@ -50,7 +53,7 @@ class Heartbeat:
         self.pulse()
 
     def pulse(self) -> None:
-        """Note that work goes on. Called every few seconds where it shows in no rows.
+        """Note that work goes on. Called every few seconds by work that finishes no rows.
 
         Raises:
             StopWork: as :meth:`progress`.
@@ -59,20 +62,25 @@ class Heartbeat:
         self.stop_if_told()
 
     def stop_if_told(self) -> None:
-        """Raise StopWork, as :meth:`progress`, without a sign of life: for whoever just waits."""
+        """Raise StopWork as :meth:`progress` does, but give no sign of life.
+
+        For code that only waits.
+        """
         if leaving.is_set():
             raise StopWork(Outcome.LEAVING)
         if self._answer != Outcome.OK:
             raise StopWork(self._answer)
 
     def confirm(self) -> None:
-        """Return once the lease is known to be held still; for before a part appears.
+        """Return once the lease is known to be still held; called before a part is written.
 
-        A worker cut off from Redis has perhaps lost it, and the job may have ended since: its part
-        would be rows twice. It waits until Redis has told; Redis' own restart loses no lease.
+        A worker that was cut off from Redis may have lost its lease, and the job may have ended
+        since. Its part would then hold rows that are already there. So the worker waits until Redis
+        has answered a beat. A restart of Redis itself loses no lease.
 
         Raises:
-            StopWork: as :meth:`progress`; STALE, too, when Redis did not answer for very long.
+            StopWork: as :meth:`progress`; or STALE, if Redis did not answer within
+                :data:`CONFIRM_PATIENCE_S`.
         """
         deadline = time.monotonic() + CONFIRM_PATIENCE_S
         while time.monotonic() >= self._sure_until:
@@ -90,7 +98,7 @@ class Heartbeat:
                     self._job, self._shard, self._token, self._progress, self._pulse
                 )
                 self._sure_until = asked + self._ledger.settings.lease_s
-            except redis.RedisError as error:  # the lease may outlast it; complete will tell
+            except redis.RedisError as error:  # the lease may outlast it; complete() tells
                 log.warning("no beat for %s/%s: %s", self._job, self._shard, error)
 
     def __enter__(self) -> "Heartbeat":

@@ -1,8 +1,8 @@
-"""The reconciler: the one recovery path, run all the time by every worker, one at a time.
+"""The reconciler: the only recovery path. Every worker runs one; one of them acts at a time.
 
-Each round ends leases that ran out, hints again at shards nobody holds, has settled jobs
-finalised, and closes cancelled ones. It heals a lost message, a lost finaliser and a worker that
-died anywhere.
+Each round ends leases that ran out, hints again at shards that nobody holds, has settled jobs
+finalised, and closes cancelled jobs. That heals a lost message, a lost finaliser and the death of a
+worker at any point.
 """
 
 import logging
@@ -25,7 +25,7 @@ from jobs.ledger.snapshot import Snapshot
 from mtl_core.errors import JobError, LedgerUnreachableError
 from worker.process.children import ChildWatch
 
-# How long a word that a job is settled may wait in a full queue before another is sent.
+# How long a message that a job is settled may wait in a full queue before another is sent.
 FINALISE_AGAIN_S = 60.0
 # A job fails when all workers have declined it for so many rounds.
 LASTING_ROUNDS = 2
@@ -44,7 +44,7 @@ class Member:
 
 
 class Reconciler(threading.Thread):
-    """A thread of the worker's parent process."""
+    """A thread of the worker's parent process that reconciles, round after round."""
 
     def __init__(
         self, ledger: Ledger, publisher: Publisher, member: Member, parent_pid: int | None
@@ -59,10 +59,10 @@ class Reconciler(threading.Thread):
         self._expire_from = 0.0
         self._over = threading.Event()
         self.failure = ""
-        """Why it made the worker leave, as one that does not work."""
+        """Why the reconciler made this worker leave; empty if it did not."""
 
     def run(self) -> None:
-        """Reconcile until :meth:`stop`. A worker without a reconciler is none: it ends with it."""
+        """Reconcile until :meth:`stop`; if the reconciler fails, the whole worker leaves."""
         try:
             while not self._over.is_set():
                 self._round()
@@ -72,7 +72,7 @@ class Reconciler(threading.Thread):
             self._fail(f"the reconciler ended ({error!r})")
 
     def _round(self) -> None:
-        """One look at everything; what fails of it is logged, and the next round tries again."""
+        """Take all steps once; a step that fails is logged, and the next round tries it again."""
         for step in (self._announce, self._children.check, self._reconcile, self._leave_if_unfit):
             try:
                 step()
@@ -138,15 +138,19 @@ class Reconciler(threading.Thread):
 
 
 def reconcile(ledger: Ledger, publisher: Publisher, *, expire: bool) -> None:
-    """One round over all jobs that have not ended; one that cannot be looked at stops no other."""
-    reached = cache(partial(reached_ms, ledger))  # of each queue, once a round
+    """Reconcile once every job that has not ended; a job at which that fails stops no other.
+
+    Args:
+        expire: whether leases that ran out may be ended.
+    """
+    reached = cache(partial(reached_ms, ledger))  # once for each queue in a round
     for job in ledger.active_jobs():
         try:
             _reconcile_job(ledger, publisher, job, reached, expire=expire)
         except (*PASSING_ERRORS, LedgerUnreachableError):
             raise
         except JobError as error:
-            log.info("%s", error)  # forgotten in this moment
+            log.info("%s", error)  # the job was forgotten just now
         except Exception:
             log.exception("%s cannot be reconciled", job)
 
@@ -176,10 +180,10 @@ def _reconcile_job(
 
 
 def reached_ms(ledger: Ledger, queue: str) -> int:
-    """The time before which all messages of a queue have been taken out of it.
+    """The time, in ms, up to which all messages put into a queue have been taken out of it.
 
-    A queue hands out its messages in their order, so a pending shard whose message is older than
-    the oldest that waits has lost it, however long the queue is.
+    A queue hands out its messages in order. So if a pending shard's message is older than the
+    oldest waiting message, it is lost, however long the queue is.
     """
     if not ledger.redis.llen(queue):
         return ALL_MESSAGES_REACHED
@@ -188,7 +192,7 @@ def reached_ms(ledger: Ledger, queue: str) -> int:
 
 
 def _hint_to_finalise(ledger: Ledger, publisher: Publisher, snapshot: Snapshot) -> None:
-    """Send word that a job is settled; where words wait already, not in every round."""
+    """Send a message that a job is settled; while messages wait, every :data:`FINALISE_AGAIN_S`."""
     hinted = Lock(ledger.redis, f"mtl:{{{snapshot.id}}}:finalise-hint")
     queue = queue_name(snapshot.kind, "high")
     if hinted.hold(FINALISE_AGAIN_S) or not ledger.redis.llen(queue):
@@ -196,7 +200,7 @@ def _hint_to_finalise(ledger: Ledger, publisher: Publisher, snapshot: Snapshot) 
 
 
 def give_up_if_nobody_can(ledger: Ledger, serving: Mapping[str, Sequence[str]], job: str) -> None:
-    """Fail a job that every worker there is has declined, once that has lasted.
+    """Fail a job that every present worker has declined for :data:`LASTING_ROUNDS` rounds.
 
     Args:
         serving: the workers that serve the job's queue, with the names of their children.

@@ -7,9 +7,9 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def choose_card(child: int, devices: Path = Path("/dev")) -> None:
-    """Leave this process one of the machine's cards, by its place among the worker's children.
+    """Let this process see one card only, chosen by its place among the worker's children.
 
-    To be called before torch is imported. Cards are those that ``CUDA_VISIBLE_DEVICES`` names,
+    It must be called before torch is imported. Cards are those that ``CUDA_VISIBLE_DEVICES`` names,
     else all; with more children than cards, several share one.
 
     Args:

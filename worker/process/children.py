@@ -1,4 +1,4 @@
-"""The parent's eye on its children: one that died or hangs costs one attempt, at once.
+"""A parent watches its children: if a child died or hangs, its attempt is ended at once.
 
 Without it a dead child's shard would wait for its lease to end, and a hung child, whose heartbeat
 thread lives on, would keep its shard for ever.
@@ -17,7 +17,7 @@ from jobs.ledger.outcome import Outcome
 from jobs.ledger.presence import Busy, Presence
 from worker.process.metrics import LEASES_LOST
 
-# Clocks that are set change what the system says of a birth.
+# How far two readings of one process's birth may differ: they change when a clock is set.
 SAME_BIRTH_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -28,11 +28,11 @@ class ChildWatch:
 
     def __init__(self, ledger: Ledger, presence: Presence, worker: str) -> None:
         self._ledger, self._presence, self._worker = ledger, presence, worker
-        # token -> (progress and pulse when last they changed, monotonic time of that)
+        # token -> (progress and pulse at their last change, monotonic time of that change)
         self._progress: dict[str, tuple[tuple[int, int], float]] = {}
 
     def check(self) -> None:
-        """One look at all children; ends attempts of dead ones, kills stalled ones."""
+        """Look at all children once; end the attempts of dead ones, kill stalled ones."""
         seen = set()
         for busy in self._presence.busy(self._worker):
             seen.add(busy.token)
@@ -56,7 +56,7 @@ class ChildWatch:
 
     def _end(self, busy: Busy, reason: str) -> None:
         answer = self._ledger.fail(busy.job, busy.shard, busy.token, reason, outcome="lost")
-        if answer != Outcome.STALE:  # else it held nothing any more, or nothing yet
+        if answer != Outcome.STALE:  # if stale, the child held no lease any more, or none yet
             LEASES_LOST.inc()
         self._presence.end(self._worker, busy.pid)
         log.warning("%s/%s: %s: %s", busy.job, busy.shard, reason, answer.lower())
@@ -76,16 +76,16 @@ class ChildWatch:
 
 
 def child_at(busy: Busy) -> psutil.Process | None:
-    """The process that said so, if it lives and is a child of this very process.
+    """The process that said what it is busy with, if it lives and is a child of this process.
 
-    A number alone says little: it may be another's by now, or that of a process of another host
-    whose worker took the same name.
+    Its process id alone is no proof. Another process may have that id by now, or the id may be from
+    another host, whose worker took the same name.
     """
     try:
         process = psutil.Process(busy.pid)
         ours = process.ppid() == os.getpid()
         same = not busy.born_s or abs(process.create_time() - busy.born_s) < SAME_BIRTH_S
-        # One that ended and was not yet reaped runs no more.
+        # A zombie has ended already and was only not reaped yet.
         runs = process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None

@@ -1,8 +1,8 @@
 """Prometheus metrics of a worker and its children, and of the queues they serve.
 
 Children are processes of their own: they count into mapped files in ``PROMETHEUS_MULTIPROC_DIR``,
-which prometheus-client sums up in the parent that serves them. It must be set before this
-module is imported; ``worker.__main__`` does.
+which prometheus-client sums up in the parent that serves them. That variable must be set before
+this module is imported; ``worker.__main__`` does so.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ def count_result(kind: str, result: Mapping[str, Any]) -> None:
 
 
 class QueueCollector(Collector):
-    """What Redis says at the moment of a scrape; nothing while it does not answer."""
+    """Collects what Redis says at the moment of a scrape; nothing while Redis does not answer."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

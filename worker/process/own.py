@@ -11,19 +11,19 @@ from jobs.settings import settings
 from mtl_core.errors import SettingsError
 
 NAME = "MTL_WORKER_NAME"
-# How often a child tries again while Redis is gone or full, a second apart: longer than any
-# restart. Whoever waits longer has lost its lease, and nothing else.
+# How often a child tries again, a second apart, while Redis is gone or full. That is longer than
+# any restart takes. A child that would have to wait longer loses its lease, and nothing else.
 CHILD_PATIENCE = 300
 
 
 def take_name() -> str:
     """Name this worker by host, process and a random word, for itself and its children to come.
 
-    Hosts that share their name and number their processes alike (containers) would else have
-    workers of one name, and each would take the other's children for its own.
+    Containers can have the same host name and the same process ids. Without the random word their
+    workers would have the same name, and each would take the other's children for its own.
     """
     name = os.environ.get(NAME, "")
-    # Started again in its place (os.execv) it keeps its name, and watches the same children.
+    # A worker started again in its place (os.execv) keeps its name and watches its old children.
     if f":{os.getpid()}:" not in name:
         name = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(3)}"
         os.environ[NAME] = name

@@ -6,10 +6,11 @@ from jobs.ledger.messages import queue_names
 
 
 class ByPriority(priority_cycle):  # type: ignore[misc]  # kombu is not typed
-    """Urgent queues first, always.
+    """Orders the queues so that urgent ones always come first.
 
-    Kombu's own strategy ``priority`` keeps the order it is given, but kombu 5.6 gives it a set:
-    another order in each process. Handed to kombu by name, as ``queue_order_strategy``.
+    Kombu's own strategy ``priority`` keeps the order it is given, but kombu 5.6 gives it a set,
+    whose order differs between processes. Kombu is given this class by name, as
+    ``queue_order_strategy``.
     """
 
     def consume(self, n: int) -> list[str]:

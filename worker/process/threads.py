@@ -15,7 +15,7 @@ def children_of_worker() -> int:
 
 
 def threads_of_child(settings: Settings) -> int:
-    """Threads to compute on: as set, else the cores this process may use, by its siblings."""
+    """How many threads a child computes on: as set, else its share of the cores."""
     if settings.threads is not None:
         return settings.threads
     return max(1, available_cores() // children_of_worker())

@@ -3,7 +3,13 @@
 import click
 
 from jobs.cli.shared import complete
-from jobs.cli.shared.common import json_option, output_folder, print_json
+from jobs.cli.shared.common import (
+    finished_argument,
+    json_option,
+    output_folder,
+    output_option,
+    print_json,
+)
 from jobs.output.collect import collect as collect_parts
 from jobs.output.collect import collect_by_label
 from jobs.output.formats import CollectFormat
@@ -12,15 +18,8 @@ from mtl_core.storage.address import local_path
 
 
 @click.command()
-@click.argument("job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE",
-    help="File (or folder) to write.",
-    shell_complete=complete.files,
-)
+@finished_argument
+@output_option("FILE", "File (or folder) to write.")
 @click.option(
     "--format",
     "form",

@@ -11,6 +11,7 @@ from jobs.cli.shared.common import (
     backend,
     detach_option,
     json_option,
+    output_option,
     print_json,
     priority_option,
     quiet_option,
@@ -29,14 +30,7 @@ from mtl_core.model.registry import DEFAULT_MODEL
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT…", shell_complete=complete.files)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="OUT",
-    help="Folder or s3:// address for the Parquet output.",
-    shell_complete=complete.files,
-)
+@output_option("OUT", "Folder or s3:// address for the Parquet output.")
 @click.option(
     "--text-column",
     "text_columns",

@@ -4,6 +4,7 @@ import click
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
+    finished_argument,
     json_option,
     output_folder,
     print_json,
@@ -14,7 +15,7 @@ from mtl_core.errors import JobError
 
 
 @click.command()
-@click.argument("job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders)
+@finished_argument
 @click.argument("inputs", nargs=-1, metavar="[INPUT…]", shell_complete=complete.files)
 @click.option(
     "--input",

@@ -2,21 +2,18 @@
 
 import click
 
-from jobs.cli.shared import complete
-from jobs.cli.shared.common import output_folder, overwrite_page_option
+from jobs.cli.shared.common import (
+    finished_argument,
+    output_folder,
+    output_option,
+    overwrite_page_option,
+)
 from mtl_core.storage.address import local_path
 
 
 @click.command()
-@click.argument("job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE.html",
-    help="Page to write.",
-    shell_complete=complete.files,
-)
+@finished_argument
+@output_option("FILE.html", "Page to write.")
 @overwrite_page_option
 def report(job: str, output: str, overwrite: bool) -> None:
     """Write one self-contained HTML page about a finished label job.

@@ -6,8 +6,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from jobs.cli.shared import complete
-from jobs.cli.shared.common import json_option, output_folder, print_json
+from jobs.cli.shared.common import finished_argument, json_option, output_folder, print_json
 from jobs.cli.shared.plain import cell, print_table
 from jobs.output.layout import read_manifest
 from jobs.output.manifest import Manifest
@@ -16,7 +15,7 @@ from mtl_core.suggest import near_hint
 
 
 @click.command()
-@click.argument("job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders)
+@finished_argument
 @click.option("-n", "--rows", type=click.IntRange(1), default=10, show_default=True, metavar="N")
 @click.option("--label", metavar="LABEL", help="Only rows that got this label, of any task.")
 @json_option

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from jobs import interrupt
+from jobs.cli.shared import complete
 from jobs.ledger.connection import reachable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import PRIORITIES, JobState
@@ -31,11 +32,28 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print results a
 detach_option = click.option(
     "--detach", is_flag=True, help="Queue the job, print its id, and return."
 )
+finished_argument = click.argument(
+    "job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders
+)
+"""A label job by its id or by its output."""
 overwrite_page_option = click.option(
     "--overwrite",
     is_flag=True,
     help="Replace the file also where it is no page of `mtl`, which is replaced without asking.",
 )
+
+
+def output_option(metavar: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option ``-o``, by which a command must be told where to write."""
+    return click.option(
+        *("-o", "--output"),
+        required=True,
+        metavar=metavar,
+        help=help,
+        shell_complete=complete.files,
+    )
+
+
 priority_option = click.option(
     "--priority",
     type=click.Choice(PRIORITIES),

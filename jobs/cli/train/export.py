@@ -4,6 +4,7 @@ import click
 
 from jobs import interrupt
 from jobs.cli.shared import complete
+from jobs.cli.shared.common import output_option
 from jobs.output.targets import check_outside_outputs
 from jobs.settings import settings
 from mtl_core.model.registry import find_model
@@ -19,14 +20,7 @@ from mtl_core.storage.address import local_path
     type=click.Choice(["sentence-transformers", "onnx", "openvino"]),
     help="For whom.",
 )
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="DIR",
-    help="A new folder.",
-    shell_complete=complete.files,
-)
+@output_option("DIR", "A new folder.")
 def export(model: str, form: str, output: str) -> None:
     """Write a model in another format.
 

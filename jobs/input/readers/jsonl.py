@@ -86,10 +86,7 @@ class JsonlReader:
                 yield line, keys.problem or found, printable(raw.strip())
 
     def fields(self, file: InputFile) -> list[pa.Field]:
-        """The file's columns, by one pass over all of it.
-
-        A type guessed from the file's start might not hold the values further down.
-        """
+        """The columns, by one pass over the file: a type guessed from its start may break later."""
         return list(_fields(self, file))
 
     def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
@@ -153,10 +150,7 @@ class JsonReader(JsonlReader):
 
 
 class UniqueKeys:
-    """Makes dictionaries of JSON objects, and notes a key that comes twice in one.
-
-    Of two values with the same key, one would be lost.
-    """
+    """Makes dictionaries of JSON objects, and notes a key that one has twice: it loses a value."""
 
     def __init__(self) -> None:
         self.twice = ""

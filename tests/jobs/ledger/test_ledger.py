@@ -368,16 +368,6 @@ def test_a_field_that_came_later_changes_no_jobs_id_while_it_has_its_default() -
         shard_rows=10,
         shard_tokens=100,
     )
-    train = TrainSpec(
-        name="m",
-        output="/models/m",
-        data_dir=None,
-        preset="recommended",
-        scenario="full",
-        settings={},
-        backbone="b",
-        tasks=({"name": "topic", "labels": ["a", "b"]},),
-        command="mtl train",
-    )
+    train = TRAIN_SPEC.model_copy(update={"output": "/models/m", "scenario": "full"})
     # As the first release made them. A new field belongs into the class' `added`.
     assert (job_id(spec), job_id(train)) == ("label-c823dc45cd85", "train-30196c7780b8")

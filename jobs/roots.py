@@ -58,7 +58,7 @@ def place_inside(where: str, settings: Settings, patience_s: float = PATIENCE_S)
     """The place of a path or an address, if it lies below a root.
 
     Raises:
-        SettingsError: it lies below none of the configured roots, or is no address.
+        SettingsError: it lies below none of the configured roots, or is no valid address.
     """
     if is_address(where):
         place = place_of(where, patience_s)
@@ -70,7 +70,7 @@ def place_inside(where: str, settings: Settings, patience_s: float = PATIENCE_S)
 def model_folder(
     where: str, sha256: str, settings: Settings, patience_s: float = PATIENCE_S
 ) -> Path:
-    """A model directory on this machine, if it lies below a root; one of a store is copied first.
+    """A model directory on this machine, if it lies below a root; one in a store is copied first.
 
     Args:
         sha256: of the weights wanted.
@@ -92,7 +92,7 @@ def model_folder(
 def check_backbone_inside(backbone: str, settings: Settings) -> None:
     """Raise SettingsError if a backbone is a folder that lies below none of the configured roots.
 
-    One known by its name comes from an installed package or the hub.
+    A backbone that is no folder is a name: it comes from an installed package or the hub.
     """
     if Path(backbone).expanduser().is_dir():
         check_inside(Path(backbone).expanduser(), settings)

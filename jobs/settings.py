@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given in code wins over the environment, that over the configuration file."""
+        """Values given in code win over the environment, and the environment over the file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, file_settings())
 
     model_config = SettingsConfigDict(
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_truth(cls, value: object) -> object:
-        """No setting is a yes or a no: pydantic would take ``true`` for 1."""
+        """Refuse true and false, which no setting may be: pydantic would take them for 1 and 0."""
         if isinstance(value, bool):
             raise ValueError("must be a number or a text, not true or false")
         return value
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _demand_certificate(cls, url: str | None, known: ValidationInfo) -> str | None:
-        """A ``rediss://`` URL that says so: left to itself, kombu asks for no certificate."""
+        """Add to a ``rediss://`` URL that a certificate is required: else kombu asks for none."""
         if url is None or not url.startswith("rediss://"):
             return url
         given = parse_qs(url.partition("?")[2])
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     def models(self) -> Place:
         """Where models are kept."""
         place = place_of(self.models_dir or self.state_dir / "models")
-        # A job's spec holds its path: it must mean the same to a worker in another folder.
+        # A job's spec holds this path, which must mean the same to a worker in another folder.
         return Folder(place.path.absolute()) if isinstance(place, Folder) else place
 
     @property

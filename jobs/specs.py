@@ -25,7 +25,7 @@ class Spec(BaseModel):
 Format = Literal["txt", "csv", "tsv", "jsonl", "json", "parquet", "arrow"]
 Compression = Literal["none", "gzip", "bz2", "xz", "zstd"]
 Quotes = Literal["double", "backslash", "none"]
-"""How a quote within quotes is written, or that quotes are text like any other."""
+"""How a quote within quotes is written; ``none``: quotes are text like any other character."""
 
 
 class InputFile(Spec):
@@ -41,19 +41,19 @@ class InputFile(Spec):
     format: Format
     compression: Compression
     encoding: str = "utf-8"
-    """Of a text format, as Python names it."""
+    """The encoding of a text format, as Python names it."""
     delimiter: str = ","
-    """Of csv and tsv."""
+    """What separates the fields of csv and tsv."""
     quotes: Quotes = "double"
-    """Of csv and tsv."""
+    """How quotes are used in csv and tsv."""
     header: bool = True
-    """Of csv and tsv: whether a line names the columns; else they are column_1, column_2, …"""
+    """Whether a line of csv and tsv names the columns; else they are column_1, column_2, …"""
     doubt: str = Field("", exclude=True)
-    """Why its first line may be no header after all; to be said, and no part of the job."""
+    """Why the first line may be no header after all. The user is told; the spec leaves it out."""
     skip: int = 0
-    """Of csv and tsv: lines above the header that are no rows."""
+    """How many lines of csv and tsv stand above the header and are no rows."""
     line_end: Literal["\n", "\r"] = "\n"
-    """Of a text format; \\r\\n is taken as \\n."""
+    """What ends a line of a text format; \\r\\n is taken as \\n."""
     partition: tuple[tuple[str, str | None], ...] = ()
     """Columns that the names of its folders give (``lang=en``), with their value."""
     bytes: int
@@ -61,7 +61,7 @@ class InputFile(Spec):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The file's name in messages."""
         return self.origin or self.path
 
 
@@ -117,7 +117,8 @@ class TrainSpec(Spec):
     """Fields of ``TrainConfig`` that differ from the preset."""
     backbone: str
     backbone_sha256: str = ""
-    """Of the weights of a backbone that is a local folder; else its name says which they are."""
+    """SHA-256 of the backbone's weights if it is a local folder. Empty if it is a name: the name
+    says which weights they are."""
     tasks: tuple[dict[str, Any], ...]
     """What :func:`mtl_core.tasks.task_as_json` gives for each task."""
     data: tuple[InputFile, ...] = ()
@@ -150,7 +151,7 @@ def parse_spec(text: str) -> AnySpec:
     """Read a spec back from the ledger, with every check done again.
 
     Raises:
-        JobError: not a spec, or of a version this software does not know.
+        JobError: the text is no spec, or one of a version that this software does not know.
     """
     try:
         raw: dict[str, Any] = json.loads(text)

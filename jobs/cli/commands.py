@@ -12,7 +12,7 @@ class Command:
 
     section: str
     module: str
-    """Below ``jobs.cli``; it defines the command under its own name."""
+    """The module below ``jobs.cli`` that defines the command, as a function of the same name."""
     line: str
 
 

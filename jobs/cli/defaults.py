@@ -11,7 +11,7 @@ from mtl_core.suggest import did_you_mean
 
 
 def check_tables() -> None:
-    """Raise SettingsError if the configuration file has a table of a command that is none."""
+    """Raise SettingsError if the configuration file has a table named after no command."""
     for table, content in read_config().items():
         if isinstance(content, dict) and table not in COMMANDS:
             hint = did_you_mean(table, COMMANDS, before="; ", otherwise="; see `mtl --help`")
@@ -41,7 +41,11 @@ def option_defaults(name: str, command: click.Command) -> dict[str, object]:
 
 
 def _option_value(key: str, option: click.Option, command: click.Command, value: object) -> object:
-    """A value of the configuration file as the option takes it: several where it takes several."""
+    """A value of the configuration file as the option takes it; a list if it takes several.
+
+    Raises:
+        SettingsError: the option takes no such value.
+    """
     several = value if isinstance(value, list) else [value]
     try:
         if not option.multiple and isinstance(value, list):

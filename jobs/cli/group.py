@@ -64,13 +64,13 @@ class LazyGroup(click.Group):
 
 
 def _end(error: Exception) -> None:
-    """Say an expected error in one line and end with its exit code; return where it is none."""
+    """Print an expected error in one line and exit with its code; return if it is unexpected."""
     if isinstance(error, MtlError):
         click.echo(f"mtl: {plain(error)} ({error.code})", err=True)
         sys.exit(error.exit_code)
     if isinstance(error, BrokenPipeError):
         sys.exit(0)  # the reader (head, less) has seen enough
-    # redis is asked for only if a command has loaded it; help must not.
+    # Only a command that has loaded redis can raise its errors; help must not load it.
     redis = sys.modules.get("redis")
     if redis is not None and isinstance(error, redis.RedisError):
         click.echo(f"mtl: {_redis_line(error)} ({LedgerUnreachableError.code})", err=True)

@@ -18,13 +18,13 @@ class Columns:
         self._long: set[str] = set()
         self._from_json: set[str] = set()
         self.notes: list[str] = []
-        """Of columns that had to become text."""
+        """Notes for the user on columns that had to become text."""
 
     def add(self, file: InputFile, fields: Sequence[pa.Field]) -> None:
         """Take in a file's columns.
 
         Raises:
-            InputError: a column's type cannot be brought together with that in another file.
+            InputError: no type holds the values that a column has in this file and in those before.
         """
         for field in fields:
             known = self._types.get(field.name, pa.null())
@@ -51,25 +51,25 @@ class Columns:
                 self._from_json.add(field.name)
 
     def types(self) -> dict[str, pa.DataType]:
-        """Each column's type over all files; a JSON column without any value is one of strings."""
+        """Each column's type over all files; a JSON column without any value is of strings."""
         return {
             name: pa.string() if pa.types.is_null(kind) and name in self._from_json else kind
             for name, kind in self._types.items()
         }
 
     def first_file(self, name: str) -> str:
-        """The file that has a column first."""
+        """The name of the first file in which a column has a type other than null."""
         return self._where[name]
 
 
 def one_type(
     one: pa.DataType, other: pa.DataType, *, exact_in_double: bool = True
 ) -> pa.DataType | None:
-    """The narrowest type that holds the values of both, or None.
+    """The narrowest type that holds the values of both types; None if no type does.
 
     Args:
-        exact_in_double: whole numbers are known to be small enough for double; where they are not,
-            they become text together with others.
+        exact_in_double: double is known to hold all the whole numbers exactly. If that is not
+            known, whole numbers together with fractions become text.
     """
     if one == other or pa.types.is_null(other):
         return one
@@ -105,7 +105,7 @@ def _is_string_or_null(kind: pa.DataType) -> bool:
 
 
 def _is_simple(kind: pa.DataType) -> bool:
-    """Whether every value has one way to be written as text; text is one itself."""
+    """Whether there is one way to write each value of a type as text; true of text itself."""
     return bool(
         _is_text(kind)
         or pa.types.is_integer(kind)
@@ -122,7 +122,10 @@ def written_names(names: Iterable[str], taken: frozenset[str]) -> Mapping[str, s
     """The name under which each column is written: its own, or ``input_`` before it.
 
     Names that differ in case only are the same to DuckDB and other engines, so no two columns are
-    written under such names; ``input_`` is put before a name as often as that needs.
+    written under such names: ``input_`` is put before a name as often as is needed.
+
+    Args:
+        taken: names that the output needs for its own columns.
     """
     used = {name.casefold() for name in taken}
     own: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Table formats that keep removed rows' files in their folder: Delta is read, others refused."""
+"""Table formats whose folders keep files of removed rows: Delta is read, others are refused."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,13 @@ Partition = tuple[tuple[str, str | None], ...]
 
 
 def refuse_other_tables(folder: Path, files: Sequence[str], folders: Sequence[str]) -> None:
-    """See that a folder is no table whose log decides which files count, but Delta's.
+    """Refuse a folder of an Iceberg or Hudi table: not all of its files hold rows of the table.
 
+    Args:
+        files: names of the files right in the folder.
+        folders: names of the folders right in it.
     Raises:
-        InputError: it is one of Iceberg or Hudi.
+        InputError: it is part of such a table.
     """
     kind = "Hudi" if ".hoodie" in folders else ""
     if folder.name == "metadata" and any(name.endswith(".metadata.json") for name in files):
@@ -35,7 +38,7 @@ def delta_files(table: Path) -> list[tuple[Path, Partition]]:
     was cleaned up, rows deleted within a file, renamed columns), the table is refused.
 
     Raises:
-        InputError: the log cannot be read, or asks for more than that.
+        InputError: the log cannot be read, or is not enough to know the rows.
     """
     entries = sorted(path for path in (table / LOG).glob("*.json") if path.stem.isdigit())
     if [int(path.stem) for path in entries] != list(range(len(entries))) or not entries:

@@ -33,7 +33,7 @@ class Dialect:
     """Lines above the header that are no rows."""
     header: bool = True
     doubt: str = ""
-    """Why its first line may be no header after all; empty where there is no doubt."""
+    """Why the file's first line may be no header after all; empty where there is no doubt."""
 
 
 def dialect_of(
@@ -43,9 +43,10 @@ def dialect_of(
 
     Args:
         text: its lines end in \\n or \\r\\n.
-        tabs: it is a tsv: separated by tabs, and a line is a row unless quotes are clearly csv's.
-        whole: the text is the whole file, and no record of it is cut.
-        header: whether its first line names the columns, where the user said so.
+        tabs: the file is a tsv: tabs separate its fields, and each line is a row unless the file
+            clearly uses quotes as a csv does.
+        whole: the text is the whole file, so that its last record is not cut.
+        header: whether the first line names the columns, as the user said; None: to be found.
         named: columns that the user named.
     """
     lines = text.removeprefix("\ufeff")
@@ -66,9 +67,9 @@ def dialect_of(
 
 
 def delimiter_of(text: str) -> str:
-    """The delimiter that cuts the header into most columns and the rows into as many.
+    """The delimiter that cuts the header into most columns, and nearly all rows into as many.
 
-    ``csv.Sniffer`` takes letters and quoted commas for delimiters too readily.
+    ``csv.Sniffer`` is not used: it takes letters and quoted commas for delimiters too readily.
     """
     best, columns = ",", 1
     for delimiter in DELIMITERS:
@@ -85,16 +86,17 @@ def _records(text: str, delimiter: str, quotes: Quotes, width: int = 0) -> Itera
 
 
 def _cut(text: str, delimiter: str, quotes: Quotes, whole: bool) -> list[Record]:
-    """The first records; the last is left out where the text's end may have cut it."""
+    """The first records; the last one is left out if the text's end may have cut it."""
     first = next(_records(text, delimiter, quotes), None)
     found = list(_records(text, delimiter, quotes, len(first.fields) if first else 0))
     return found if whole or len(found) < 2 else found[:-1]
 
 
 def _quotes_of(text: str, delimiter: str, tabs: bool, whole: bool) -> Quotes:
-    """How the file quotes; a way that cuts every line into as many columns as the header has wins.
+    """How the file uses quotes: in the way that cuts most lines into as many fields as the header.
 
-    In a tsv a line is a row, unless fields hold quotes doubled as in csv or the header is quoted.
+    In a tsv each line is a row and quotes are text, unless fields hold quotes doubled as in csv or
+    the header is quoted.
     """
     if '"' not in text:
         return "none" if tabs else "double"
@@ -116,16 +118,16 @@ def _quotes_of(text: str, delimiter: str, tabs: bool, whole: bool) -> Quotes:
 
 
 def _misfits(found: Sequence[Record]) -> int:
-    """How many lines belong to records that are broken or of another width than the first."""
+    """How many lines belong to records that are broken or have not as many fields as the first."""
     width = len(found[0].fields) if found else 0
     return sum(row.lines for row in found if row.problem or len(row.fields) != width)
 
 
 def _has_header(rows: Sequence[Sequence[str]]) -> tuple[bool, str]:
-    """Whether the first row names the columns, and why that is in doubt if it is.
+    """Whether the first row names the columns, and why that is in doubt; empty if it is not.
 
-    It is a row for certain where every cell looks like its column's values: a sentence, a number
-    among numbers, a value that comes again.
+    The first row is no header for certain where every cell of it looks like the values below: a
+    sentence, a number above numbers, a value that comes again below.
     """
     first, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
     cells = [cell.strip() for cell in first]
@@ -147,5 +149,5 @@ def _looks_like_data(cell: str, values: Sequence[str]) -> bool:
         return sum(bool(NUMBER.fullmatch(v.strip())) for v in values) >= 0.9 * len(values)
     if len(cell.split()) >= SENTENCE_WORDS:
         return not cell.endswith(("?", ":"))
-    # A value that comes again; of columns of sentences, whose values differ, this tells nothing.
+    # A value that comes again below. It tells nothing of a column of sentences: those all differ.
     return Counter(value.strip() for value in values)[cell] > 0

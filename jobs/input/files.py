@@ -30,30 +30,30 @@ from mtl_core.files import file_sha256
 
 @dataclass(frozen=True)
 class AsGiven:
-    """What the user said of how the files are written; the rest is found."""
+    """What the user said of how the files are written; what is None is to be found."""
 
     format: Format | None = None
-    """Of files whose name does not tell."""
+    """The format of files whose name does not tell it."""
     encoding: str | None = None
-    """Of text files."""
+    """The encoding of text files."""
     header: bool | None = None
-    """Of csv and tsv: whether a line names the columns."""
+    """Whether a line of csv and tsv files names the columns."""
     text_columns: tuple[str, ...] = ()
 
 
 class NoRowsError(Exception):
-    """A file holds no rows, for this reason: it is passed over where it was found in a folder."""
+    """A file holds no rows, for the reason given. It is passed over if it was found in a folder."""
 
 
 def describe(
     located: Sequence[Located], given: AsGiven
 ) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
-    """Describe input files; those found in folders are passed over where they hold no rows.
+    """Describe input files; files found in folders are passed over if they hold no rows.
 
     Returns:
-        the files, and what the user should know of them.
+        the files, and what the user should know of them, a line each.
     Raises:
-        InputError: one cannot be used, or none holds rows.
+        InputError: a file cannot be used, or none holds rows.
     """
     files: list[InputFile] = []
     listing = Listing()
@@ -74,7 +74,7 @@ def fingerprint(located: Located, given: AsGiven | None = None) -> InputFile:
     """Describe one input file; reads all of it once for its checksum.
 
     Raises:
-        InputError: empty, unreadable, or of no known format.
+        InputError: the file is empty, unreadable, or of no known format.
     """
     try:
         return _described(located, given or AsGiven())
@@ -172,7 +172,7 @@ def _with_dialect(file: InputFile, sample: bytes, whole: bool, given: AsGiven) -
 
 
 def assumptions(file: InputFile) -> str:
-    """What had to be guessed of how a file is written, in words; empty where nothing was."""
+    """One line on what had to be guessed of how a file is written; empty if nothing had to."""
     guessed: list[str] = []
     if file.origin and format_of(Path(file.path)) is None:
         guessed.append(file.format)

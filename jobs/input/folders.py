@@ -1,4 +1,4 @@
-"""The files of a folder or pattern: links followed, outputs passed over, what is left out said."""
+"""The files of a folder or pattern: links are followed, outputs passed over, omissions noted."""
 
 import fnmatch
 import os
@@ -16,7 +16,7 @@ from mtl_core.suggest import nearest
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 SAID = 3
-"""So many names are said of those that were left out for the same reason."""
+"""How many names a note gives of what was left out for one reason."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Located:
 
     path: Path
     origin: str = ""
-    """What the user gave, where that was no file of this machine."""
+    """What the user gave, if that was no file of this machine."""
     partition: Partition = ()
-    """Columns that the names of its folders give."""
+    """Columns that the names of the file's folders give, with their values."""
     found: bool = False
-    """Whether it was found in a folder or by a pattern, and not named itself."""
+    """Whether the file was found in a folder or by a pattern, and not named by the user."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The file's name in messages."""
         return self.origin or str(self.path)
 
 
@@ -43,21 +43,24 @@ class Listing:
 
     files: list[Located] = field(default_factory=list)
     left: dict[str, list[str]] = field(default_factory=dict)
-    """Names by the reason why they are no input."""
+    """Names of what was left out, by the reason."""
 
     def leave(self, reason: str, name: str) -> None:
-        """Note what is left out."""
+        """Note that something is left out, and why."""
         self.left.setdefault(reason, []).append(name)
 
     def add(self, other: "Listing") -> None:
-        """Put another listing behind this one."""
+        """Append another listing to this one."""
         self.files += other.files
         for reason, names in other.left.items():
             self.left.setdefault(reason, []).extend(names)
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know: a line a reason, and columns that folders' names give."""
+        """What the user should know, in lines.
+
+        One for each reason why something was left out, and one on columns from folders' names.
+        """
         lines = []
         for reason, names in self.left.items():
             more = f" and {len(names) - SAID} more" if len(names) > SAID else ""
@@ -76,7 +79,7 @@ def list_files(argument: str) -> Listing:
     """The files of one path, folder or pattern.
 
     Raises:
-        InputError: it is missing, or holds no file of a known format.
+        InputError: there is no such path, or no file of a known format in it.
     """
     if not argument.strip():
         raise InputError(
@@ -106,7 +109,11 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _in_folder(root: Path) -> Listing:
-    """The folder's files sorted by path; linked folders once, linked files not beside their own."""
+    """All input files below a folder, sorted by path.
+
+    A folder is read once, however many links lead to it. A link to a file is left out if the file
+    itself is read.
+    """
     listing = Listing()
     found: list[Located] = []
     for folder, files in _walk(root, listing):
@@ -135,7 +142,10 @@ def _in_folder(root: Path) -> Listing:
 
 
 def _walk(root: Path, listing: Listing) -> Iterator[tuple[Path, list[str]]]:
-    """Folders with the names of their files that are not hidden; each real folder once."""
+    """The folders below a root, each with the names of its files; nothing that is hidden.
+
+    Each real folder comes once. Outputs and the folders within a Delta table do not come.
+    """
     seen = {root.resolve()}
     for folder, folders, files in os.walk(root, followlinks=True):
         here = Path(folder)
@@ -159,18 +169,18 @@ def _walk(root: Path, listing: Listing) -> Iterator[tuple[Path, list[str]]]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no input of whoever names the folder above."""
+    """Whether a file or folder of this name is no input when the folder that holds it is read."""
     # `datasets` keeps what it computed from a saved dataset beside it, as cache-….arrow.
     return name[0] in "._" or (name.startswith("cache-") and name.endswith(".arrow"))
 
 
 def is_output(folder: Path) -> bool:
-    """Whether a folder holds what a label job made."""
+    """Whether a folder is the output of a label job, finished or not."""
     return (folder / MANIFEST).is_file() or (folder / OWNER).is_file()
 
 
 def _matching(argument: str, path: Path) -> Listing:
-    """The files that a pattern names; those of outputs below its first wildcard are left out."""
+    """The files that match a pattern; those in outputs below its first wildcard are left out."""
     listing = Listing()
     depth = next(i for i, part in enumerate(path.parts) if has_magic(part))
     base = Path(*path.parts[:depth])
@@ -188,7 +198,7 @@ def _matching(argument: str, path: Path) -> Listing:
 
 
 def partition_of(folders: Iterable[str]) -> Partition:
-    """The columns that folders named ``key=value`` give; the inner one wins."""
+    """The columns that folders named ``key=value`` give; of two with one key, the inner wins."""
     found: dict[str, str | None] = {}
     for folder in folders:
         key, mark, value = folder.partition("=")
@@ -198,10 +208,12 @@ def partition_of(folders: Iterable[str]) -> Partition:
 
 
 def in_store(names: Sequence[str], pattern: str = "") -> tuple[list[str], dict[str, list[str]]]:
-    """Of the names of a store's objects those that are input, and by reason those that are not.
+    """Choose the objects of a store that are input, by their names.
 
     Args:
-        pattern: the names must match it; else they must tell a known format.
+        pattern: names must match it; empty: names must tell a known format.
+    Returns:
+        the names that are input; and names that were left out, by the reason.
     Raises:
         InputError: a table of Delta, Iceberg or Hudi is among them.
     """

@@ -14,13 +14,14 @@ from mtl_core.suggest import near_hint
 
 
 def check_ids(source: Source, column: str) -> None:
-    """Make sure that a column holds another value in every row; reads the whole input.
+    """Check that a column holds a different value in every row; reads the whole input.
 
     Memory is 8 bytes a row: hashes are compared, and only rows whose hashes agree are looked at
     again.
 
     Raises:
-        InputError: no such column, or none of ids; a row without value; two rows with the same.
+        InputError: there is no such column, or its type cannot be that of ids; a row has no value;
+            two rows have the same value.
     """
     names = list(source.names)
     if column not in names:

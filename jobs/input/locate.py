@@ -22,7 +22,7 @@ from mtl_core.storage.bucket import Bucket
 from mtl_core.suggest import near_hint
 
 INCOMING = "incoming-"
-"""What the name of a copy begins with that is not whole yet."""
+"""The beginning of a copy's name for as long as the copy is not whole."""
 KEPT_S = 7 * 24 * 3600.0
 TRIES = 4
 
@@ -33,9 +33,10 @@ def locate(arguments: Iterable[str], spool: Path) -> Listing:
     """Expand what the user gave into files, in that order; folders and patterns sorted by name.
 
     Args:
-        spool: where what comes from elsewhere is copied to; copies are dropped after a week.
+        spool: the folder to which input from elsewhere is copied; copies are dropped after a week.
     Raises:
-        InputError: one is missing or cannot be fetched, or holds no file of a known format.
+        InputError: an argument names nothing that is there, or something that cannot be fetched or
+            holds no file of a known format.
     """
     listing = Listing()
     for argument in arguments:
@@ -55,7 +56,7 @@ def locate(arguments: Iterable[str], spool: Path) -> Listing:
 
 
 def _from_here(file: Located, argument: str, spool: Path) -> Located:
-    """A file of this machine; what can be read only once (a pipe, as of ``<(…)``) is copied."""
+    """A file of this machine; a pipe (as of ``<(…)``) is copied, as it can be read only once."""
     if file.path.is_file():
         return file
     if not file.path.is_fifo():
@@ -109,7 +110,7 @@ def _download(url: str, to: IO[bytes]) -> None:
 
 
 def _from_store(argument: str, spool: Path) -> Listing:
-    """Objects of ``s3://`` and its like: one, those of a folder, or those a pattern matches."""
+    """Objects of ``s3://`` and its like: one, all of a folder, or all that match a pattern."""
     magic = [argument.find(character) for character in "*?[" if character in argument]
     base = argument[: min(magic)].rpartition("/")[0] if magic else argument
     place = place_of(base)
@@ -136,10 +137,12 @@ def _copy_file(path: Path, to: IO[bytes]) -> None:
 
 
 def _retried(what: str, call: Callable[..., T], *arguments: object) -> T:
-    """The call's answer, tried again after a while that grows and varies.
+    """Call a function and return its answer; if it fails, try again after growing random pauses.
 
+    Args:
+        what: what is being read, for messages.
     Raises:
-        InputError: it failed every time.
+        InputError: it failed TRIES times, or in a way that another try does not mend.
     """
     for attempt in range(TRIES):
         try:
@@ -159,7 +162,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _keep(spool: Path, name: str, write: Callable[[IO[bytes]], Any]) -> Path:
-    """Copy into the spool, under a folder named by the content: the same again is the same."""
+    """Write a file into a folder of the spool that is named by the file's checksum.
+
+    The same content under the same name is the same file, then.
+    """
     spool.mkdir(parents=True, exist_ok=True)
     _drop_old(spool)
     with tempfile.NamedTemporaryFile(dir=spool, prefix=INCOMING, delete=False) as stream:
@@ -178,7 +184,7 @@ def _keep(spool: Path, name: str, write: Callable[[IO[bytes]], Any]) -> Path:
 def _drop_old(spool: Path) -> None:
     """Remove copies that :func:`_keep` made a week ago or earlier, and nothing else.
 
-    A copy is known by its folder's name, which is its checksum's beginning.
+    A copy is recognised by its folder's name, which is the beginning of the copy's checksum.
     """
     for entry in spool.iterdir():
         if time.time() - entry.lstat().st_mtime <= KEPT_S:

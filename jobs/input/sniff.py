@@ -33,15 +33,15 @@ MAGIC: Mapping[bytes, Compression] = {
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-# UTF-32's first: UTF-16's is its beginning.
+# UTF-32's marks come first, since one of them begins with one of UTF-16's.
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# What files of sentences come in where they are not UTF-8, the likelier first; more candidates
-# make short samples a matter of luck.
+# Encodings that a file of sentences may be in if it is not UTF-8, the likelier first. With more
+# candidates, a guess from a short sample would be a matter of luck.
 ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp932", "gb18030", "big5", "euc_kr"]
 NO_TEXT_ENCODINGS = ("idna", "punycode", "unicode_escape", "raw_unicode_escape")
 ARRAY = re.compile(rb"\s*\[\s*(\{|\]\s*$)")
@@ -54,7 +54,7 @@ def format_of(path: Path | PurePosixPath) -> Format | None:
 
 
 def remedy_of(path: Path) -> str:
-    """What to do with a file that is of no known format, by its name; empty where it tells not."""
+    """What to do with a file of no known format, judged by its name; empty: not known."""
     remedies = {
         (".zip",): f"unpack it: unzip -p {path} | mtl label - …",
         (".tar", ".tgz", ".tar.gz", ".7z", ".rar"): "unpack it and name the files in it",
@@ -68,19 +68,19 @@ def remedy_of(path: Path) -> str:
 
 
 def compression_of(path: Path) -> Compression:
-    """The compression by the file's first bytes; its name may lie."""
+    """The compression, told by the file's first bytes, since its name may be wrong."""
     with path.open("rb") as stream:
         start = stream.read(6)
     return next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), "none")
 
 
 def sample_of(path: Path, compression: Compression) -> tuple[bytes, bool]:
-    """The first 256 KiB of the file's content, to the end of a line where there is one.
+    """The first 256 KiB of the file's content, cut behind the end of a line where there is one.
 
-    Damage is for the readers to find, who know the row.
+    Damage raises nothing here: the readers find it, and know after which row it is.
 
     Returns:
-        the sample, and whether it is all there is.
+        the sample, uncompressed, and whether it is the whole file.
     """
     sample, whole = bytearray(), False
     with cast(IO[bytes], OPENERS[compression](path, "rb")) as stream, suppress(*DAMAGE):
@@ -93,7 +93,11 @@ def sample_of(path: Path, compression: Compression) -> tuple[bytes, bool]:
 
 
 def format_of_content(sample: bytes, *, columned: bool = False) -> Format:
-    """The format of a file whose name says nothing; csv rather than txt if it has columns."""
+    """The format of a file whose name does not tell it.
+
+    Args:
+        columned: the user has spoken of columns, so that text is csv rather than txt.
+    """
     if sample.startswith(b"PAR1"):
         return "parquet"
     if sample.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
@@ -106,12 +110,14 @@ def format_of_content(sample: bytes, *, columned: bool = False) -> Format:
 
 
 def json_kind(sample: bytes, *, whole: bool, certain: bool) -> Format | None:
-    """Whether JSON is an array of objects or has an object a line, whatever its name says, or none.
+    """Whether a file holds a JSON array of objects, or an object a line; None: neither.
+
+    The file's name does not count.
 
     Args:
         whole: the sample is the whole file.
-        certain: the file is known to hold rows; else a single line of one object is taken for
-            settings or a description, as lie in many a folder.
+        certain: the file is known to hold rows. Where it is not, a file of one line with one
+            object is taken for settings or a description, which lie in many folders.
     """
     if ARRAY.match(sample):
         return "json"
@@ -124,10 +130,10 @@ def json_kind(sample: bytes, *, whole: bool, certain: bool) -> Format | None:
 
 
 def check_content(sample: bytes, kind: Format, name: str) -> None:
-    """See that a text format's content is no binary one's.
+    """Refuse a file that is to be read as text, but whose content is of a binary format.
 
     Raises:
-        InputError: it is; says what to do.
+        InputError: it is such a file; the message says what to do.
     """
     if kind in ("parquet", "arrow"):
         return
@@ -145,7 +151,7 @@ def named_encoding(name: str) -> str:
     """An encoding as Python names it.
 
     Raises:
-        InputError: there is none of that name, or it is none of text files.
+        InputError: there is no encoding of that name, or it is not one for text files.
     """
     try:
         known = codecs.lookup(name).name
@@ -164,10 +170,11 @@ def named_encoding(name: str) -> str:
 
 
 def encoding_of(sample: bytes, kind: Format) -> str:
-    """UTF-8 unless no line that goes beyond ASCII is UTF-8, and another encoding makes sense.
+    """The encoding of a file, found from its beginning.
 
-    A file that is UTF-8 but for some rows stays UTF-8, so that those rows are set aside. JSON is
-    UTF-8 by its standard.
+    A byte order mark decides. Without one it is UTF-8 if any line beyond ASCII is UTF-8, or if no
+    other encoding makes sense. So a file that is UTF-8 but for some rows stays UTF-8, and those
+    rows are set aside. JSON is UTF-8 by its standard.
     """
     if kind in ("parquet", "arrow"):
         return "utf-8"
@@ -193,7 +200,10 @@ def encoding_of(sample: bytes, kind: Format) -> str:
 
 
 def _unmarked_utf16(sample: bytes) -> str | None:
-    """UTF-16 without a byte order mark: its zero bytes stand all at odd places, or all at even."""
+    """The kind of UTF-16 of a sample without a byte order mark; None if it is no UTF-16.
+
+    In UTF-16 of mostly western text the zero bytes stand all at odd places, or all at even ones.
+    """
     for name, place in (("utf-16-le", 1), ("utf-16-be", 0)):
         zeros = sample[place::2].count(0)
         if zeros < 0.1 * len(sample) / 2 or sample[1 - place :: 2].count(0):
@@ -205,7 +215,7 @@ def _unmarked_utf16(sample: bytes) -> str | None:
 
 
 def line_end_of(sample: bytes, encoding: str) -> Literal["\n", "\r"]:
-    """What ends a line: a carriage return where no line but the last ends otherwise."""
+    """What ends a line: a carriage return if no line, but perhaps the last, ends in a line feed."""
     text = sample.decode(encoding, "replace").removesuffix("\n")
     return "\r" if "\r" in text.removesuffix("\r") and "\n" not in text else "\n"
 

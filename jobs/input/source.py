@@ -61,11 +61,12 @@ def open_source(
     """Read the columns of all files and settle which hold the text.
 
     Args:
-        text_columns: as the user gave them; empty to find the one.
+        text_columns: as the user gave them; empty: the one column is to be found.
         taken: names that the output needs; such a column is carried as ``input_<name>``.
         limit: read this many of the first rows only.
     Raises:
-        InputError: unreadable file, no such column, no text column, or files that disagree.
+        InputError: a file cannot be read, there is no such column or no text column, or the columns
+            of two files do not go together.
     """
     columns = Columns()
     nested: dict[str, dict[str, bool]] = {}
@@ -95,7 +96,7 @@ def open_source(
 
 
 def _left_out(files: Sequence[InputFile]) -> list[str]:
-    """What to say of nameless csv columns without any value."""
+    """Notes for the user on csv and tsv columns without name and value, which are left out."""
     counts = [(f.name, len(columns_of(f).empty)) for f in files if f.format in ("csv", "tsv")]
     return [
         f"{name}: left out {count} column{'s' * (count > 1)} without name and content"
@@ -107,7 +108,11 @@ def _left_out(files: Sequence[InputFile]) -> list[str]:
 def _text_of(
     described: Sequence[tuple[InputFile, Sequence[pa.Field]]], text_columns: Sequence[str]
 ) -> TextColumn:
-    """Where the text is; the same in all files."""
+    """Where the text is, by the names of its columns; it must be the same in all files.
+
+    Raises:
+        InputError: it is not, or a file has no such column.
+    """
     found: list[TextColumn] = []
     for file, fields in described:
         own_names = {field.name for field in fields} - dict(file.partition).keys()
@@ -125,9 +130,9 @@ class NumberedChunk:
     file: InputFile
     chunk: Chunk
     row_ids: NDArray[np.int64]
-    """Of the good rows, int64 [N]."""
+    """Ids of the good rows, int64 [N]."""
     bad_row_ids: NDArray[np.int64]
-    """Of the bad rows, int64 [M]."""
+    """Ids of the bad rows, int64 [M]."""
 
 
 def read_source(source: Source, chunk_rows: int = 4096) -> Iterator[NumberedChunk]:
@@ -136,7 +141,7 @@ def read_source(source: Source, chunk_rows: int = 4096) -> Iterator[NumberedChun
     Bad rows have ids too, so that labelled and bad rows together hold every id once.
 
     Raises:
-        InputError: a file is damaged in a way that leaves no rows to go on with.
+        InputError: a file is damaged, so that no row behind the damage can be read.
     """
     offset = 0
     for file in source.files:
@@ -153,7 +158,11 @@ def read_source(source: Source, chunk_rows: int = 4096) -> Iterator[NumberedChun
 
 
 def _first_rows(chunk: Chunk, limit: int | None, offset: int) -> Chunk:
-    """The rows of a chunk that a limit on all rows leaves."""
+    """The rows of a chunk that lie within the limit on all rows.
+
+    Args:
+        offset: how many rows the files before the chunk's file have.
+    """
     if limit is None:
         return chunk
     rows = [row for row in chunk.rows if row + offset <= limit]

@@ -15,9 +15,9 @@ USUAL_TEXT_COLUMNS = ("text", "sentence")
 LOOKED_AT = 500
 """So many rows are looked at to see which column reads like text."""
 CLEARLY = 2.0
-"""One column is taken by itself if it reads so many times more like text than the next."""
+"""A column is chosen if it reads so many times more like text than any other, …"""
 READS_LIKE_TEXT = 8.0
-"""… and has so many letters a value, at least."""
+"""… and has at least so many letters a value."""
 
 
 def find_text_column(
@@ -25,8 +25,11 @@ def find_text_column(
     types: Mapping[str, pa.DataType],
     nested: Mapping[str, dict[str, bool]],
 ) -> tuple[str, str]:
-    """The column to label, and what to say of how it was found.
+    """The column to label, and a note for the user on how it was found; empty if that is clear.
 
+    Args:
+        types: the type of each column over all files.
+        nested: for each column its inner fields, and whether each can hold the text.
     Raises:
         InputError: none could be it, or several could and none reads clearly most like text.
     """
@@ -53,7 +56,10 @@ def find_text_column(
 
 
 def _likeness(file: InputFile, names: Sequence[str]) -> dict[str, float]:
-    """How much each column's values read like text: letters a value, if they mostly differ."""
+    """How much each column's values read like text.
+
+    That is the mean number of letters of a value, times the share of values that differ.
+    """
     own = [name for name in names if name not in dict(file.partition)]
     found = {}
     for name in own:
@@ -67,7 +73,7 @@ def _likeness(file: InputFile, names: Sequence[str]) -> dict[str, float]:
 
 
 def _letters(value: str) -> int:
-    """Letters in a value of several words, or of a script that has no spaces; else none."""
+    """How many letters a value has; 0 for a single word in ASCII, which is no sentence."""
     if len(value.split()) < 2 and value.isascii():
         return 0
     return sum(character.isalpha() for character in islice(value, 1000))
@@ -77,7 +83,7 @@ def text_path(file: InputFile, fields: Sequence[pa.Field], name: str) -> tuple[s
     """Where a text column is: a column of that name, else a field within one.
 
     Raises:
-        InputError: there is none of that name, or it holds no text.
+        InputError: there is no column or field of that name, or it holds no text.
     """
     known = {field.name: field for field in fields}
     if name in known:
@@ -97,7 +103,7 @@ def text_path(file: InputFile, fields: Sequence[pa.Field], name: str) -> tuple[s
             )
         if inner and not inner[rest]:
             raise InputError(f"{file.name}: '{name}' is not text")
-        # A JSON column that holds other things, too: whether a row has the field is seen there.
+        # A JSON column that does not hold objects only: each row shows whether it has the field.
         if inner or file.format in ("json", "jsonl"):
             return tuple(name.split("."))
     raise InputError(f"{file.name}: no column '{name}'{near_hint(name, list(known))}")

@@ -1,4 +1,4 @@
-"""What a label job would be and take, from reading its input and labelling a few of its rows."""
+"""Estimating a label job's size and time: its input is read, and a few of its rows are labelled."""
 
 import time
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ SAMPLE_ROWS = 512
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job would be, and the time one worker like this machine would take."""
+    """The size of a job, and the time that one worker like this machine would take for it."""
 
     rows: int
     """Rows that would be labelled."""
@@ -30,7 +30,7 @@ class Estimate:
     """Special tokens included."""
     seconds: float
     engine: str
-    """With its precision."""
+    """The engine's name and its precision."""
     tokens_per_s: float
     measured_rows: int
 
@@ -72,7 +72,11 @@ def estimate(job: LabelJob) -> Estimate:
 
 
 def _measure(job: LabelJob, texts: list[str]) -> tuple[str, int, float]:
-    """Label texts here; the engine's name with its precision, tokens, and the seconds it took."""
+    """Label texts on this machine, and take the time.
+
+    Returns:
+        the engine's name with its precision, the tokens of the texts, and the seconds it took.
+    """
     config = settings()
     engine = load_engine(
         model_folder(job.spec.model_dir, job.spec.model_sha256, config),
@@ -82,7 +86,7 @@ def _measure(job: LabelJob, texts: list[str]) -> tuple[str, int, float]:
         threads=config.threads,
         calibration=texts[:300],
     )
-    engine.label(texts[:64], lambda done: None)  # compiled and warm
+    engine.label(texts[:64], lambda done: None)  # compiling and warming up is not timed
     started = time.monotonic()
     labelled = engine.label(texts, lambda done: None)
     seconds = time.monotonic() - started
@@ -97,7 +101,7 @@ class Sample:
         self._draw = np.random.default_rng(0)
 
     def add(self, texts: pa.ChunkedArray) -> None:
-        """Offer rows."""
+        """Offer rows to the sample."""
         numbers = np.arange(self._seen, self._seen + len(texts))
         drawn = self._draw.integers(numbers + 1)
         places = np.where(numbers < self.size, numbers, drawn)

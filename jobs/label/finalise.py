@@ -1,7 +1,7 @@
 """Finalising: a label job whose shards are all settled gets its manifest and ``_SUCCESS``.
 
-Idempotent: whoever does it, and however often, the folder ends the same. The manifest's own
-rename (or put) is the commit.
+Finalising is idempotent: whichever worker does it, and however often, the folder ends the same. The
+rename of the manifest (in a store, its put) is the commit.
 """
 
 import platform
@@ -59,12 +59,13 @@ def finalise(ledger: Ledger, job: str) -> bool:
     """Finish a job whose shards are all done or set aside.
 
     Returns:
-        whether this call finished it; False when another is at it, or there is nothing to do.
+        whether this call finished it; False when another process is at it, or there is nothing to
+        do.
     Raises:
-        OutputError: a completed part has gone from the output folder, or is not to be seen from
-            here. After this and all other errors the job is still ``finalising``.
+        OutputError: a completed part has gone from the output folder, or cannot be seen from this
+            machine. After this and all other errors the job is still ``finalising``.
         OSError: the output cannot be written.
-        MtlError: this worker may not write there.
+        MtlError: this worker may not write to the output.
     """
     with Lock(ledger.redis, f"mtl:{{{job}}}:finaliser").held(ledger.settings.lease_s) as alone:
         snapshot = ledger.snapshot(job)
@@ -73,7 +74,7 @@ def finalise(ledger: Ledger, job: str) -> bool:
             return False
         stepped = ledger.transition(job, JobState.FINALISING)
         if not stepped and ledger.state(job) is not JobState.FINALISING:
-            return False  # cancelled or paused in this moment
+            return False  # it was cancelled or paused just now
         spec = ledger.spec(job)
         reason = "; ".join(sorted(set(ledger.poisoned(job).values()))[:3])
         if isinstance(spec, LabelSpec):
@@ -107,9 +108,10 @@ def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
 def _remove_all_but(
     output: Place, job: str, results: dict[str, dict[str, Any]], set_aside: set[str]
 ) -> None:
-    """Parts and errors of attempts that did not win, and what killed writers left.
+    """Remove the files of attempts that did not win, and what killed writers left.
 
-    Only what bears a name that this software gives, and this job's mark, is removed.
+    A file is removed only if it has a name that this software gives and bears this job's mark. A
+    half-written file can bear no mark; its name is enough.
     """
     winners = {result["part"] for result in results.values()} | set_aside
     winners |= {result["errors"] for result in results.values() if result.get("errors")}
@@ -120,7 +122,7 @@ def _remove_all_but(
 
 
 def _has_our_name(name: str) -> bool:
-    """Whether a file is called as an attempt's, or as a half-written one of this software."""
+    """Whether a file has the name of an attempt's file, or of a half-written file of ours."""
     half = HALF_WRITTEN.fullmatch(name)
     if half:
         own = (MANIFEST, README, SUCCESS, INPUT_ERRORS)
@@ -129,12 +131,12 @@ def _has_our_name(name: str) -> bool:
 
 
 def _says_so(output: Place, name: str, job: str) -> bool:
-    """Whether a file so called says, too, that this job wrote it; what is half-written cannot."""
+    """Whether a file with such a name bears this job's mark; a half-written one needs none."""
     return name.endswith(".tmp") or job_of(output, name) == job
 
 
 def _write_set_aside(ledger: Ledger, job: str, output: Place) -> set[str]:
-    """Rows of shards that were set aside go to ``errors/``; returns the names of those files."""
+    """Write the rows of shards that were set aside to ``errors/``; returns the files' names."""
     shards, written = ledger.shards(job), set()
     for shard, reason in ledger.poisoned(job).items():
         name = set_aside_name(shard)
@@ -145,7 +147,7 @@ def _write_set_aside(ledger: Ledger, job: str, output: Place) -> set[str]:
 
 
 def _write_empty_part(output: Place, job: str, spec: LabelSpec) -> None:
-    """Every row was bad: a part without rows still tells readers the schema."""
+    """Write a part without rows: where every row was bad, it still tells readers the schema."""
     tasks = [Task(name, labels) for name, labels in spec.tasks]
     fields = label_fields(
         tasks,
@@ -233,7 +235,7 @@ def _error_entry(output: Place, name: str) -> ErrorRows:
 
 
 def readme(manifest: Manifest) -> str:
-    """The three lines that lie beside an output."""
+    """The text of ``_README.md``: three lines about an output."""
     rows = manifest.rows
     columns = ", ".join(
         f"`{column.name}` {'string' if 'dictionary' in column.type else column.type}"

@@ -1,4 +1,7 @@
-"""Planning a label job: the input as a stream, cut into shards; bad rows set aside; memory flat."""
+"""Planning a label job: its input is read as a stream, cut into shards, and bad rows are set aside.
+
+Memory does not grow with the input.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,24 +32,25 @@ from mtl_core.storage.place import Place
 # the special tokens. Only the size of shards depends on it.
 CHARACTERS_PER_TOKEN = 4
 SPECIAL_TOKENS = 2
-# A job begins with a small shard, each next one at most twice as large: the first labels come soon,
-# and many workers have something to do at once.
+# A job begins with a small shard, and each next one is at most twice as large. So the first labels
+# come soon, and many workers have something to do at once.
 FIRST_SHARD_ROWS = 512
 
 
 def plan(
     ledger: Ledger, publisher: Publisher, job: LabelJob, keep_alive: Callable[[], None]
 ) -> None:
-    """Stage every shard's rows, put it into the ledger and hint workers at it as it is ready.
+    """Stage the rows of every shard; as each is ready, add it to the ledger and send its hint.
 
-    Planning again after an interruption makes the same shards; those in the ledger stand.
+    Planning again after an interruption makes the same shards. Those that are in the ledger already
+    are left as they are there.
 
     Args:
         keep_alive: called for every chunk of rows read.
     Raises:
         InputError: the input holds no row at all, or a file is damaged.
         JobClosed: the job was cancelled or paused meanwhile.
-        JobError: it was forgotten.
+        JobError: the job was forgotten meanwhile.
     """
     output, cutter = job.output, ShardCutter(job.spec, job.source)
     errors = ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job.id)
@@ -76,7 +80,7 @@ def plan(
 
 
 class ShardCutter:
-    """Gathers rows and cuts a shard whenever rows or estimated tokens are enough."""
+    """Gathers rows, and cuts a shard whenever it has enough rows or estimated tokens."""
 
     def __init__(self, spec: LabelSpec, source: Source) -> None:
         self.tokens = spec.shard_tokens
@@ -96,17 +100,18 @@ class ShardCutter:
         return min(self._most_rows, self._first_rows << doublings)
 
     def number(self) -> str:
-        """The next shard's name."""
+        """Take the next shard's name: ``00000``, ``00001``, …"""
         self._count += 1
         return f"{self._count - 1:05d}"
 
     def add(self, numbered: NumberedChunk) -> Iterator[pa.Table]:
-        """Take in a chunk's good rows; yields the shards that are full."""
+        """Take in a chunk's good rows; yields each shard that they fill."""
         table = conform(self.source, numbered)
         lengths = pc.utf8_length(table.column(self.text_column).cast(pa.large_string()))
         tokens = lengths.to_numpy() // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS
-        # The tokens before each row, and before the chunk's end; of the shard being gathered, the
-        # rows of earlier chunks lie at negative places.
+        # before[n]: the tokens of the chunk before its row n; the last entry counts all of them.
+        # begin, spent: at which row the shard being gathered begins, and the tokens before that
+        # row. Both are negative where the shard began in an earlier chunk.
         before = np.concatenate(([0], np.cumsum(tokens)))
         begin, spent = -self._pending_rows, -self._pending_tokens
         start = 0
@@ -120,16 +125,16 @@ class ShardCutter:
         self._pending_rows, self._pending_tokens = len(table) - begin, int(before[-1]) - spent
 
     def _end(self, before: NDArray[np.int64], begin: int, spent: int) -> int | None:
-        """Where the shard ends that began at a row; None where it has room for more rows.
+        """The row before which the gathered shard ends; None where it has room for more rows.
 
         Args:
             before: tokens before each row of the chunk and before its end, [N + 1].
-            begin: its first row.
-            spent: the tokens before that.
+            begin: the shard's first row, negative where that is in an earlier chunk.
+            spent: the tokens before that row, negative likewise.
         """
         rows, most = len(before) - 1, begin + self.rows
         by_tokens = int(np.searchsorted(before, spent + self.tokens, side="right")) - 1
-        # One text alone that is over the budget is a shard of its own.
+        # A single text that is over the budget is a shard of its own.
         end = min(max(by_tokens, begin + 1), most)
         return end if end < rows or end == most == rows else None
 
@@ -151,8 +156,9 @@ def planned_schema(source: Source) -> pa.Schema:
 
 
 def conform(source: Source, numbered: NumberedChunk) -> pa.Table:
-    """A chunk's good rows with ``row_id`` and the job's columns: renamed, in order, missing ones
-    null.
+    """A chunk's good rows as they are staged: ``row_id``, then the job's columns in their order.
+
+    Columns have the names under which they are written. One that the file lacks is null.
 
     Raises:
         InputError: a value cannot be held by the type that the column has over all files.
@@ -193,7 +199,7 @@ def _error_table(numbered: NumberedChunk) -> pa.Table:
 class ErrorFile:
     """A Parquet file of bad rows, written as they come; use as a context.
 
-    It is there only if there were any, and only if the context ends without an exception.
+    The file appears only if a row was written, and only if the context ends without an exception.
     """
 
     def __init__(self, place: Place, name: str, job: str) -> None:

@@ -1,4 +1,4 @@
-"""A label job as it is asked for, checked, and made into its spec; nothing is queued yet."""
+"""From what a user asks of a label job to its spec, every value checked; nothing is queued yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,26 +36,27 @@ class LabelRequest:
     """A folder or an ``s3://`` address."""
     model: str
     text_columns: tuple[str, ...] = ()
-    """Columns that hold the text; empty: to be found."""
+    """Columns that hold the text; empty: the column is to be found."""
     input_format: Format | None = None
-    """Of files whose name does not tell."""
+    """The format of files whose name does not tell it."""
     encoding: str | None = None
-    """Of text files; found where it is not given."""
+    """The encoding of text files; None: it is to be found."""
     header: bool | None = None
-    """Whether csv and tsv files have a header line; found where it is not given."""
+    """Whether csv and tsv files have a header line; None: that is to be found."""
     id_column: str | None = None
-    """To be checked to differ in every row."""
+    """A column to check: it must hold another value in every row."""
     limit: int | None = None
     """Label this many of the first rows only."""
     only: tuple[str, ...] = ()
     """Tasks to write; empty: all."""
     top: int = 0
-    """Write so many labels of each task, with their scores."""
+    """Write so many of each task's most probable labels, with their scores; 0: none."""
     embedding: Embedding = "float32"
     precision: LabelPrecision = "auto"
     """What to compute in; ``auto`` leaves it to each worker."""
     abstain_below: float | None = None
-    """A precision; rows whose label is not that sure get none."""
+    """A precision: a row gets no label unless labels as sure as its own were right this often, on
+    held-out rows. None: every row gets a label."""
     shard_rows: int = 8192
     """Rows of a shard, at most."""
     shard_tokens: int = 131_072
@@ -64,7 +65,7 @@ class LabelRequest:
     """Let workers look up and keep answers in their machine's cache."""
 
     def as_given(self) -> AsGiven:
-        """What it says of how to read the files."""
+        """What the request says of how to read the files."""
         return AsGiven(self.input_format, self.encoding, self.header, self.text_columns)
 
 
@@ -85,7 +86,7 @@ class LabelJob:
 
     @property
     def finished(self) -> bool:
-        """Whether its output is there already, whole."""
+        """Whether its whole output is there already."""
         return finished(self.output, self.id)
 
 
@@ -95,6 +96,8 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
     Raises:
         InputError: a file or column cannot be used.
         ModelError: no such model, or it knows no threshold for the precision wanted.
+        UnknownTaskError: the model has no task of a name in ``only``.
+        SettingsError: a file, the model or the output lies below none of the configured roots.
     """
     located = _located(request.inputs, settings)
     target = _target(request.output, settings)
@@ -131,14 +134,18 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
 
 
 def _target(output: str, settings: Settings) -> str:
-    """The output as the spec holds it: an absolute path or an address, where jobs may write."""
+    """The output as the spec holds it: an absolute path or an address.
+
+    Raises:
+        SettingsError: jobs may not write there.
+    """
     target = str(place_of(output)) if is_address(output) else str(local_path(output).absolute())
     place_inside(target, settings)
     return target
 
 
 def _located(inputs: Sequence[str], settings: Settings) -> Listing:
-    """The files of the inputs, each where jobs may read."""
+    """Find the files of the inputs, and check that jobs may read each of them."""
     for address in filter(is_address, inputs):
         check_address(address, settings)
     located = locate(inputs, settings.spool)
@@ -148,7 +155,7 @@ def _located(inputs: Sequence[str], settings: Settings) -> Listing:
 
 
 def _model(name: str, settings: Settings) -> ModelEntry:
-    """The model of a name, where jobs may read."""
+    """Find a model by its name, and check that jobs may read it."""
     entry = find_model(name, settings.models, settings.model_copies)
     if not isinstance(entry.home, Folder):
         place_inside(str(entry.home), settings)
@@ -175,10 +182,12 @@ def _chosen_tasks(
 def thresholds_for(
     wanted: float | None, config: dict[str, Any], tasks: Sequence[str]
 ) -> tuple[tuple[str, float], ...]:
-    """The least score of each task's labels that have a precision.
+    """For each task, the score from which on its labels have the precision wanted.
+
+    Empty where no precision is wanted.
 
     Raises:
-        ModelError: on held-out rows, the model's labels of some task never had it.
+        ModelError: on held-out rows, the model's labels of some task never had that precision.
     """
     if wanted is None:
         return ()
@@ -193,7 +202,7 @@ def thresholds_for(
 
 
 def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
-    """A label job again from its spec, for going on with it.
+    """Make a label job of its spec in the ledger again, so that it can go on.
 
     Raises:
         InputError: an input is missing, or not what it was when the job was submitted.

@@ -24,7 +24,11 @@ def stage_shard(output: Place, name: str, table: pa.Table) -> tuple[str, dict[st
 
 
 def read_shard(output: Place, definition: Mapping[str, Any]) -> pa.Table:
-    """Read a shard's rows; of a piece of a split shard, only its own."""
+    """Read a shard's rows; of a piece of a split shard, only the rows of that piece.
+
+    Raises:
+        OutputError: the staged file has gone.
+    """
     table = _read(output, definition["file"])
     return table.slice(definition.get("offset", 0), definition["rows"])
 
@@ -41,7 +45,7 @@ def read_first_shard(output: Place) -> pa.Table:
 
 
 def _read(output: Place, file: str) -> pa.Table:
-    # A stream and not a path, whose folders' names would be taken for columns (a=b).
+    # A stream is read and not a path: Arrow would take folders named a=b in a path for columns.
     try:
         with output.reading(staged_name(file)) as path, path.open("rb") as stream:
             return pq.read_table(stream)
@@ -57,7 +61,10 @@ def text_column_of(table: pa.Table) -> str:
 
 
 def error_rows(rows: pa.Table, reasons: Sequence[str]) -> pa.Table:
-    """Rows of a staged shard as rows of ``errors/``; of file and line nothing is known here."""
+    """Rows of a staged shard as rows of ``errors/``.
+
+    Their file, row and line are null: a staged shard does not hold them.
+    """
     count = len(rows)
     texts = [valid(str(text)[:SAMPLE_CHARS]) for text in rows[text_column_of(rows)].to_pylist()]
     return pa.table(
@@ -74,5 +81,5 @@ def error_rows(rows: pa.Table, reasons: Sequence[str]) -> pa.Table:
 
 
 def valid(text: str) -> str:
-    """The text with half surrogate pairs, which Parquet cannot hold, replaced."""
+    """The text with every half surrogate pair replaced, since Parquet cannot hold those."""
     return text.encode("utf-8", "replace").decode("utf-8")

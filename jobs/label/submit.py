@@ -1,4 +1,7 @@
-"""Submitting a checked label job: folder, ledger, plan; the same again is the same job."""
+"""Submitting a checked label job: its folder is taken, and it is put into the ledger and planned.
+
+To submit the same again is to join the same job.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -33,9 +36,9 @@ from mtl_core.storage.place import Place
 def open_label(ledger: Ledger, job: LabelJob, priority: str) -> bool:
     """Take the output folder and put the job into the ledger, not yet planned.
 
-    A job that is there already is joined. One that came to rest without its output being whole
-    (failed, cancelled, paused) is opened again; one whose output or staged input has been deleted
-    begins anew.
+    A job that is in the ledger already is joined. One that came to rest without its output being
+    whole (failed, cancelled, paused) is opened again; one whose output or staged input has been
+    deleted begins anew.
 
     Returns:
         whether the job is new.
@@ -54,7 +57,11 @@ def open_label(ledger: Ledger, job: LabelJob, priority: str) -> bool:
 def _taking(ledger: Ledger, output: Place) -> Iterator[None]:
     """Let one submit at a time take a folder.
 
-    The folder itself decides who has it; but not every object store knows a conditional put.
+    What lies in the folder decides whose it is. The lock is for object stores that know no
+    conditional put: in those, two jobs could take a folder at the same moment.
+
+    Raises:
+        OutputError: another command is taking the folder.
     """
     digest = hashlib.sha256(str(output).encode()).hexdigest()[:16]
     lease_s = ledger.settings.lease_s
@@ -64,16 +71,16 @@ def _taking(ledger: Ledger, output: Place) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(LockError):  # it ran out: the folder decides all the same
+        with suppress(LockError):  # the lock ran out; the folder decides all the same
             lock.release()
 
 
 def plan_label(
     ledger: Ledger, publisher: Publisher, job: LabelJob, planned: Callable[[], None]
 ) -> bool:
-    """Plan an opened job, unless another process is at it or has done it.
+    """Plan an opened job, unless another process is planning it or has planned it.
 
-    Call again while the job is still queued or planning: the other process may have died.
+    Call it again while the job is still queued or planning: the other process may have died.
 
     Args:
         planned: called while planning goes on, for showing progress.
@@ -92,16 +99,16 @@ def plan_label(
             with _planning(ledger, job):
                 plan(ledger, publisher, job, planned)
         except JobClosed:
-            return False  # cancelled or paused meanwhile: its state tells
+            return False  # it was cancelled or paused meanwhile, as its state tells
         ledger.transition(job.id, JobState.RUNNING)
     if ledger.snapshot(job.id).settled:
-        publisher.finalise("label", job.id)  # there is no later shard that would do it
+        publisher.finalise("label", job.id)  # no shard is left whose end would have it finalised
     return True
 
 
 @contextmanager
 def _planning(ledger: Ledger, job: LabelJob) -> Iterator[None]:
-    """Whatever ends planning early brings the job to rest with its reason; none stays planning."""
+    """Bring the job to rest, with the reason, when an error ends its planning early."""
     try:
         yield
     except InputError as error:
@@ -118,7 +125,9 @@ def _planning(ledger: Ledger, job: LabelJob) -> Iterator[None]:
         ledger.transition(job.id, JobState.PAUSED, "stopped while it was planned")
         raise
     except (JobClosed, RedisError, LedgerUnreachableError):
-        raise  # nothing is to be, or can be, written down; whoever watches the job plans again
+        # A closed job needs no note, and without Redis none can be made. Whoever watches the job
+        # plans it again.
+        raise
     except Exception as error:
         what = "" if isinstance(error, MtlError) else f"{type(error).__name__}: "
         reason = f"planning failed: {what}{error}"
@@ -128,7 +137,7 @@ def _planning(ledger: Ledger, job: LabelJob) -> Iterator[None]:
 
 
 def open_again(ledger: Ledger, job: LabelJob) -> None:
-    """Let a job at rest go on, from the beginning if its output has gone."""
+    """Let a resting job go on; it begins anew if its output has gone."""
     with _taking(ledger, job.output):
         emptied = take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
         reopen_folder(job.output)

@@ -29,15 +29,16 @@ def verify_input(output: Place, given: Sequence[str] = ()) -> list[str]:
     """Read the input again and compare it with the output, row by row in the order of ``row_id``.
 
     Both are read as streams: memory is a chunk of each, and one byte for each row. A row in
-    ``errors/`` counts as compared: its values are nowhere else.
+    ``errors/`` counts as compared, because the output does not hold its columns.
 
     Args:
-        given: the input's files as they lie now, in the job's order; empty: where they lay.
+        given: where the input's files lie now, in the job's order; empty: where the job read them.
     Returns:
-        what differs, a line each with file and row, at most MOST_SHOWN lines and one of how many
-        more there are.
+        a line for each difference, with file and row; at most MOST_SHOWN of them, and then a line
+        that says how many more there are.
     Raises:
-        InputError: the input has gone, or cannot be read, or another number of files is given.
+        InputError: the input has gone or cannot be read, or ``given`` has not as many files as the
+            job.
     """
     manifest = read_manifest(output)
     files = _files(manifest, given)
@@ -90,25 +91,25 @@ def _set_aside(output: Place, manifest: Manifest) -> NDArray[np.bool_]:
 
 @dataclass
 class Differences:
-    """Counts all, keeps the first."""
+    """Counts all differences, and keeps the first MOST_SHOWN lines about them."""
 
     count: int = 0
     shown: list[str] = field(default_factory=list)
 
     def add(self, line: str, count: int = 1) -> None:
-        """Take note of a difference, or of several of a kind of which a line names the first."""
+        """Take note of a difference; or of several of one kind, where the line names the first."""
         self.count += count
         if len(self.shown) < MOST_SHOWN:
             self.shown.append(line)
 
     def lines(self) -> list[str]:
-        """What to say."""
+        """The lines kept, and one that says how many more differences there are."""
         more = self.count - len(self.shown)
         return [*self.shown, *([f"and {more:,} more differences"] if more > 0 else [])]
 
 
 class _Labelled:
-    """The labelled rows of all parts, taken as many at a time as one asks for."""
+    """The labelled rows of all parts as one stream, from which any number can be taken."""
 
     def __init__(self, output: Place, parts: Sequence[str]) -> None:
         self._batches = self._read(output, parts)
@@ -122,7 +123,7 @@ class _Labelled:
                     yield pa.Table.from_batches([batch])
 
     def take(self, rows: int) -> list[pa.Table]:
-        """The next rows, as tables of the parts they lie in; fewer at the end."""
+        """The next rows, as tables one behind another; fewer rows at the stream's end."""
         taken: list[pa.Table] = []
         while rows:
             table = self._rest if self._rest is not None else next(self._batches, None)
@@ -141,7 +142,11 @@ def _compare(
     labelled: _Labelled,
     found: Differences,
 ) -> bool:
-    """Compare a chunk of the input; whether going on makes sense."""
+    """Compare a chunk of the input with the output.
+
+    Returns:
+        whether the rows behind it can still be compared.
+    """
     name, ids = numbered.file.name, numbered.row_ids
     for bad, row_id in zip(numbered.chunk.bad, numbered.bad_row_ids, strict=True):
         if row_id >= len(aside) or not aside[row_id]:

@@ -12,20 +12,22 @@ REASON = "cancelled by its user"
 
 
 def cancel_job(ledger: Ledger, job: str) -> Snapshot:
-    """Ask a job to stop and wait until its workers have, for one lease at most.
+    """Ask a job to stop, and wait for its workers to leave it, for one lease at most.
 
     Raises:
-        JobError: it cannot be cancelled where it stands.
+        JobError: the job has ended already, or is being finalised.
     """
     ask(ledger, job)
     return wait(ledger, job)
 
 
 def ask(ledger: Ledger, job: str) -> None:
-    """Ask a job to stop; if nobody waits for that, the reconciler ends the cancelling.
+    """Ask a job to stop, without waiting for its workers.
+
+    If nobody calls :func:`wait` afterwards, the reconciler ends the cancelling.
 
     Raises:
-        JobError: it cannot be cancelled where it stands.
+        JobError: the job has ended already, or is being finalised.
     """
     if not ledger.transition(job, JobState.CANCELLING, REASON):
         state = ledger.state(job)
@@ -36,7 +38,7 @@ def ask(ledger: Ledger, job: str) -> None:
 
 
 def wait(ledger: Ledger, job: str) -> Snapshot:
-    """Wait until the workers of a cancelled job have left it, for one lease at most."""
+    """Wait for the workers of a job to leave it, for one lease at most; then it is cancelled."""
     deadline = time.monotonic() + ledger.settings.lease_s
     while ledger.snapshot(job).workers and time.monotonic() < deadline:
         time.sleep(POLL_S)

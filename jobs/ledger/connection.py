@@ -9,7 +9,8 @@ from redis.retry import Retry
 
 from mtl_core.errors import LedgerUnreachableError
 
-# What OpenSSL says of a certificate or of a server without TLS.
+# Found in OpenSSL's messages about a certificate that is not trusted, and about a server that does
+# not speak TLS.
 CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 NO_TLS = "WRONG_VERSION_NUMBER"
 PASSING_ERRORS = (
@@ -21,13 +22,13 @@ PASSING_ERRORS = (
 
 
 def client(url: str, patience: int) -> redis.Redis:
-    """A client that connects at its first call.
+    """Make a client that connects at its first call.
 
     Args:
-        patience: tries again this often, a second apart at most, while Redis is gone, loading or
-            full.
+        patience: how often a call is tried again while Redis is gone, loading or full; the tries
+            are a second apart at most.
     Raises:
-        LedgerUnreachableError: that is no Redis URL.
+        LedgerUnreachableError: ``url`` is no Redis URL.
     """
     try:
         return redis.Redis.from_url(
@@ -50,7 +51,11 @@ def client(url: str, patience: int) -> redis.Redis:
 def reachable(url: str) -> Iterator[None]:
     """Turn Redis' connection errors into one line that names the address, without a password.
 
-    Only what the client itself raises: a disk or an object store may fail in the block, too.
+    Only errors of the Redis client are turned. Others pass unchanged, since a disk or an object
+    store may fail in the same block.
+
+    Raises:
+        LedgerUnreachableError: Redis does not answer, is full, or refuses the password or TLS.
     """
     try:
         yield
@@ -76,7 +81,7 @@ def reachable(url: str) -> Iterator[None]:
 
 
 def full_line(url: str) -> str:
-    """What is said of a Redis without room."""
+    """The message for a Redis whose memory is full."""
     return (
         f"Redis at {without_password(url)} is full; free memory, or raise its maxmemory, "
         "then repeat the command"
@@ -84,7 +89,7 @@ def full_line(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """A Redis URL fit to be shown."""
+    """A Redis URL without user name and password, so that it can be shown."""
     scheme, separator, rest = url.partition("://")
     shown, question, options = rest.rpartition("@")[2].partition("?")
     kept = "&".join(o for o in options.split("&") if not o.startswith(("password=", "username=")))
@@ -92,6 +97,6 @@ def without_password(url: str) -> str:
 
 
 def refused(error: BaseException | None) -> bool:
-    """Whether waiting cannot help: a wrong password, certificate or URL."""
+    """Whether waiting for Redis cannot help, because the password, certificate or URL is wrong."""
     wrong = isinstance(error, (redis.AuthenticationError, ValueError))
     return wrong or CERTIFICATE in str(error) or NO_TLS in str(error)

@@ -1,4 +1,4 @@
-"""Whether a worker still consumes, not only that its process lives."""
+"""Checking that a worker still takes messages, not only that its process lives."""
 
 import os
 
@@ -13,10 +13,11 @@ PING_TIMEOUT_S = 5.0
 
 
 def check_workers_here(client: redis.Redis, redis_url: str) -> list[str]:
-    """Ask this machine's workers, through their consumers, whether they are there.
+    """Ask every worker announced on this machine to answer, and raise if one does not.
 
-    The answer comes from the loop that takes messages; the reconciler has to be alive for a worker
-    to be asked at all. A worker busy with a long shard answers too.
+    The answer comes from the loop that takes messages, so a worker that answers still consumes. A
+    worker is announced by its reconciler, so one whose reconciler has died is not asked. A worker
+    that is busy with a long shard answers, too.
 
     Returns:
         the workers that answered.

@@ -38,12 +38,13 @@ from jobs.settings import Settings
 from jobs.specs import AnySpec
 
 BARREN_LIMIT = 40
-"""Failed attempts in a row, without any shard done between, after which a job is given up: it is
-not the rows, and splitting every shard down to them would take for ever."""
+"""After so many failed attempts in a row, with no shard completed between them, a job is given up.
+The rows are not to blame then, and splitting every shard down to single rows would take for
+ever."""
 HINTS = 1000
-"""Most shards of a job that are published again in one round."""
+"""How many shards of a job one round of the reconciler publishes again, at most."""
 ALL_MESSAGES_REACHED = 2**52
-"""For :meth:`Ledger.reconcile`: no message waits."""
+"""Value of ``reached_ms`` in :meth:`Ledger.reconcile` where no message waits in any queue."""
 
 
 class JobClosed(Exception):
@@ -51,14 +52,15 @@ class JobClosed(Exception):
 
 
 class Ledger(Records):
-    """Reads and changes jobs; one a process, safe to use from several threads."""
+    """Reads and changes jobs. A process needs one only: several threads may use it."""
 
     def __init__(self, url: str, settings: Settings, patience: int = 3) -> None:
-        """Make a client; connects at the first call.
+        """Make a client; it connects at the first call.
 
         Args:
-            patience: tries again this often, a second apart at most, while Redis is gone, loading
-                or full. Every script may be run twice: it answers the second time as the first.
+            patience: how often a call is tried again while Redis is gone, loading or full; the
+                tries are a second apart at most. A script may be run twice by that, so every
+                script gives the same answer the second time.
         """
         self.url, self.settings = url, settings
         super().__init__(client(url, patience))
@@ -90,12 +92,13 @@ class Ledger(Records):
         reason: str = "",
         only_from: Collection[JobState] = tuple(JobState),
     ) -> bool:
-        """Step a job to a state, if the lifecycle allows it from where it stands.
+        """Move a job to another state, if the lifecycle allows that from its present state.
 
         Args:
-            only_from: allow it from these states alone.
+            reason: why, for the user.
+            only_from: allow the step from these states alone.
         Returns:
-            whether it stepped; False also when it is there already.
+            whether the job was moved; False also when it was in that state already.
         """
         keep_s = self.settings.retention_s if target in ENDED else 0
         sources = [state for state in allowed_from(target) if state in only_from]
@@ -105,14 +108,15 @@ class Ledger(Records):
     def reopen(self, job: str) -> None:
         """Let a resting job go on: done shards stay, set-aside ones get fresh attempts.
 
-        It is then running, or queued when its planning had not come to its end.
+        The job is then ``running``, or ``queued`` if its planning had not been completed. A job in
+        any state that may not be queued again is left as it is.
         """
         self._run("reopen", job, *allowed_from(JobState.QUEUED))
 
     def update(self, job: str, **fields: str | int | float) -> None:
         """Set plain fields of a job: planning's row counts, a training run's note.
 
-        A job that was forgotten meanwhile stays so.
+        Nothing is set for a job that has been forgotten meanwhile.
         """
         self._run("update", job, *(str(part) for pair in fields.items() for part in pair))
 
@@ -127,10 +131,12 @@ class Ledger(Records):
     # --- shards
 
     def add_shards(self, job: str, shards: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Add shards that are new; returns their names. The others stand as they were.
+        """Add the shards that the job does not have yet, and return the names of these.
+
+        Shards that the job has already are left as they are.
 
         Raises:
-            JobClosed: the job takes no more.
+            JobClosed: the job takes no more shards.
         """
         flat = [part for name, shard in shards.items() for part in (name, json.dumps(shard))]
         added = self._run("add_shards", job, *flat) if flat else []
@@ -145,7 +151,7 @@ class Ledger(Records):
 
         Args:
             child: which of the worker's children asks, from 0.
-            insist: ask though this child failed at the shard, or at several others.
+            insist: claim the shard although this child has failed at it, or at several others.
         """
         asked = (shard, token, worker, self._lease_ms, child, int(insist))
         answer, *rest = self._run("claim", job, *asked)
@@ -158,7 +164,8 @@ class Ledger(Records):
 
         Args:
             progress: rows done.
-            pulse: signs of life so far, of work that shows in no rows.
+            pulse: how many signs of life there have been so far; for work that does not advance
+                row by row.
         """
         return Outcome(self._run("beat", job, shard, token, self._lease_ms, progress, pulse))
 
@@ -180,7 +187,10 @@ class Ledger(Records):
         return answer
 
     def _give_up_if_barren(self, job: str) -> None:
-        """Fail a job of which nothing but failures comes; a missed call is made up by the next."""
+        """Fail a job whose last BARREN_LIMIT attempts all failed.
+
+        A call that is lost does no harm: the next one does the same.
+        """
         pair = self.redis.hmget(key(job, "job"), ["barren", "last_failure"])
         barren, reason = cast(list[str | None], pair)
         if int(barren or 0) >= BARREN_LIMIT:
@@ -189,15 +199,22 @@ class Ledger(Records):
             self.transition(job, JobState.FAILED, said, only_from=open_states)
 
     def release(self, job: str, shard: str, token: str, reason: str) -> Outcome:
-        """Give a shard back uncounted. Returns OK or STALE."""
+        """Give a shard back; the attempt does not count as failed. Returns OK or STALE."""
         return Outcome(self._run("release", job, shard, token, reason))
 
     def decline(self, job: str, shard: str, token: str, reason: str) -> Outcome:
-        """Give a shard back uncounted: this worker cannot do the job. Returns OK or STALE."""
+        """Give a shard back because this worker cannot do the job. Returns OK or STALE.
+
+        The attempt does not count as failed.
+        """
         return Outcome(self._run("decline", job, shard, token, reason))
 
     def note_unfinalised(self, job: str, reason: str) -> int:
-        """Note why a job could not be finalised; returns how often so far, 0 if it is not at it."""
+        """Note why a job could not be finalised.
+
+        Returns:
+            how often that has happened so far; 0 if the job is not ``finalising``.
+        """
         return int(self._run("unfinalised", job, reason))
 
     def reconcile(
@@ -211,8 +228,9 @@ class Ledger(Records):
         """End leases that ran out (if ``expire``), pick shards to publish, find unfit children.
 
         Args:
-            stale_s: a message younger than this may be on its way.
-            reached_ms: a message older than this waits in no queue (Redis' clock).
+            stale_s: a message that was sent less than so many seconds ago may still be on its way.
+            reached_ms: a message that was sent before this time (Redis' clock) waits in no queue
+                any more.
         """
         asked_ms = self.now_ms() if expire else 0
         limits = (self.settings.max_attempts, int(stale_s * 1000), HINTS)

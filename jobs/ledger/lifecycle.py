@@ -13,11 +13,11 @@
 from enum import StrEnum
 
 PRIORITIES = ("high", "normal", "low")
-"""Of jobs, in the order in which workers serve them."""
+"""Priorities of jobs, in the order in which workers serve them."""
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     PLANNING = "planning"
@@ -47,13 +47,13 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 
 ENDED = frozenset({S.DONE, S.PARTIAL, S.FAILED, S.CANCELLED})
-"""Nothing more will happen by itself, and nothing waits."""
+"""States of a job that is over."""
 
 RESTING = ENDED | {S.PAUSED}
-"""Nothing more will happen until somebody acts."""
+"""States in which nothing more happens to a job until somebody acts: it is over, or paused."""
 
 PLANNABLE = frozenset({S.QUEUED, S.PLANNING})
-"""Its input is to be read still."""
+"""States of a job whose input has not been read to its end yet."""
 
 
 def allowed_from(target: JobState) -> list[JobState]:

@@ -1,4 +1,7 @@
-"""Messages to workers: hints that a shard of a job waits. They hold two names and nothing else."""
+"""Messages to workers: hints that a shard of a job waits, or that a job is to be finalised.
+
+A message holds the names of job and shard and nothing else.
+"""
 
 import base64
 import json
@@ -20,7 +23,7 @@ KINDS = ("label", "train")
 
 
 def queue_name(kind: str, priority: str) -> str:
-    """The queue of a kind of job: ``label``, or ``label.high`` and the like."""
+    """The queue for a kind and a priority of job: ``label``, ``label.high``, ``label.low``."""
     return kind if priority == "normal" else f"{kind}.{priority}"
 
 
@@ -30,8 +33,11 @@ def queue_names(kinds: Iterable[str] = KINDS) -> list[str]:
 
 
 def queues_of(wanted: str | None) -> list[str]:
-    """The queues of ``mtl worker --queues``: a kind of job stands for all of its queues.
+    """The queues that ``mtl worker --queues`` names.
 
+    Args:
+        wanted: names separated by commas, where a kind of job stands for all of its queues; None:
+            all queues.
     Raises:
         SettingsError: there is no such queue.
     """
@@ -50,7 +56,11 @@ def broker_url(redis_url: str) -> str:
 
 
 def waiting(client: redis.Redis, queue: str, most: int = 20) -> list[tuple[str, str]]:
-    """Jobs and shards of the messages that wait longest in a queue, the oldest first."""
+    """Job and shard of the messages that have waited longest in a queue, the oldest first.
+
+    Args:
+        most: look at so many messages only.
+    """
     found = []
     for text in reversed(cast(list[str], client.lrange(queue, -most, -1))):
         message = json.loads(text)
@@ -61,11 +71,11 @@ def waiting(client: redis.Redis, queue: str, most: int = 20) -> list[tuple[str, 
 
 
 class Publisher:
-    """Sends Celery tasks by name, so that no submitter loads a model."""
+    """Sends Celery tasks by name, so that a submitter imports neither the worker nor torch."""
 
     def __init__(self, redis_url: str) -> None:
         self._url = redis_url
-        # Without fix-ups: Celery's own, for Django, looks for modules in the current folder.
+        # No fix-ups: the one that Celery has for Django looks for modules in the current folder.
         self._app = Celery(
             "mtl-submit", broker=broker_url(redis_url), set_as_current=False, fixups=()
         )
@@ -77,7 +87,7 @@ class Publisher:
         )
 
     def shards(self, kind: str, priority: str, job: str, shards: Iterable[str]) -> None:
-        """Hint at shards of a job.
+        """Send a message for each of these shards of a job.
 
         Raises:
             LedgerUnreachableError: Redis does not answer or takes no more.
@@ -92,12 +102,18 @@ class Publisher:
                 )
 
     def finalise(self, kind: str, job: str) -> None:
-        """Hint that all shards of a job are settled; goes before other work."""
+        """Send the message that all shards of a job are settled.
+
+        It goes to the queue of high priority, so that a worker takes it before other work.
+
+        Raises:
+            LedgerUnreachableError: Redis does not answer or takes no more.
+        """
         with self._connected():
             self._app.send_task(FINALISE, args=(job,), queue=queue_name(kind, "high"))
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._app.close()
 
     @contextmanager

@@ -1,6 +1,6 @@
 """Who is there: workers that live, what their children are busy with, and who holds a lock.
 
-All of it in Redis beside the ledger, but none of it decides what becomes of a shard.
+These records lie in Redis beside the ledger. None of them decides what becomes of a shard.
 """
 
 import json
@@ -23,12 +23,15 @@ UNFIT_KEPT_S = 24 * 3600
 
 
 def child_name(worker: str, place: int) -> str:
-    """A worker's child, by its place from 0: the name stays when its process is replaced."""
+    """The name of a worker's child at a place, counted from 0.
+
+    The child keeps its name when its process is replaced.
+    """
     return f"{worker}#{place}"
 
 
 def node_name(worker: str) -> str:
-    """The name that Celery knows a worker (``host:pid:word``) by."""
+    """Celery's name for a worker that is called ``host:pid:word`` here."""
     host, _, rest = worker.partition(":")
     return f"mtl-{rest.replace(':', '-')}@{host}"
 
@@ -47,7 +50,8 @@ class Busy:
     shard: str
     token: str
     born_s: float = 0.0
-    """When the child's process began: its number may have become another's."""
+    """When the child's process began, in seconds since the epoch; 0: not known. This tells it
+    from a later process that was given the same number."""
 
 
 class Presence:
@@ -59,10 +63,11 @@ class Presence:
     def announce(
         self, worker: str, seconds: float, queues: Iterable[str] = (), children: int = 1
     ) -> None:
-        """Say that a worker of this version lives, for the next ``seconds``.
+        """Announce for the next ``seconds`` that a worker of this version lives.
 
         Args:
-            queues: those it serves; none named: all.
+            queues: the queues that the worker serves; empty: all of them.
+            children: how many children the worker has.
         """
         words = f"{__version__} {children} {','.join(queues)}"
         self.redis.set(WORKER + worker, words, ex=max(1, round(seconds)))
@@ -72,17 +77,17 @@ class Presence:
         self.redis.delete(WORKER + worker, BUSY + worker)
 
     def workers(self) -> list[str]:
-        """Workers that lately said they live."""
+        """Workers whose announcement has not run out."""
         return sorted(name.removeprefix(WORKER) for name in self.redis.scan_iter(WORKER + "*"))
 
     def versions(self) -> dict[str, str]:
-        """The version of each of these workers."""
+        """The version of each worker that is announced."""
         return {name: words[0] for name, words in self._words().items()}
 
     def serving(self, queue: str) -> dict[str, list[str]]:
         """Workers that serve a queue, with the names of their children."""
         found = {}
-        for name, (_, *said) in self._words().items():  # earlier versions said no more
+        for name, (_, *said) in self._words().items():  # earlier versions said their version only
             children = int(said[0]) if said else 1
             if len(said) < 2 or queue in said[1].split(","):
                 found[name] = [child_name(name, place) for place in range(children)]
@@ -96,16 +101,19 @@ class Presence:
         return {name: own.split() for name, own in zip(names, found, strict=True) if own}
 
     def note_unfit(self, worker: str, child: str, reason: str) -> None:
-        """Keep for a day that a child of a worker fails at what others do."""
+        """Note for a day that a worker's child fails at shards that other children complete."""
         self.redis.hset(UNFIT + worker, child, reason)
         self.redis.expire(UNFIT + worker, UNFIT_KEPT_S)
 
     def unfit(self, worker: str) -> dict[str, str]:
-        """Children of a worker that fail at what others do, with the reasons."""
+        """Children of a worker that fail at shards that others complete, with the reasons."""
         return cast(dict[str, str], self.redis.hgetall(UNFIT + worker))
 
     def all_unfit(self) -> dict[str, str]:
-        """Such children of all workers of the last day, of those that left for it, too."""
+        """The unfit children of all workers in the last day, with the reasons.
+
+        Workers that have left for that reason are among them.
+        """
         found: dict[str, str] = {}
         for name in sorted(self.redis.scan_iter(UNFIT + "*")):
             found |= self.unfit(name.removeprefix(UNFIT))
@@ -128,7 +136,7 @@ class Presence:
 
 
 def planner_lock(job: str) -> str:
-    """The lock that a process holds for as long as it plans a job."""
+    """The name of the lock that a process holds for as long as it plans a job."""
     return f"mtl:{{{job}}}:planner"
 
 
@@ -136,11 +144,11 @@ class Lock:
     """A lock that ends by itself when its holder dies."""
 
     def __init__(self, client: redis.Redis, name: str) -> None:
-        # Another thread keeps it than the one that took it.
+        # The thread that renews the lock is not the one that took it.
         self._lock = client.lock(name, timeout=1, thread_local=False)
 
     def hold(self, seconds: float) -> bool:
-        """Take or keep the lock for ``seconds``; False while another holds it."""
+        """Take the lock, or renew it, for ``seconds``; False while another process holds it."""
         with suppress(LockError):  # it was never held, or has run out: take it anew
             return bool(self._lock.extend(seconds, replace_ttl=True))
         self._lock.timeout = seconds
@@ -148,7 +156,11 @@ class Lock:
 
     @contextmanager
     def held(self, seconds: float) -> Iterator[bool]:
-        """Hold the lock for as long as the block runs; gives whether it could be had."""
+        """Hold the lock for as long as the block runs; yields whether it could be taken.
+
+        Args:
+            seconds: after so long the lock ends if this process dies; until then it is renewed.
+        """
         if not self.hold(seconds):
             yield False
             return

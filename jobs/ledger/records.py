@@ -49,12 +49,12 @@ class Records:
         pipe = self.redis.pipeline(transaction=False)
         for job in ids:
             pipe.hget(key(job, "job"), "state")
-        states = pipe.execute(raise_on_error=False)  # one record that is none hides no other
+        states = pipe.execute(raise_on_error=False)  # a broken record must not hide the others
         known = set(JobState) - ENDED
         return [job for job, state in zip(ids, states, strict=True) if state in known]
 
     def state(self, job: str) -> JobState:
-        """The job's state alone.
+        """The job's state, without the rest of its record.
 
         Raises:
             JobError: no such job.
@@ -101,7 +101,7 @@ class Records:
     # --- shards
 
     def published_ms(self, job: str, shard: str) -> int:
-        """When a pending shard's last message was sent (Redis' clock); 0: not known."""
+        """When a pending shard's last message was sent (Redis' clock); 0 if that is not known."""
         return int(cast(float | None, self.redis.zscore(key(job, "pending"), shard)) or 0)
 
     def now_ms(self) -> int:
@@ -136,11 +136,18 @@ class Records:
         return [json.loads(text) for text in found]
 
     def declined(self, job: str) -> dict[str, dict[str, Any]]:
-        """Workers, and single children, that cannot do it: ``reason``, ``at_ms`` (Redis' clock)."""
+        """Workers and single children that cannot do the job, by name.
+
+        Each with ``reason`` and ``at_ms`` (Redis' clock).
+        """
         return self._hash(job, "declined")
 
     def failing(self, job: str) -> dict[str, dict[str, Any]]:
-        """Children whose last attempts failed: ``shards``, ``reason`` and ``last_ms``."""
+        """Children that failed since they last completed a shard, by name.
+
+        Each with the ``shards`` it failed at, and ``reason`` and ``last_ms`` (Redis' clock) of the
+        last failure.
+        """
         return self._hash(job, "failing")
 
     def _hash(self, job: str, part: str) -> dict[str, dict[str, Any]]:

@@ -27,13 +27,13 @@ def keys_of(job: str) -> list[str]:
 
 
 class Scripts:
-    """The scripts on one client, each sent once and then named by its checksum."""
+    """Runs the scripts on one client. Each is sent once, and then called by its checksum."""
 
     def __init__(self, client: redis.Redis, patience: int) -> None:
         """Keep the client.
 
         Args:
-            patience: tries again this often, a second apart, while Redis is full.
+            patience: how often a script is tried again while Redis is full, a second apart.
         """
         self.redis, self._patience = client, patience
         self._known: dict[str, Script] = {}
@@ -43,7 +43,7 @@ class Scripts:
         return (files("jobs.ledger") / "lua" / "prelude.lua").read_text()
 
     def run(self, script: str, job: str, *arguments: Any) -> Any:
-        """Run a script on a job's keys; gives what it returns.
+        """Run a script on a job's keys, and return its answer.
 
         Raises:
             redis.OutOfMemoryError: Redis is full.
@@ -55,8 +55,8 @@ class Scripts:
             try:
                 return self._known[script](keys=keys_of(job), args=arguments)
             except redis.ResponseError as error:
-                # Redis 6 words a full memory in a script as a script's error. It refuses a script's
-                # first write and none after it, so nothing was done.
+                # Redis 6 reports a full memory within a script as an error of the script. It
+                # refuses only the first write of a script, so nothing has been changed.
                 if "OOM command" not in str(error):
                     raise
                 if not tries_left:

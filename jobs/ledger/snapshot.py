@@ -16,21 +16,21 @@ class Claim:
     """The ledger's answer to a claim."""
 
     answer: Outcome
-    """LEASED, or why not: BUSY, DONE, POISON, CLOSED, GONE, DECLINED or DOUBTED."""
+    """LEASED, or why there is no lease: BUSY, DONE, POISON, CLOSED, GONE, DECLINED or DOUBTED."""
     attempt: int = 0
     shard: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What a look at one job's leases and shards found."""
+    """What the reconciler found when it looked at one job's leases and shards."""
 
     settled: bool
     """Whether all shards of a wholly planned job are done or set aside."""
     due: list[str]
-    """Pending shards to publish; they count as published."""
+    """Pending shards to publish. The ledger counts them as published already."""
     unfit: dict[str, str]
-    """Children that failed at several shards in a row which others did, with the reason."""
+    """Children that failed in a row at several shards which others completed, with the reasons."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Snapshot:
     created_s: float
     changed_s: float
     workers: tuple[str, ...]
-    """Workers that hold a shard of it."""
+    """Workers that hold a shard of the job."""
     note: Mapping[str, Any]
-    """What a train job last told of itself: stage, step, loss."""
+    """What a train job last reported: stage, step, loss."""
     attempts: Mapping[str, int]
-    """How many ended in each way, all of them."""
+    """How many attempts of the job have ended in each way of OUTCOMES."""
 
     @property
     def ended(self) -> bool:

@@ -1,4 +1,7 @@
-"""Collecting: a finished label job's parts as one file, or as folders by label; checked first."""
+"""Collecting a finished label job's rows into one file, or into a folder for each label.
+
+Every part is checked against the manifest as it is read.
+"""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -25,7 +28,7 @@ def collect(
     Parts are read one at a time, so memory stays flat.
 
     Args:
-        form: None to go by the name of ``target``, Parquet where that has no ending.
+        form: the format; None: as the name of ``target`` tells, Parquet if it has no ending.
     Returns:
         rows written, and the columns left out because the format cannot hold them, with their type.
     Raises:
@@ -64,7 +67,10 @@ def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool)
 
 
 def _checked_parts(output: Place) -> Iterator[pa.Table]:
-    """The tables of all parts, one after another, each checked against the manifest."""
+    """The tables of all parts, one after another, each checked against the manifest.
+
+    Where the manifest lists no part, it is the table of the empty part, which holds the schema.
+    """
     parts = read_manifest(output).parts
     for part in parts:
         try:

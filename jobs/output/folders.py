@@ -1,8 +1,8 @@
 """A folder for each label of a task, as ``TARGET/topic=Sports/part-0.parquet``.
 
-``TARGET/_collected.json`` lists every file written, with its checksum. It is the proof that a
-folder is ours: to be replaced, a folder must hold the files of its list, unchanged, and nothing
-else; and what is removed then is those files, one by one, never a folder with all it holds.
+``TARGET/_collected.json`` lists every file written, with its checksum. By that list a folder is
+known as ours. A folder is replaced only if it holds the files of its list, unchanged, and nothing
+else. What is removed then is those files, one by one, never a folder with all it holds.
 """
 
 import json
@@ -23,7 +23,7 @@ from mtl_core.files import file_sha256, temporary_beside, write_json
 
 LISTING = "_collected.json"
 NO_LABEL = "__HIVE_DEFAULT_PARTITION__"
-"""What readers of such folders take for null."""
+"""The value in a folder's name that readers of such folders take for null."""
 FILE_NAME = "part-0.parquet"
 
 
@@ -55,7 +55,7 @@ def check_folder_target(target: Path, *, overwrite: bool) -> None:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Names of all that is no folder, links and hidden files too, below a folder."""
+    """Names of all files and links below a folder, hidden ones too."""
     for path in folder.rglob("*"):
         if path.is_symlink() or not path.is_dir():
             yield str(path.relative_to(folder))
@@ -85,7 +85,7 @@ def _listed(target: Path) -> dict[str, str]:
 class LabelFolders:
     """Writes tables into a folder for each label; use as a context.
 
-    The target appears, or is replaced, as the context ends without an exception.
+    The target appears, or is replaced, only when the context ends without an exception.
     """
 
     target: Path
@@ -158,7 +158,7 @@ class LabelFolders:
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove the files named and our list, and the folders that are empty then."""
+    """Remove the named files and our list, and then the folders that have become empty."""
     names = list(names)
     for name in (*names, LISTING):
         (folder / name).unlink(missing_ok=True)

@@ -34,10 +34,10 @@ class Sink(Protocol):
 
 
 def format_of(target: Path) -> CollectFormat:
-    """The format by a file's name; Parquet where that has no ending.
+    """The format that a file's name tells; Parquet if the name has no ending.
 
     Raises:
-        OutputError: it ends in no known format.
+        OutputError: the name ends in no known format.
     """
     if not target.suffix:
         return "parquet"
@@ -57,7 +57,7 @@ def left_out(schema: pa.Schema, form: CollectFormat) -> dict[str, str]:
 
 
 def csv_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type as which csv holds a type; None where it holds it not at all."""
+    """The type in which a column is written to csv; None if csv cannot hold the column."""
     if isinstance(kind, pa.UuidType):
         return pa.string()
     if isinstance(kind, pa.BaseExtensionType):
@@ -97,8 +97,8 @@ def _word(kind: pa.DataType) -> str:
 def writing(stream: IO[bytes], form: CollectFormat, schema: pa.Schema) -> Iterator[Sink]:
     """A sink that writes a format into a stream.
 
-    The stream is Python's own, whose errors come back as exceptions in this thread: Arrow's files
-    end the process where the disk is full and they are closed by another thread.
+    The stream must be one of Python's own: its errors come back as exceptions in this thread. A
+    file of Arrow's ends the process if the disk is full and another thread closes it.
     """
     if form == "parquet":
         with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
@@ -138,7 +138,7 @@ def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 class _JsonLines:
-    """One JSON object a line: numbers that JSON has no word for are null, bytes are base64."""
+    """Writes one JSON object a line; NaN and infinities become null, bytes become base64."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -152,7 +152,7 @@ class _JsonLines:
 def _json_line(row: dict[str, Any]) -> str:
     try:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False, default=_json_value)
-    except ValueError:  # NaN or an infinity somewhere, which are rare: the slow way
+    except ValueError:  # NaN or an infinity is in it; those are rare, so this way may be slow
         line = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=_json_value)
     return line + "\n"
 
@@ -162,7 +162,7 @@ def _json_value(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for each number that is NaN or infinite, inner ones too."""
+    """The value with None for every NaN and infinity, within lists and fields too."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -3,7 +3,7 @@
 ::
 
     OUT/part-00000-a1-3f2a9c0d.parquet   labelled rows: shard 00000, made by attempt 1 under the
-                                         lease whose token begins so
+                                         lease whose token begins with 3f2a9c0d
     OUT/errors/_rows-*.parquet   rows that were not labelled, with file, row and reason
     OUT/_manifest.json           what was made, of what, by what
     OUT/_README.md               what it is, its columns, how to read it
@@ -36,20 +36,22 @@ ERRORS = "errors"
 INPUT_ERRORS = "_rows-input.parquet"
 SHARDS = "shards"
 JOB_KEY = b"mtl.job"
-"""In the schema's metadata of every Parquet file of an output: the job that wrote it."""
-# Names of what a process leaves that is killed while it takes a folder, and of staged shards.
+"""Key in the schema's metadata of every Parquet file of an output. The value is the job's id."""
+# Patterns for the names of what a process leaves if it is killed while it takes a folder, and of
+# staged shards.
 TAKING = ".job.json.*.tmp"
 STAGED = "*shard-*.parquet*"
 
 
 TOKEN_CHARS = 8
-# Attempts count from 1 again where a job is made anew, and a late worker of the old one may live
-# still: the lease's token tells its part from the winner's. Earlier versions wrote none.
+# In a job that is made anew, attempts count from 1 again, while a late worker of the old job may
+# still live. The lease's token tells that worker's part from the winner's. Names that earlier
+# versions gave hold no token.
 OF_ATTEMPT = r"-(?P<shard>[0-9]+(\.[0-9]+)*)-a([0-9]+|all)(-[0-9a-f]{8})?\.parquet"
 PART = re.compile("part" + OF_ATTEMPT)
 ERROR_FILE = re.compile("_rows" + OF_ATTEMPT)
 EMPTY_PART = "part-empty.parquet"
-"""Where no row could be labelled: it holds the schema alone."""
+"""The only part of an output where no row could be labelled. It holds the schema alone."""
 
 
 def part_name(shard: str, attempt: int, token: str) -> str:
@@ -96,7 +98,7 @@ def owner(output: Place) -> str | None:
 
 
 def finished(output: Place, job: str | None = None) -> bool:
-    """Whether the folder holds the whole output of this job; None: of any."""
+    """Whether the folder holds the whole output of this job; with None, of any job."""
     return output.has(SUCCESS) and (job is None or owner(output) == job)
 
 
@@ -112,9 +114,9 @@ def take_folder(output: Place, job: str, spec: dict[str, Any]) -> bool:
     Of several jobs that take one folder at the same moment, one gets it.
 
     Returns:
-        whether the mark is new: nothing of the job is there that it could go on from.
+        whether the mark is new; if so, the folder holds nothing from which the job could go on.
     Raises:
-        OutputError: it is a file, holds something else, or cannot be written.
+        OutputError: the output is a file, holds something else, or cannot be written.
     """
     if output.is_file():
         raise OutputError(f"{output} is a file; give a folder by -o")
@@ -124,7 +126,7 @@ def take_folder(output: Place, job: str, spec: dict[str, Any]) -> bool:
             if not _is_free(output, job):
                 raise OutputError(f"{output} holds other files; give a new or empty folder by -o")
             new = output.create_text(OWNER, as_json({"job": job, "spec": spec}))
-            holder = owner(output)  # another's, where that was quicker
+            holder = owner(output)  # another job, if that was quicker
         elif holder == job and not output.has(OWNER):
             output.write_json(OWNER, {"job": job, "spec": spec})
     except StoreError:
@@ -142,9 +144,9 @@ def take_folder(output: Place, job: str, spec: dict[str, Any]) -> bool:
 
 
 def _is_free(output: Place, job: str) -> bool:
-    """Whether a folder without an owner is empty but for what a job leaves there.
+    """Whether a folder without an owner is empty, or holds only what a job may have left there.
 
-    That is what a process leaves that is killed while it takes the folder, and the rest of this
+    That is what a process leaves if it is killed while it takes the folder; or what is left of this
     job's own output after somebody has deleted ``_work``.
     """
     if output.is_empty():
@@ -152,7 +154,7 @@ def _is_free(output: Place, job: str) -> bool:
     work = output.below(WORK)
     parts = [name for name in output.names() if name not in (README, SUCCESS)]
     own_work = (
-        # job.json itself, where another process was quicker just now
+        # job.json is there if another process was quicker just now
         all(name == "job.json" or fnmatchcase(name, TAKING) for name in work.names())
         and set(work.folders()) <= {SHARDS}
         and all(fnmatchcase(name, STAGED) for name in output.names(f"{WORK}/{SHARDS}"))
@@ -166,14 +168,14 @@ def _is_free(output: Place, job: str) -> bool:
 
 
 def mark(job: str) -> dict[str, str]:
-    """What stands in the schema's metadata of every Parquet file that a job writes."""
+    """The metadata that a job puts into the schema of every Parquet file it writes."""
     return {str(JOB_KEY, "utf-8"): job}
 
 
 def job_of(output: Place, name: str) -> str | None:
-    """The job that says, within a Parquet file of an output, that it wrote it; None: none does.
+    """The job that a Parquet file of an output names as its writer; None: it names none.
 
-    It is the mark without which nothing in an output folder is ever removed.
+    A Parquet file without the mark of the job is never removed from its output.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -187,7 +189,7 @@ def job_of(output: Place, name: str) -> str | None:
 
 
 def _difference(output: Place, spec: dict[str, Any]) -> str:
-    """What differs between the spec of another job and this one, for the message."""
+    """For a message: how the spec of the folder's job differs from this one; empty: not known."""
     try:
         other = _spec_of(output)
     except (OSError, ValueError, KeyError, InputError):
@@ -204,7 +206,10 @@ def _difference(output: Place, spec: dict[str, Any]) -> str:
 
 
 def _spec_of(output: Place) -> dict[str, Any]:
-    """The spec of the job whose output the folder holds; of a finished one what is left of it."""
+    """The spec of the job whose output the folder holds.
+
+    Of a finished job only some fields are left, in its manifest.
+    """
     if output.has(OWNER):
         return dict(json.loads(output.read_text(OWNER))["spec"])
     manifest = read_manifest(output)
@@ -217,7 +222,7 @@ def _spec_of(output: Place) -> dict[str, Any]:
 
 
 def reopen_folder(output: Place) -> None:
-    """Take back the word that the output is whole; for a retry."""
+    """Remove the files that say that the output is whole, so that a retry can go on with it."""
     output.delete(SUCCESS)
     output.delete(MANIFEST)
 
@@ -239,7 +244,7 @@ def read_manifest(output: Place) -> Manifest:
     """The manifest of a finished output folder.
 
     Raises:
-        InputError: none there, or not readable, or not one.
+        InputError: there is no manifest, or it cannot be read.
         StoreError: its store refuses or does not answer.
     """
     try:

@@ -1,7 +1,7 @@
 """What ``_manifest.json`` holds: what a label job made, of what and by what.
 
-Its fields are written in the order in which they stand here. Those that have a default are missing
-in outputs of earlier versions; what a later version adds is kept and not looked at.
+Its fields are written in the order in which they stand here. A field with a default may be
+missing in outputs of earlier versions. Fields that a later version adds are kept, but not used.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ class Rows(_Record):
     """Rows by what became of them."""
 
     total: int
-    """All of the input."""
+    """All rows of the input."""
     labelled: int
     errors: int
     truncated: int
@@ -46,7 +46,7 @@ class ModelFacts(_Record):
 
 
 class EngineFacts(_Record):
-    """An engine that computed parts, and in what."""
+    """An engine that computed parts, and its precision."""
 
     engine: str
     precision: str
@@ -74,7 +74,7 @@ class Part(_Record):
     attempt: int = 0
     worker: str
     tokens: int = 0
-    """Encoded for it, special ones included."""
+    """Tokens that were encoded for the part, special tokens included."""
     duplicates: int = 0
     cached: int = 0
     truncated: int = 0
@@ -96,7 +96,7 @@ class ErrorRows(_Record):
 
 
 class Manifest(_Record):
-    """All of it."""
+    """The whole manifest."""
 
     format: int = 1
     job: str
@@ -106,7 +106,7 @@ class Manifest(_Record):
     inputs: tuple[Input, ...]
     limit: int | None = None
     text_columns: tuple[str, ...] = ()
-    """Empty in the oldest outputs: it is ``text_column`` alone."""
+    """Empty in the oldest outputs, where ``text_column`` is the only one."""
     text_column: str
     model: ModelFacts
     embedding: str
@@ -116,14 +116,14 @@ class Manifest(_Record):
     parts: tuple[Part, ...]
     errors: tuple[ErrorRows, ...]
     attempts: dict[str, int]
-    """How many ended how."""
+    """How many attempts ended in each way."""
     created: str
     finished: str
     seconds: float
-    """From submit to end."""
+    """Seconds from the submit to the end."""
     software: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
-        """What is written."""
+        """The content of ``_manifest.json``."""
         without = {"inputs": {"__all__": {"version"}}}
         return self.model_dump(mode="json", by_alias=True, exclude=without)

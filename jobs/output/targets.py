@@ -1,8 +1,8 @@
-"""What may be written where the user said so: files, pages and folders beside the outputs of jobs.
+"""Checks of the places that a user names to be written: files, pages and folders.
 
-Nothing that this program did not write is ever replaced or removed. A file is replaced where the
-user says ``--overwrite`` and names that very file; a page also where it says of itself that it is
-one of ours; a folder only as far as the list in it (:mod:`jobs.output.folders`) goes.
+A file is replaced only if the user names it and says ``--overwrite``; a page that says of itself
+that it is one of ours needs no ``--overwrite``. In a folder, only the files that the folder's list
+(:mod:`jobs.output.folders`) names are replaced. Nothing else is ever replaced or removed.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from jobs.output.layout import MANIFEST, OWNER
 from mtl_core.errors import OutputError, StoreError
 
 GENERATOR = b'<meta name="generator" content="mtl-batch">'
-"""Stands in the head of every page written here, and tells it from others'."""
+"""Stands in the head of every page written here. It tells our pages from other files."""
 HEAD_BYTES = 2000
 
 
@@ -56,10 +56,10 @@ def _is_page(target: Path) -> bool:
 
 
 def check_outside_outputs(target: Path) -> None:
-    """Refuse what would lie in a job's output folder, where readers of the folder would meet it.
+    """Refuse a target within a job's output, where readers of the output would meet it.
 
     Raises:
-        OutputError: a folder above the target is the output of a job.
+        OutputError: the target, or a folder above it, is the output of a job.
     """
     for folder in (target.absolute(), *target.absolute().resolve().parents):
         if (folder / MANIFEST).is_file() or (folder / OWNER).is_file():
@@ -71,13 +71,13 @@ def check_outside_outputs(target: Path) -> None:
 
 @contextmanager
 def in_one_line(target: Path) -> Iterator[None]:
-    """Turn what a disk or a format refuses into one line that names the target.
+    """Turn errors of the disk or the format into one line that names the target.
 
     Raises:
         OutputError: the target cannot be written.
     """
     try:
-        with interrupt.unwinding():  # half a file is not left behind
+        with interrupt.unwinding():  # so that Ctrl-C leaves no half-written file behind
             yield
     except StoreError:
         raise

@@ -40,19 +40,19 @@ class ShownRow:
     labels: tuple[str, ...]
     """One for each task."""
     number: float
-    """What it is shown for: a score, or a length in characters."""
+    """The number for which the row is shown: a score, or a length in characters."""
 
 
 class Top:
-    """The rows with the least numbers of all that are offered, or the greatest; at most ``size``.
+    """Keeps, of all rows offered, those with the least or the greatest numbers; at most ``size``.
 
-    Equal texts stand once.
+    Of rows with equal texts, one is kept.
     """
 
     def __init__(self, size: int, *, greatest: bool = False) -> None:
         self.size, self._sign = size, -1 if greatest else 1
         self.rows: list[ShownRow] = []
-        """Those kept, the best first."""
+        """The rows kept, the best first."""
 
     def offer(
         self,
@@ -60,12 +60,12 @@ class Top:
         numbers: NDArray[Any],
         shown: Callable[[int, float], ShownRow],
     ) -> None:
-        """Look at rows of a batch.
+        """Take rows of a batch into account, and keep the best.
 
         Args:
             rows: which rows of the batch.
             numbers: what each row of the batch is ordered by, [N].
-            shown: makes a row to keep, of its place in the batch and its number.
+            shown: makes the row to keep, given its place in the batch and its number.
         """
         for row in rows[np.argsort(self._sign * numbers[rows], kind="stable")]:
             number = float(numbers[row])
@@ -97,7 +97,7 @@ class TaskFacts:
 
 @dataclass
 class ReportFacts:
-    """All the page shows."""
+    """All that the page shows."""
 
     manifest: Manifest
     tasks: list[TaskFacts]
@@ -115,7 +115,7 @@ class ReportFacts:
 
 
 def gather(output: Place) -> ReportFacts:
-    """Read a finished output folder.
+    """Gather the facts of a finished output.
 
     Raises:
         InputError: it holds no finished output, or a part has gone.
@@ -156,7 +156,7 @@ def _batches(output: Place, manifest: Manifest) -> Iterator[pa.Table]:
 
 
 def _with_plain_text(table: pa.Table, name: str) -> pa.Table:
-    """The table with its texts as strings: a column may be a dictionary or a view of them."""
+    """The table with its texts as large strings; the column may be a dictionary or a view."""
     index = table.schema.get_field_index(name)
     return table.set_column(index, name, table.column(index).cast(pa.large_string()))
 
@@ -225,7 +225,7 @@ def _vectors(batch: pa.Table, form: str) -> NDArray[np.float32]:
 def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     from sklearn.decomposition import PCA
 
-    # Of equal vectors, as those of equal texts are, it warns that their variance is none.
+    # PCA warns where all vectors are equal (as those of equal texts are), for they do not vary.
     with np.errstate(invalid="ignore"):
         points: NDArray[np.float64] = PCA(2, random_state=0).fit_transform(
             vectors.astype(np.float64)

@@ -22,12 +22,12 @@ TIME_BINS = 40
 
 @dataclass(frozen=True)
 class Point:
-    """A text on the map, in its pixels."""
+    """A text on the map; ``x`` and ``y`` are in pixels."""
 
     x: float
     y: float
     label: str
-    """Of the first task."""
+    """The text's label of the first task."""
     title: str
 
 
@@ -42,14 +42,14 @@ class Line:
     rows: int
     mean: float
     all: bool = False
-    """The sum of all workers."""
+    """Whether this line is the sum of all workers."""
 
 
 def write_report(output: Place, target: Path, *, overwrite: bool = False) -> ReportFacts:
     """Gather an output folder's facts and write the page.
 
     Args:
-        overwrite: replace a file that is no page of ours, too.
+        overwrite: also replace a file that is no page of ours.
     Raises:
         InputError: as :func:`gather`.
         OutputError: the page cannot be written, or would replace a file that is none of ours.
@@ -62,7 +62,7 @@ def write_report(output: Place, target: Path, *, overwrite: bool = False) -> Rep
 
 
 def render(facts: ReportFacts) -> str:
-    """The page."""
+    """The page as HTML."""
     seconds, rates = rate_by_worker(facts.manifest)
     colours = _colours(facts)
     return pages.render(
@@ -83,7 +83,7 @@ def render(facts: ReportFacts) -> str:
 def rate_by_worker(manifest: Manifest) -> tuple[float, dict[str, NDArray[np.float64]]]:
     """Rows a second of each worker over the job's time.
 
-    A part's rows are spread evenly over the seconds its worker was at it.
+    A part's rows are spread evenly over the seconds in which its worker made it.
 
     Returns:
         seconds from the first part's start to the last one's end; float64 [TIME_BINS] by worker.
@@ -107,7 +107,7 @@ def rate_by_worker(manifest: Manifest) -> tuple[float, dict[str, NDArray[np.floa
 
 
 def _colours(facts: ReportFacts) -> dict[str, str]:
-    """Of the first task's labels."""
+    """A colour for each label of the first task."""
     labels = [*facts.tasks[0].labels, *(set(facts.tasks[0].counts) - set(facts.tasks[0].labels))]
     return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
 
@@ -133,7 +133,7 @@ def _top(rates: dict[str, NDArray[np.float64]]) -> float:
 
 
 def _lines(rates: dict[str, NDArray[np.float64]], seconds: float) -> list[Line]:
-    """All workers together, then each, the one with the most rows first."""
+    """The line of all workers together, then each worker's, the one with the most rows first."""
     top = _top(rates) or 1.0
     ordered = sorted(rates.items(), key=lambda item: -item[1].sum())
     everyone = [("all workers", sum(rates.values(), np.zeros(1)))] if len(rates) > 1 else []

@@ -1,4 +1,4 @@
-"""A task's own files, read as ``mtl label`` reads its input, their labels matched by name."""
+"""A task's own data files: read as ``mtl label`` reads its input, with labels matched by name."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ from mtl_core.pulse import Pulse, no_pulse, pulsing
 from mtl_core.suggest import did_you_mean
 from mtl_core.tasks import Task
 
-# Labels that could be meant by a number or a boolean: such a column is never one of positions.
+# A label that looks like a number or a boolean. Where a task has one, no column holds positions.
 WORD_LIKE_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|true|false", re.IGNORECASE)
 POSITION = re.compile(r"[0-9]{1,4}")
 
@@ -48,7 +48,7 @@ def check_data(data_dir: Path | None, tasks: Sequence[Task], config: TrainConfig
     """Read all local files that a run will read, so that it does not fail on them later.
 
     Args:
-        data_dir: the data folder; None: the hub, which is not asked.
+        data_dir: the data folder; None: data comes from the hub, which is not asked here.
     Raises:
         DataError: a file is missing or cannot be used; the message says where and why.
     """
@@ -88,12 +88,12 @@ def _path_of(task: Task, split: str, data_dir: Path | None) -> Path:
 
 
 def described(path: Path, *columns: str) -> InputFile:
-    """One local file, how to read it, and its fingerprint.
+    """Describe one local file: how to read it, and its fingerprint.
 
     Args:
-        columns: names that it should have.
+        columns: names of columns that it should have.
     Raises:
-        DataError: empty, unreadable, or of no known format.
+        DataError: the file is empty, unreadable, or of no known format.
     """
     try:
         return fingerprint(Located(path), AsGiven(text_columns=columns))
@@ -119,12 +119,13 @@ def load_split(
     files: Mapping[str, InputFile] | None = None,
     pulse: Pulse = no_pulse,
 ) -> LabelledTexts:
-    """One split of a task: its own file, or that of a known data set.
+    """Load one split of a task, from the task's own file or from a known data set.
 
     Rows that labelling would set aside (no text, not readable) are left out and noted.
 
     Args:
-        files: how to read files, by resolved path; one that is not among them is looked at anew.
+        files: how to read files, by their resolved paths; a file that is not among them is
+            looked at anew.
     Raises:
         DataError: as :func:`mtl_core.data.splits.load_split`; a bad label with its file and row.
     """
@@ -147,12 +148,12 @@ def split_loader(
     trained_on: Mapping[str, str] = EMPTY,
     pulse: Pulse = no_pulse,
 ) -> LoadSplit:
-    """:func:`load_split` for all tasks of a run or of a trained model.
+    """Make a function that loads a split of any task of a run or of a trained model.
 
     Args:
         files: how to read files.
-        trained_on: by SHA-256, names of the files a model was trained on: rows to train on of a
-            file that has changed since are refused, for those held out are not known any more.
+        trained_on: names of the files that a model was trained on, by SHA-256. If such a file has
+            changed since, its train split is refused: the rows then held out are no longer known.
     """
     known = {file.path: file for file in files}
 
@@ -176,7 +177,7 @@ class _Rows:
     values: list[Any] = field(default_factory=list)
     """What stands in the label column."""
     numbers: list[int] = field(default_factory=list)
-    """Data row of each, from 1."""
+    """The number of each row among the file's data rows, from 1."""
     bad: list[BadRow] = field(default_factory=list)
 
 
@@ -198,7 +199,7 @@ def _read(task: Task, file: InputFile, pulse: Pulse) -> _Rows:
 
 
 def _left_out(bad: Sequence[BadRow]) -> list[str]:
-    """By reason, how many rows were left out, and the first of them."""
+    """A line for each reason: how many rows were left out for it, and the first of them."""
     reasons = Counter(row.reason for row in bad)
     first = {row.reason: row.row for row in reversed(bad)}
     found = [
@@ -214,17 +215,18 @@ def _left_out(bad: Sequence[BadRow]) -> list[str]:
 def match_labels(
     task: Task, where: str, values: Sequence[Any], rows: Sequence[int]
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Class indices of what stands in a label column, and what was assumed, in words.
+    """Class indices for the values of a label column, int64 [N], and what was assumed, in words.
 
-    A value is the label of its name: ``true``, ``5`` and ``-1`` are names like any other. Only
-    where no label could be a number or a boolean, and the column holds whole numbers alone, are
-    these positions in the task's list, from 0.
+    A value is the name of its label: ``true``, ``5`` and ``-1`` are names like any other. Values
+    are read as positions in the task's list, from 0, only if none of them is a label's name, no
+    label looks like a number or a boolean, and the column holds whole numbers alone.
 
     Args:
         where: the file, for messages.
-        rows: the values' data rows.
+        rows: the number of each value's data row, from 1.
     Raises:
-        DataError: values that are no label, each with how often, its first row and the nearest.
+        DataError: some values are no label; the message says of each how often it comes, its first
+            row, and the nearest label.
     """
     by_name = {label: index for index, label in enumerate(task.labels)}
     meant = {_key(value): _names_of(value) for value in values}
@@ -247,12 +249,12 @@ def match_labels(
 
 
 def _key(value: Any) -> tuple[type, Any]:
-    """A value as a dictionary's key: to Python, True and 1 are the same one."""
+    """A value as a key of a dictionary, with its type: to Python, True and 1 are the same key."""
     return type(value), value if value.__hash__ is not None else repr(value)
 
 
 def _names_of(value: Any) -> tuple[str, ...]:
-    """The names a value could be a label by, the likeliest first; none where it is missing."""
+    """The names of labels that a value may mean, the likeliest first; none for a missing value."""
     if value is None or value != value:  # NaN
         return ()
     if isinstance(value, bool):

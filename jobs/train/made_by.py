@@ -14,9 +14,11 @@ MADE_BY = "job.json"
 
 
 def made_by(output: Place) -> dict[str, Any]:
-    """What the folder says: ``job``, its id; ``files``, names by SHA-256; ``result``, once whole.
+    """What ``job.json`` in a model's folder says of the job that made the model.
 
-    Empty where it says nothing: there is no model, or one that came from elsewhere.
+    ``job`` is the job's id; ``files`` the names of its data files by SHA-256; ``result`` is there
+    once the model is whole. Empty where the folder holds no such file: there is no model, or one
+    that came from elsewhere.
     """
     try:
         return dict(json.loads(output.read_text(MADE_BY)))
@@ -25,7 +27,7 @@ def made_by(output: Place) -> dict[str, Any]:
 
 
 def finished_result(output: Place, job: str) -> dict[str, Any] | None:
-    """The result of a job that has put its whole model there; None where it has not."""
+    """The result of a job whose whole model is in the folder; None if it is not."""
     said = made_by(output)
     return said.get("result") if said.get("job") == job and output.has(CONFIG) else None
 
@@ -39,8 +41,8 @@ def refuse_other(spec: TrainSpec, job: str, *, known: bool = False) -> None:
     """Raise JobError if the job's model would take the place of one that it did not make.
 
     Args:
-        known: the job has made a model; one that does not say whose it is may be that (it was made
-            by a version that did not write it down).
+        known: the job has made a model once. A model that does not say which job made it is taken
+            for that one, since earlier versions did not write it down.
     """
     output = place_of(spec.output)
     said = made_by(output)

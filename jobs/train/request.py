@@ -28,11 +28,11 @@ Value = int | float | str | bool | None
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What a user asks for, but the scenario and the model's name."""
+    """What a user asks for, apart from the scenario and the model's name."""
 
     preset: str
     data: str | None = None
-    """Data folder; None: the settings', else the hub."""
+    """The data folder; None: that of the settings, else the hub."""
     backbone: str = DEFAULT_BACKBONE
     task_file: str | None = None
     changes: dict[str, Value] = field(default_factory=dict)
@@ -51,21 +51,21 @@ class TrainRequest:
         return read_task_file(Path(self.task_file).expanduser())
 
     def data_dir(self, settings: Settings) -> Path | None:
-        """The data folder; None: the hub."""
+        """The data folder; None: data comes from the hub."""
         return local_path(self.data).absolute() if self.data else settings.data_dir
 
     def needs_hub(self) -> bool:
-        """Whether some task's data is in no local file."""
+        """Whether some task has no files of its own; without a data folder it needs the hub."""
         return any(task.source is not None and not task.source.files for task in self.tasks())
 
 
 def checked_data(request: TrainRequest, settings: Settings) -> "CheckedData":
-    """The request's training data, read once whatever number of jobs it is for.
+    """Check the request's training data; once is enough for all jobs that are made of it.
 
     Raises:
         SettingsError, DataError: a value, a file or a label cannot be used.
     """
-    from jobs.train.data import check_data  # loads what reads files
+    from jobs.train.data import check_data  # imported here, since it loads the readers of files
 
     changes = {key: value for key, value in request.changes.items() if value is not None}
     config = train_config(request.preset, "full", **changes)
@@ -82,7 +82,7 @@ def train_spec(
     """The spec of a train job.
 
     Args:
-        checked: the request's data; read now where it is not given.
+        checked: the request's data, if it has been checked already; None: it is checked now.
     Raises:
         UnknownScenarioError, SettingsError, DataError, ModelError: a value cannot be used.
     """
@@ -125,7 +125,7 @@ def check_scenario(scenario: str, tasks: Sequence[Task]) -> None:
 
 
 def command_of(request: TrainRequest, scenario: str, name: str, *, local: bool) -> str:
-    """The command as it stands in the model card: without this machine's paths."""
+    """The command for the model card, without the paths of this machine."""
     words = ["mtl", "train", "--scenario", scenario, "--name", name, "--preset", request.preset]
     for key, value in request.changes.items():
         words += [f"--{key.replace('_', '-')}", str(value)]

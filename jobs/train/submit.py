@@ -1,4 +1,4 @@
-"""Submitting a train job; the same again is the same job."""
+"""Submitting a train job. The same spec submitted again is the same job."""
 
 from contextlib import suppress
 from typing import Literal
@@ -19,8 +19,11 @@ def submit_train(
 ) -> tuple[str, bool]:
     """Queue a train job.
 
+    A job that came to rest without a model is opened again; one whose model was deleted begins
+    anew.
+
     Returns:
-        its id, and whether it is new; a job that failed or was paused is opened again.
+        the job's id, and whether the job is new.
     Raises:
         JobError: a model of that name is there, made by another job; or the job is being cancelled.
     """
@@ -45,7 +48,7 @@ def submit_train(
         new = ledger.create(job, spec, priority)
     elif again == "open":
         ledger.reopen(job)
-    with suppress(JobClosed):  # cancelled in this moment
+    with suppress(JobClosed):  # it was cancelled just now
         ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
     ledger.update(job, planned=1)
     ledger.transition(job, JobState.RUNNING)
@@ -66,4 +69,4 @@ AGAIN: dict[JobState, Again] = {
     JobState.CANCELLED: "open",
     JobState.CANCELLING: "refuse",
 }
-"""What the same train job, submitted again, does to one that is there already, by its state."""
+"""What becomes of a train job that is there already when it is submitted again, by its state."""

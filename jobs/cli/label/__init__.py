@@ -1,1 +1,1 @@
-"""Section Label."""
+"""The commands of section Label in ``mtl --help``."""

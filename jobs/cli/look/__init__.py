@@ -1,1 +1,1 @@
-"""Section Look."""
+"""The commands of section Look in ``mtl --help``."""

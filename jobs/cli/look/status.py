@@ -44,7 +44,7 @@ def status(job: str | None, watch: bool, as_json: bool) -> None:
         while True:
             snapshots = _snapshots(where.ledger, job)
             found = [snapshot.as_json() for snapshot in snapshots]
-            if found != shown or not found:  # a log needs no line that says the same
+            if found != shown or not found:  # a log needs no line that repeats the last
                 shown = found
                 _print(where, snapshots, job, as_json)
             if not watch or watched.rests(snapshots):

@@ -1,1 +1,1 @@
-"""Section Operate."""
+"""The commands of section Operate in ``mtl --help``."""

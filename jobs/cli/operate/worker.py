@@ -56,6 +56,6 @@ def worker(concurrency: int, queues: str | None, loglevel: str, check: bool) -> 
     arguments = ["--concurrency", str(concurrency), "--loglevel", loglevel]
     if queues:
         arguments += ["--queues", queues]
-    # Its own program: jobs may not import worker, and the parent must stay without torch.
+    # A program of its own: jobs may not import worker, and a worker's parent must not load torch.
     command = program("worker", *arguments)
     os.execv(command[0], command)

@@ -44,7 +44,7 @@ overwrite_page_option = click.option(
 
 
 def output_option(metavar: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``-o``: where a command writes."""
+    """The option ``-o``, by which a command must be told where to write."""
     return click.option(
         *("-o", "--output"),
         required=True,
@@ -64,7 +64,7 @@ priority_option = click.option(
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print a value as one JSON document on standard output."""
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
@@ -80,9 +80,12 @@ class Backend:
 
 @contextmanager
 def backend(*, worker: bool) -> Iterator[Backend]:
-    """The Redis of MTL_REDIS_URL, else an embedded one; with an embedded worker where asked for.
+    """Connect to the Redis of MTL_REDIS_URL, or start an embedded one where that is unset.
 
     Whatever was started is stopped at the end, on errors, on Ctrl-C and on SIGTERM.
+
+    Args:
+        worker: beside an embedded Redis, start an embedded worker, too.
 
     Raises:
         LedgerUnreachableError: Redis does not answer or cannot be started.
@@ -95,7 +98,7 @@ def backend(*, worker: bool) -> Iterator[Backend]:
     from jobs.embedded import EmbeddedRedis, EmbeddedWorker
 
     with interrupt.unwinding(), _sigterm_is_an_exit(), ExitStack() as stack:
-        # Ctrl-C waits while a process is started or stopped, or it would be left behind.
+        # Ctrl-C waits while a process is started or stopped; else the process would be left behind.
         stack.callback(interrupt.release)
         interrupt.hold()
         server = stack.enter_context(EmbeddedRedis(config.state_dir))
@@ -139,8 +142,10 @@ def require_redis_for_detach() -> None:
 
 
 def output_folder(job: str) -> Place:
-    """The output folder of a finished label job, given by its id or by the folder itself,
-    a path or an address.
+    """The output of a finished label job.
+
+    Args:
+        job: the job's id, or its output as a path or an address.
 
     Raises:
         JobError: no such job, or it has not finished.

@@ -1,7 +1,7 @@
 """What the shell's Tab offers: files, models, jobs, scenarios, tasks.
 
 Imported by commands for their options; what is looked up is imported only when Tab is pressed.
-Whatever goes wrong there, nothing is offered: an error would garble the line being typed.
+If anything goes wrong then, nothing is offered: an error would garble the line being typed.
 """
 
 from collections.abc import Callable, Iterable
@@ -56,7 +56,7 @@ def _models() -> list[str]:
 
 
 def _jobs() -> list[str]:
-    """Of a shared Redis; an embedded one would have to be started for it."""
+    """Jobs of a shared Redis. An embedded one would have to be started for this."""
     from jobs.settings import settings
 
     url = settings().redis_url

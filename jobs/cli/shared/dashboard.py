@@ -22,7 +22,7 @@ SHOWN_TROUBLES = 5
 
 
 def dashboard(where: Backend, job: str | None) -> None:
-    """Show it until all jobs rest; a job that ends while it is watched stays in sight."""
+    """Show the screen until all jobs rest; a job that ends while it is watched stays in sight."""
     ledger = where.ledger
     looking = Watched(ledger, embedded=where.embedded)
     watched = [job] if job else ledger.active_jobs()[::-1]
@@ -87,13 +87,15 @@ def _worker_lines(where: Backend) -> list[str]:
 
 
 def unfit_lines(presence: Presence) -> list[str]:
-    """Children of workers that failed at what others did, in the last day; a worker of which all
-    did has left."""
+    """A line for each child of a worker that, in the last day, failed at what other children did.
+
+    A worker all of whose children failed so has left.
+    """
     return [f"unfit: {child}: {reason}" for child, reason in presence.all_unfit().items()]
 
 
 def job_table(snapshots: list[Snapshot], rates: dict[str, float] | None = None) -> Table:
-    """A line a job; with the rates, the time left too."""
+    """A table with a line for each job; with ``rates``, in rows a second, also the time left."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     names = ["job", "state", "rows", "bad", "shards", "set aside", "since"]
     names[3:3] = ["rows/s", "left"] if rates is not None else []

@@ -1,5 +1,7 @@
-"""Users' texts on the screen: as they are, never as markup, control characters shown, not sent; and
-the tables that hold them."""
+"""Users' texts, and tables of them, on the screen.
+
+A text is never taken for markup. Its control characters are shown, and not sent to the terminal.
+"""
 
 import re
 from typing import TYPE_CHECKING
@@ -8,12 +10,12 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-# Those that move the cursor, colour, ring, or turn the direction of writing.
+# Characters that move the cursor, set colours, ring, or turn the direction of writing.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def plain(text: object) -> str:
-    """A text in one line, with ``\\n`` and ``\\x1b`` for what would steer a terminal."""
+    """A text in one line; what would steer a terminal is written out, as ``\\n`` and ``\\x1b``."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
@@ -28,7 +30,7 @@ def print_table(table: "Table", width: int = 200) -> None:
     """Print a table as wide as the terminal.
 
     Args:
-        width: in characters, where there is no terminal: it must not be folded to 80 then.
+        width: in characters, where there is no terminal; rich would fold the table to 80 there.
     """
     from rich.console import Console
 

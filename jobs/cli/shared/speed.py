@@ -1,4 +1,4 @@
-"""How fast a job goes on."""
+"""How fast a job advances."""
 
 import time
 from collections import deque
@@ -12,7 +12,7 @@ class Speed:
         self._seen: deque[tuple[float, int]] = deque()
 
     def rate(self, done: int) -> float:
-        """Take note of the rows done by now; rows a second."""
+        """Take note of the rows done by now, and return the rows a second."""
         now = time.monotonic()
         self._seen.append((now, done))
         while now - self._seen[0][0] > self.window_s:

@@ -1,4 +1,4 @@
-"""Telling jobs with which nobody will go on by himself, so that watching them ends."""
+"""Recognising jobs that nobody works on any more, so that watching them comes to an end."""
 
 import time
 from collections.abc import Sequence
@@ -9,21 +9,22 @@ from jobs.ledger.presence import Presence, planner_lock
 from jobs.ledger.snapshot import Snapshot
 
 STUCK_S = 10.0
-"""A job must be left alone for so long: it is for a moment between any two steps, too."""
+"""A job is stuck when nobody has worked on it for so long. It is alone for a moment between any two
+steps, too."""
 EMBEDDED_HINT = "none; a command brings its own, as long as MTL_REDIS_URL is unset"
 SHARED_HINT = "none; start one with `mtl worker`"
 
 
 class Watched:
-    """Looks again and again at jobs, and knows which of them rest."""
+    """Is shown jobs again and again, and tells which of them rest or are stuck."""
 
     def __init__(self, ledger: Ledger, *, embedded: bool) -> None:
         self.ledger, self.embedded = ledger, embedded
         self._alone_since: dict[str, float] = {}
 
     def rests(self, snapshots: Sequence[Snapshot]) -> bool:
-        """Take note of how the jobs stand; whether nothing more will happen to any by itself."""
-        alone = [self.stuck(snapshot) for snapshot in snapshots]  # each must be looked at
+        """Take note of how the jobs stand; returns whether none will go on by itself."""
+        alone = [self.stuck(snapshot) for snapshot in snapshots]  # no generator: each must be noted
         return all(s.resting or left for s, left in zip(snapshots, alone, strict=True))
 
     def stuck(self, snapshot: Snapshot) -> bool:
@@ -52,5 +53,5 @@ class Watched:
 
 
 def no_workers(*, embedded: bool) -> str:
-    """What is said where there are none: without a shared Redis nobody can start one."""
+    """What is said where there is no worker. On an embedded Redis no user can start one."""
     return EMBEDDED_HINT if embedded else SHARED_HINT

@@ -86,7 +86,7 @@ def _query(folder: str) -> str:
 
 
 def _near_path(output: Place) -> str:
-    """As one would type it here."""
+    """The output's path as one would type it in the current folder."""
     here = Path.cwd()
     if isinstance(output, Folder) and output.path.is_relative_to(here):
         return str(output.path.relative_to(here))

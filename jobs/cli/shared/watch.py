@@ -73,7 +73,7 @@ class JobProgress:
             self._bar.stop()
 
     def say(self, line: str) -> None:
-        """One plain line."""
+        """Print one plain line."""
         if not self.quiet:
             self.console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
@@ -95,7 +95,11 @@ class JobProgress:
                 self.say(line)
 
     def hint_without_workers(self, workers: int) -> None:
-        """Say once that nobody works, when that has lasted."""
+        """Say once that no worker is there, after that has lasted for a while.
+
+        Args:
+            workers: how many workers are announced.
+        """
         late = time.monotonic() - self._started > NO_WORKER_HINT_S
         if not workers and late and not self._hinted:
             self._hinted = True
@@ -147,8 +151,8 @@ def watch(
 ) -> Snapshot:
     """Wait until the job has ended, or is paused; Ctrl-C cancels it.
 
-    With an embedded worker Ctrl-C only stops, since nobody else would work on: the job is as it
-    is, and the same command goes on.
+    With an embedded worker, Ctrl-C only stops this command, since nobody else would go on with the
+    job. The job stays as it is, and the same command goes on with it.
 
     Args:
         plan: called while the job is not planned: the process that planned it may have died.

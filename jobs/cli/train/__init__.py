@@ -1,1 +1,1 @@
-"""Section Train."""
+"""The commands of section Train in ``mtl --help``."""

@@ -52,7 +52,7 @@ def compare(models: tuple[str, ...], output: str | None, overwrite: bool, as_jso
 
 
 def print_comparison(models: list[ModelFacts]) -> None:
-    """The table, a model a column, since there are more figures than models."""
+    """Print the table: a column for each model, since there are more figures than models."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for model in models:

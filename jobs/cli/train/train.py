@@ -130,12 +130,12 @@ def train(
 
 
 def _all_of(request: TrainRequest, name: str) -> dict[str, str]:
-    """All scenarios with the names of their models."""
+    """The name of the model to make for each scenario."""
     return {each: f"{name}-{each}" for each in scenario_help(request.tasks())}
 
 
 def _run(specs: list[TrainSpec], priority: str, *, detach: bool, quiet: bool) -> None:
-    """Queue all, so that as many workers as there are take them; then watch each to its end."""
+    """Queue all jobs, so that several workers can take them at once; then watch each to its end."""
     with backend(worker=not detach) as where:
         publisher = Publisher(where.ledger.url)
         jobs = [submit_train(where.ledger, publisher, spec, priority) for spec in specs]

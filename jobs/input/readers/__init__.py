@@ -2,8 +2,8 @@
 
 Columns come as they are: csv and tsv columns stay strings (``007`` stays ``007``), Parquet and
 Arrow columns keep their types, jsonl columns get the narrowest of bool, int64, double and string
-that holds all their values, anything nested or mixed as JSON text. What the names of a file's
-folders say (``lang=en``) are columns of strings behind its own.
+that holds all their values; anything nested or mixed becomes JSON text. The names of a file's
+folders (``lang=en``) give further columns, of strings, behind its own.
 """
 
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def fields_of(file: InputFile) -> list[pa.Field]:
     """A file's columns, with those that its folders' names give.
 
     Raises:
-        InputError: they cannot be read.
+        InputError: the columns cannot be read.
     """
     own = READERS[file.format].fields(file)
     return [*own, *(pa.field(name, pa.string()) for name, _ in _given(file, own))]
@@ -80,6 +80,6 @@ def read_rows(file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Ch
 
 
 def _given(file: InputFile, own: list[pa.Field]) -> list[tuple[str, str | None]]:
-    """What the folders' names say beyond the file's own columns."""
+    """Columns that the folders' names give and the file itself lacks, with their values."""
     names = {field.name.casefold() for field in own}
     return [(name, value) for name, value in file.partition if name.casefold() not in names]

@@ -12,8 +12,8 @@ from mtl_core.errors import InputError
 def carried_type(kind: pa.DataType) -> pa.DataType:
     """The type a column of this type is carried in.
 
-    Views and run-ends become plain; a dictionary's indices become int32, which the values of many
-    files fit, and of values that are no strings or bytes only the values are left.
+    Views and run-end encoded columns become plain. A dictionary of strings gets indices of int32,
+    which are enough for the values of many files. Any other dictionary becomes its values.
     """
     if (plain := _plain(kind)) is not None:
         return plain
@@ -51,9 +51,10 @@ def carried_fields(name: str, schema: pa.Schema) -> list[pa.Field]:
     """A file's columns in the types they are carried in.
 
     Args:
-        name: the file's, for messages.
+        name: the file's name, for messages.
     Raises:
-        InputError: two columns, or fields of one, have the same name; or Parquet has no such type.
+        InputError: two columns, or two fields of one, have the same name; or Parquet cannot hold a
+            column's type.
     """
     for column in schema.names:
         if schema.names.count(column) > 1:
@@ -75,7 +76,7 @@ def carried_fields(name: str, schema: pa.Schema) -> list[pa.Field]:
 
 
 def _twice(kind: pa.DataType) -> str:
-    """A name that two fields of a nested type share, or nothing."""
+    """A name that two fields of a nested type share; empty if there is none."""
     if isinstance(kind, pa.ExtensionType) or not pa.types.is_nested(kind):
         return ""
     inner = [kind.field(index) for index in range(kind.num_fields)]
@@ -85,7 +86,7 @@ def _twice(kind: pa.DataType) -> str:
 
 
 def _fits_parquet(field: pa.Field) -> bool:
-    def empty_lists(kind: pa.DataType) -> bool:  # written, and not read back
+    def empty_lists(kind: pa.DataType) -> bool:  # can be written, but not read back
         if pa.types.is_fixed_size_list(kind) and kind.list_size == 0:
             return True
         inner = (kind.field(index).type for index in range(kind.num_fields))
@@ -101,7 +102,7 @@ def _fits_parquet(field: pa.Field) -> bool:
 
 
 def carry(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """A column in the type it is carried in.
+    """Turn a column into the type it is carried in.
 
     Raises:
         ArrowException: a value cannot be held by that type.
@@ -119,7 +120,7 @@ def carry(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
             return carry(pa.chunked_array(values, column.type.value_type), kind)
         return column.cast(kind)
     except pa.ArrowNotImplementedError:
-        # Rare: types within others that no kernel casts. By way of Python, the values are the same.
+        # Rare: nested types that no kernel casts. By way of Python the values stay the same.
         try:
             made = [pa.array(chunk.to_pylist(), kind) for chunk in column.chunks]
         except (ValueError, TypeError, OverflowError) as error:

@@ -25,7 +25,7 @@ from mtl_core.errors import InputError
 
 
 class ParquetReader:
-    """Parquet."""
+    """Reads Parquet files."""
 
     def _file(self, file: InputFile) -> pq.ParquetFile:
         try:
@@ -47,7 +47,7 @@ class ParquetReader:
 
 
 class ArrowReader:
-    """Arrow's file format (Feather) and its stream format (as `datasets` saves)."""
+    """Reads Arrow's file format (Feather) and its stream format (which `datasets` saves)."""
 
     def _open(self, file: InputFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         try:
@@ -97,10 +97,11 @@ def _read(
 
 
 def _invalid_rows(table: pa.Table) -> dict[int, str]:
-    """Rows with bytes that are no UTF-8 in a column of text, and why.
+    """Rows that hold bytes which are no UTF-8 in a column of text, each with the reason.
 
     Raises:
-        ArrowInvalid: something else is wrong, after which no value can be looked at safely.
+        ArrowInvalid: the table is invalid in another way, so that it is not safe to look at any
+            value of it.
     """
     try:
         table.validate(full=True)
@@ -149,7 +150,7 @@ def _split_bad(
 
 
 def _texts(table: pa.Table, text: TextColumn) -> list[object]:
-    """Every row's text, or what was there in its place."""
+    """Every row's text; the value found there if it is no text."""
     parts = []
     for first, *inner in text.paths:
         column = table.column(first)
@@ -160,7 +161,7 @@ def _texts(table: pa.Table, text: TextColumn) -> list[object]:
 
 
 def _shown(table: pa.Table, text: TextColumn, row: int) -> str:
-    """What can be shown of a row that is no valid one."""
+    """What can be shown of the text of an invalid row."""
     value = table.column(text.paths[0][0]).slice(row, 1)
     if not (pa.types.is_string(value.type) or pa.types.is_large_string(value.type)):
         return ""

@@ -29,7 +29,7 @@ from jobs.specs import InputFile
 from mtl_core.errors import InputError
 
 LONG = "mtl.long"
-"""Metadata of a whole-number column with values that double cannot hold."""
+"""Key in the metadata of a column of whole numbers: double cannot hold all of them exactly."""
 BLANKS, BETWEEN = re.compile(r"[ \t\r\n]*"), re.compile(r"[ \t\r\n,]*")
 NOTES = {"long": {LONG: "1"}}
 EXACT_IN_DOUBLE = 1 << 53
@@ -39,7 +39,7 @@ class Inner:
     """The fields within a column's objects, and whether each holds text."""
 
     MOST = 1000
-    """Beyond so many they are data, not names."""
+    """If there are so many fields, their names are taken for data, and are not noted."""
 
     def __init__(self) -> None:
         self.texts: dict[str, bool] = {}
@@ -69,11 +69,11 @@ class Inner:
 
 
 Element = tuple[int, dict[str, Any] | str, str]
-"""Line, the object or why it is none, and what was there."""
+"""The line; the object, or why there is none; and the text that was there."""
 
 
 class JsonlReader:
-    """One JSON object a line."""
+    """Reads files of one JSON object a line."""
 
     def elements(self, file: InputFile) -> Iterator[Element]:
         """The file's objects. Raises InputError where nothing more can be read."""
@@ -86,7 +86,7 @@ class JsonlReader:
                 yield line, keys.problem or found, printable(raw.strip())
 
     def fields(self, file: InputFile) -> list[pa.Field]:
-        """Columns by one pass over the file: a type guessed from its start would break later."""
+        """The columns, by one pass over the file: a type guessed from its start may break later."""
         return list(_fields(self, file))
 
     def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
@@ -107,7 +107,7 @@ class JsonlReader:
 
 
 class JsonReader(JsonlReader):
-    """Arrays of JSON objects, one or several behind one another."""
+    """Reads files of JSON arrays of objects: one array, or several behind one another."""
 
     def elements(self, file: InputFile) -> Iterator[Element]:
         keys, blocks = UniqueKeys(), _blocks(file)
@@ -135,6 +135,8 @@ class JsonReader(JsonlReader):
                     raise _broken(file, line, error) from error
                 whole = False
             if not whole:
+                # The value may go on: read twice as many blocks each time, or a long value would
+                # be parsed from its beginning once for every block.
                 added = "".join(islice(blocks, more))
                 text, at, more, ended = text[at:] + added, 0, more * 2, not added
                 continue
@@ -148,7 +150,7 @@ class JsonReader(JsonlReader):
 
 
 class UniqueKeys:
-    """Makes objects of JSON, and notes a key that one has twice: a value would be lost."""
+    """Makes dictionaries of JSON objects, and notes a key that one has twice: it loses a value."""
 
     def __init__(self) -> None:
         self.twice = ""
@@ -162,7 +164,7 @@ class UniqueKeys:
 
     @property
     def problem(self) -> str:
-        """Why the object that was read last is no row, or nothing."""
+        """Why the object that was read last is no row; empty if it is one."""
         return f"key {self.twice!r} is there twice" if self.twice else ""
 
 
@@ -173,7 +175,7 @@ def _behind_blanks(text: str, at: int, *, commas: bool) -> int:
 
 
 def _is_cut(error: Exception, text: str) -> bool:
-    """Whether it may be that only the text's end is missing."""
+    """Whether the error may mean only that the rest of the text has not been read yet."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.pos >= len(text) - 16 or error.msg.startswith("Unterminated string")
@@ -200,8 +202,8 @@ def _fields(reader: JsonlReader, file: InputFile) -> tuple[pa.Field, ...]:
 
 
 def _blocks(file: InputFile) -> Iterator[str]:
-    """The file's text in blocks, however long its lines are."""
-    # Bytes that are no UTF-8 come through as surrogates and are found row by row.
+    """The file's text in blocks of about 64 KiB, however long its lines are."""
+    # Bytes that are no UTF-8 become surrogates, by which their row is found and set aside later.
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     with open_file(file) as stream:
         first = True
@@ -220,7 +222,7 @@ def _broken(file: InputFile, line: int, why: object) -> InputError:
 
 
 def _parse_object(raw: bytes, decoder: json.JSONDecoder, file: InputFile) -> dict[str, Any] | str:
-    """The line's object, or why it is none."""
+    """The object that a line holds, or why it holds none."""
     try:
         return _object(decoder.decode(raw.decode("utf-8")))
     except UnicodeDecodeError as error:
@@ -229,7 +231,7 @@ def _parse_object(raw: bytes, decoder: json.JSONDecoder, file: InputFile) -> dic
         return f"broken JSON: {error}"
     except RecursionError:
         return "broken JSON: nested too deeply"
-    except ValueError:  # of Python's int, whose digits are limited
+    except ValueError:  # Python's int takes a limited number of digits only
         return "broken JSON: a number of too many digits"
 
 
@@ -244,7 +246,7 @@ def _object(value: Any) -> dict[str, Any] | str:
 def _values(
     record: dict[str, Any] | str, fields: list[pa.Field], text: TextColumn
 ) -> list[Any] | str:
-    """The row's values, or why it is none."""
+    """The values of a row, or why the record is no row."""
     if isinstance(record, str):
         return record
     found = text.of(record)
@@ -269,7 +271,7 @@ TYPES = {
 
 
 def _wider(known: str, value: Any) -> str:
-    """The narrowest kind that holds what was seen so far and this value, to the last digit."""
+    """The narrowest kind that holds this value and all those seen so far, to the last digit."""
     if value is None:
         return known
     own = "string"

@@ -8,25 +8,25 @@ from dataclasses import dataclass
 
 from jobs.specs import Quotes
 
-# A text longer than this is none; it also bounds what a quote that never closes can take in.
+# A longer field is an error. The limit also bounds what a quote that never closes can take in.
 csv.field_size_limit(1 << 26)
 ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 
 
 @dataclass(frozen=True)
 class Record:
-    """The fields of one record, or why its line is none."""
+    """The fields of one record, or why its line is no record."""
 
     line: int
-    """Where it begins, from 1."""
+    """The line where the record begins, from 1."""
     fields: list[str]
     problem: str = ""
     lines: int = 1
-    """How many lines it spans."""
+    """How many lines the record spans."""
 
 
 class Lines:
-    """Numbered lines, of which some can be given back."""
+    """Counts lines as they are taken; lines can be given back."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines, self._back = iter(lines), deque[str]()
@@ -49,7 +49,7 @@ class Lines:
 def records(
     lines: Iterable[str], delimiter: str, quotes: Quotes, width: int = 0
 ) -> Iterator[Record]:
-    """Cut lines into records; a blank line is none.
+    """Cut lines into records; a blank line is no record.
 
     A field in quotes may hold delimiters and go on over lines, but its closing quote must be
     followed by a delimiter or the line's end. Where it is not, only the line that opened it is set
@@ -58,8 +58,8 @@ def records(
     Args:
         lines: each with its end.
         quotes: ``none``: a line is a record, and quotes are text.
-        width: how many fields a record has; 0 for not known. A line whose quotes are stray is
-            taken as it stands if it has so many.
+        width: how many fields a record should have; 0: not known. A line with a stray quote is
+            taken as it stands if it has so many fields.
     """
     source = Lines(lines)
     for line in source:

@@ -19,7 +19,8 @@ from mtl_core.errors import InputError
 
 SAMPLE_CHARS = 1000
 NESTED = "mtl.nested"
-"""Metadata of a jsonl column that holds objects only: their fields, as JSON, true for texts."""
+"""Key in the metadata of a jsonl column that holds objects only. The value is JSON: the names of
+the objects' fields, each with true if the field holds text."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class TextColumn:
     """Where a row's text is: in a column, within a nested one, or spread over several."""
 
     paths: tuple[tuple[str, ...], ...]
-    """For each part of the text a column's name, then the fields to go down."""
+    """For each part of the text: a column's name, then the names of the fields that lead to it."""
 
     @property
     def derived(self) -> bool:
-        """Whether the text is no column of the input, and so gets one of its own."""
+        """Whether no column of the input is the text, so that a column is made for it."""
         return len(self.paths) > 1 or len(self.paths[0]) > 1
 
     @property
@@ -44,14 +45,14 @@ class TextColumn:
         return self.joined([_go_down(record, path) for path in self.paths])
 
     def joined(self, values: Sequence[object]) -> object:
-        """The text of a row's parts."""
+        """Join the parts of a row's text by spaces; a part that is no text is returned instead."""
         wrong = [v for v in values if v is not None and not isinstance(v, str)]
         if len(values) == 1 or wrong:
             return wrong[0] if wrong else values[0]
         return " ".join(v.strip() for v in values if isinstance(v, str) and v.strip())
 
     def field(self) -> list[pa.Field]:
-        """The column to add to the input's own, if any."""
+        """The column that is made for the text, in a list; an empty list if none is made."""
         return [pa.field(self.name, pa.string())] if self.derived else []
 
 
@@ -68,9 +69,9 @@ class BadRow:
     """A row that cannot be labelled."""
 
     row: int
-    """Data row of its file, from 1."""
+    """The row's number among the data rows of its file, from 1."""
     line: int | None
-    """Line of its file, from 1; None where the format has no lines."""
+    """The row's line in its file, from 1; None where the format has no lines."""
     reason: str
     text: str
     """What was there, at most 1,000 characters."""
@@ -87,7 +88,7 @@ class Chunk:
 
 
 class Reader(Protocol):
-    """Knows one format."""
+    """Reads files of one format."""
 
     def fields(self, file: InputFile) -> list[pa.Field]:
         """The file's columns. Raises InputError when they cannot be read."""
@@ -135,7 +136,7 @@ def text_problem(text: object) -> str | None:
 
 
 def _open_zstd(path: str | Path, mode: str) -> IO[bytes]:
-    # The package zstandard ends without a word where a file was cut short; Arrow says so.
+    # Arrow raises an error where a file was cut short; the package zstandard just ends.
     return io.BufferedReader(pa.input_stream(str(path), compression="zstd"), 1 << 16)
 
 
@@ -157,8 +158,8 @@ def open_file(file: InputFile) -> IO[bytes]:
 
 
 MARKED = "mtl.marked"
-"""Error handler of codecs: what is no character becomes a byte that is no UTF-8 either, so that its
-row is found and set aside like any other."""
+"""Name of an error handler for codecs. It turns what is no character of the encoding into a byte
+that is no UTF-8, so that the row is found and set aside like any other bad row."""
 
 
 def _mark(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -173,7 +174,7 @@ codecs.register_error(MARKED, _mark)
 
 
 class _Recoded(io.RawIOBase):
-    """A stream of text in some encoding, as UTF-8."""
+    """Turns a stream of text in another encoding into a stream of UTF-8."""
 
     def __init__(self, stream: IO[bytes], encoding: str) -> None:
         self._stream = stream
@@ -217,7 +218,7 @@ def _lines_by_returns(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def undecodable(file: InputFile) -> str:
-    """Why a row is set aside that holds bytes which are no text."""
+    """The reason that is given for a row with bytes that are no text in the file's encoding."""
     return f"not {file.encoding.upper()}"
 
 
@@ -228,13 +229,13 @@ def damaged(file: InputFile, row: int, error: Exception) -> InputError:
 
 
 def in_words(error: Exception) -> str:
-    """The first line of what an error says."""
+    """The first line of an error's message; if that is empty, the name of its type."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, UnicodeError)
 CHUNK_CHARS = 1 << 24
-"""A chunk has no more rows once it holds so many characters: memory stays flat with long texts."""
+"""A chunk that holds so many characters takes no more rows, so that memory stays flat."""
 
 
 class RowBuffer:
@@ -281,7 +282,7 @@ def printable(data: bytes) -> str:
 
 
 def unpaired(*values: Any) -> bool:
-    """Whether a string holds half a surrogate pair: no valid Unicode, and no Parquet string."""
+    """Whether a string holds half a surrogate pair, which Parquet cannot hold."""
     for value in values:
         if isinstance(value, str) and not value.isascii():
             try:

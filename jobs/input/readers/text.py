@@ -26,7 +26,7 @@ from mtl_core.errors import InputError
 
 
 class TxtReader:
-    """A sentence a line."""
+    """Reads txt files: a sentence a line."""
 
     def fields(self, file: InputFile) -> list[pa.Field]:
         return [pa.field("text", pa.string())]
@@ -60,16 +60,16 @@ class Columns:
     names: tuple[str, ...]
     """One for each field of a record."""
     empty: frozenset[int]
-    """Places of those without a name whose fields are all empty: they are left out."""
+    """Places of columns that have no name and no value in any row. They are left out."""
 
     @property
     def kept(self) -> list[int]:
-        """Places of those that are carried."""
+        """Places of the columns that are carried through."""
         return [place for place in range(len(self.names)) if place not in self.empty]
 
 
 class CsvReader:
-    """Comma- or otherwise separated values, quoted by RFC 4180 or as the file's fields say."""
+    """Reads csv and tsv files, with the delimiter, quotes and header that ``InputFile`` names."""
 
     def fields(self, file: InputFile) -> list[pa.Field]:
         columns = columns_of(file)
@@ -89,8 +89,13 @@ class CsvReader:
 
 
 def _records(file: InputFile, width: int, *, header: bool) -> Iterator[Record]:
-    """The file's records behind its header, or with it; ``line`` is that of the file."""
-    # Bytes that are no UTF-8 come through as surrogates and are found row by row.
+    """The file's records, each with its line in the file.
+
+    Args:
+        width: how many fields a record should have; 0: not known.
+        header: whether the header is among them.
+    """
+    # Bytes that are no UTF-8 become surrogates, by which their row is found and set aside later.
     lines = (raw.decode("utf-8", "surrogateescape") for raw in lines_of(file))
     found = records(islice(lines, file.skip, None), file.delimiter, file.quotes, width)
     for number, record in enumerate(found):
@@ -101,10 +106,12 @@ def _records(file: InputFile, width: int, *, header: bool) -> Iterator[Record]:
 
 @lru_cache(maxsize=64)
 def columns_of(file: InputFile) -> Columns:
-    """The columns, named by the header or by their places; reads all where some have no name.
+    """The file's columns, named by its header or by their places.
+
+    If a column has no name, the whole file is read to see whether the column holds anything.
 
     Raises:
-        InputError: no header, or one that cannot be used.
+        InputError: there is no header, or one that cannot be used.
     """
     try:
         first = next(_records(file, 0, header=True), None)
@@ -149,7 +156,7 @@ def _empty(file: InputFile, places: Sequence[int], width: int) -> frozenset[int]
             if not record.problem and len(record.fields) >= width:
                 empty = {place for place in empty if not record.fields[place].strip()}
     except DAMAGE:
-        pass  # whoever reads the rows finds it, and says after which row
+        pass  # the reader of the rows meets it again, and says after which row
     return frozenset(empty)
 
 

@@ -1,5 +1,5 @@
--- ARGV: pairs of shard, definition (JSON). Adds those that are new; returns their names, or nothing
--- at all where the job is not there or takes no more.
+-- ARGV: pairs of shard, definition (JSON). Adds the shards that are new and returns their names;
+-- returns false if there is no such job or it takes no more shards.
 local state = redis.call('HGET', JOB, 'state')
 if not is_open() and state ~= 'queued' then return false end
 local added = {}

@@ -1,8 +1,9 @@
--- ARGV: shard, token, worker, lease_ms, child, insist (1: though it failed here already). A lease
--- that ran out still bars others: only the reconciler ends it (reconcile.lua), so that there is one
--- path of recovery.
+-- ARGV: shard, token, worker, lease_ms, child, insist (1: claim although this child failed at
+-- the shard already). A lease that ran out still bars other workers: only the reconciler ends it
+-- (reconcile.lua), so that there is one path of recovery.
 -- Returns LEASED attempt definition | BUSY | DONE | POISON | CLOSED | GONE
---   | DECLINED (this worker, or this child of it, cannot do the job) | DOUBTED (it failed at this shard, or at several).
+--   | DECLINED (this worker, or this child of it, cannot do the job)
+--   | DOUBTED (this child failed at this shard, or at several others).
 local shard, token, worker, child = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 local definition = redis.call('HGET', SHARDS, shard)
 if not definition then return {'GONE'} end
@@ -10,7 +11,7 @@ if not is_open() then return {'CLOSED'} end
 if redis.call('HEXISTS', DONE, shard) == 1 then return {'DONE'} end
 if redis.call('HEXISTS', POISON, shard) == 1 then return {'POISON'} end
 local holder = holder_of(shard)
--- The same token again: the answer to its first claim was lost on the way.
+-- The same token claims again, because the answer to its first claim was lost on the way.
 if holder and holder.token == token then return {'LEASED', holder.attempt, definition} end
 if holder then return {'BUSY'} end
 local name = child_name(worker, child)
@@ -24,7 +25,7 @@ elseif failures and ARGV[6] ~= '1' then
   if failures.shards[shard] or count >= DOUBTED then refused = 'DOUBTED' end
 end
 if refused then
-  redis.call('ZADD', PENDING, 0, shard)  -- its message is used up: it gets another
+  redis.call('ZADD', PENDING, 0, shard)  -- the message is used up, so the shard gets another
   return {refused}
 end
 local attempt = redis.call('HINCRBY', ATTEMPTS, shard, 1)

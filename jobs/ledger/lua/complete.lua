@@ -1,7 +1,7 @@
 -- ARGV: shard, token, result (JSON with rows and failed). Returns OK | LAST | DUPLICATE | STALE.
 -- A shard done after its job was closed still counts: its part is whole.
 local shard = ARGV[1]
--- DUPLICATE is the same word again; another attempt's part has won otherwise.
+-- DUPLICATE: the same result again. STALE: the part of another attempt has won.
 local known = redis.call('HGET', DONE, shard)
 if known then return known == ARGV[3] and 'DUPLICATE' or 'STALE' end
 local holder = holder_of(shard)

@@ -1,6 +1,6 @@
 -- ARGV: id, kind, spec (JSON), priority. Creates a queued job once. Returns 1 if it is new, else 0.
 if redis.call('HSETNX', JOB, 'id', ARGV[1]) == 0 then return 0 end
--- What a late worker wrote of a job of this id that has expired meanwhile.
+-- Removes what a late worker wrote for an earlier job of this id after that job had expired.
 for i = 2, #KEYS do redis.call('DEL', KEYS[i]) end
 redis.call('HSET', JOB, 'kind', ARGV[2], 'spec', ARGV[3], 'state', 'queued', 'reason', '',
   'priority', ARGV[4], 'created_ms', now_ms(), 'changed_ms', now_ms(),

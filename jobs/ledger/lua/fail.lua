@@ -1,4 +1,4 @@
--- ARGV: shard, token, reason, max_attempts, outcome (failed: it said so; lost: it died).
+-- ARGV: shard, token, reason, max_attempts, outcome (failed: the attempt said so; lost: it died).
 -- Returns RETRY | SPLIT | POISON | LAST | STALE.
 local shard = ARGV[1]
 local holder = holder_of(shard)

@@ -3,9 +3,9 @@ local JOB, SHARDS, PENDING, LEASES, HOLDERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ATTEMPTS, STRIKES, DONE, POISON, HISTORY = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local SPLIT, DECLINED, FAILING = KEYS[11], KEYS[12], KEYS[13]
 
--- A shard that used up its attempts is split into this many pieces, and they again.
+-- A shard that used up its attempts is split into this many pieces, and each piece likewise.
 local PIECES = 8
--- A child that failed at so many shards in a row, none done between, is looked at with doubt.
+-- A child that failed at so many shards, and completed none between them, is doubted.
 local DOUBTED = 3
 
 local function now_ms()
@@ -13,7 +13,7 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- The attempt's end, kept apart from the shard: the last 1000 of a job, and how many there were.
+-- Notes how an attempt ended: in the history (the job's last 1000), and in its outcome's count.
 local function record(shard, holder, outcome, reason)
   holder.shard, holder.ended_ms, holder.outcome, holder.reason = shard, now_ms(), outcome, reason
   redis.call('LPUSH', HISTORY, cjson.encode(holder))
@@ -41,7 +41,7 @@ local function all_settled()
   return redis.call('HLEN', DONE) + redis.call('HLEN', POISON) == redis.call('HLEN', SHARDS)
 end
 
--- A child of a worker, by its place: it keeps the name when its process is replaced.
+-- The name of a worker's child at a place; the child keeps it when its process is replaced.
 local function child_name(worker, child)
   return worker .. '#' .. child
 end
@@ -63,7 +63,7 @@ local function note_failure(shard, holder, reason)
   redis.call('HSET', FAILING, child, cjson.encode(failures))
 end
 
--- Who cannot do the job: a worker, or one child of it.
+-- Notes who cannot do the job: a worker, or one child of it.
 local function decline(name, reason)
   redis.call('HSET', DECLINED, name, cjson.encode({reason = reason, at_ms = now_ms()}))
   redis.call('HDEL', FAILING, name)
@@ -87,9 +87,10 @@ local function split(shard, definition)
   end
 end
 
--- One failed attempt: back to pending; after max_attempts of them split, and a single row set aside.
--- A piece of several rows has one attempt only: its shard has proved that a row in it is bad. A
--- single row has max_attempts again, so that a killed machine does not cost an innocent one.
+-- Counts a failed attempt. The shard is pending again; after max_attempts failures it is split, or
+-- set aside if it is a single row. A piece of several rows has one attempt only: its shard has
+-- proved that some row is bad. A single row has max_attempts again, so that an innocent one is not
+-- lost when a machine is killed.
 local function strike(shard, holder, max_attempts, outcome, reason)
   record(shard, holder, outcome, reason)
   drop_lease(shard)

@@ -1,7 +1,8 @@
 -- ARGV: max_attempts, stale_ms, limit, asked_ms, reached_ms. Three things:
 -- 1. Ends leases that ran out, unless asked_ms (Redis' time when the caller asked) is 0 or long
---    past: then Redis itself stood still, and beats wait behind this call that keep those leases.
--- 2. Declines for a child that failed at several shards in a row which others then did.
+--    past. If it is long past, Redis itself stood still, and beats that keep those leases wait
+--    behind this call.
+-- 2. Notes as unfit each child that failed in a row at several shards which others then completed.
 -- 3. Picks pending shards that have no message and marks them as just published: those whose score
 --    is 0 (released, failed, pieces), and those whose last message is older than stale_ms and than
 --    all that wait (reached_ms).
@@ -29,7 +30,8 @@ for _, child in ipairs(redis.call('HKEYS', FAILING)) do
     unfit[child], some_unfit = reason, true
   end
 end
--- Shards of one batch have one time: those as old as the oldest that waits may wait themselves.
+-- Shards published together have the same time. So a shard as old as the oldest message that waits
+-- may have a message that waits, and is left out.
 local before = math.max(0, math.min(now_ms() - tonumber(ARGV[2]), tonumber(ARGV[5]) - 1))
 local due = redis.call('ZRANGEBYSCORE', PENDING, '-inf', before, 'LIMIT', 0, tonumber(ARGV[3]))
 for _, shard in ipairs(due) do redis.call('ZADD', PENDING, now_ms(), shard) end

@@ -1,6 +1,7 @@
--- ARGV: the states it may come from. Lets a resting job go on: done shards stay, set-aside ones get
--- fresh attempts, and workers that declined it may try again. One step, so that no caller that dies
--- leaves it half open. Returns 1, or 0 where its state forbids it.
+-- ARGV: the states from which the job may be reopened. Lets a resting job go on: done shards stay,
+-- set-aside ones get fresh attempts, and workers that declined the job may try again. All in one
+-- step, so that a caller that dies does not leave the job half open. Returns 1; 0 if its state
+-- forbids it.
 local state = redis.call('HGET', JOB, 'state')
 local allowed = false
 for _, name in ipairs(ARGV) do allowed = allowed or name == state end

@@ -1,5 +1,5 @@
--- ARGV: target, reason, expire_s (0 keeps the job for ever), then the states it may come from.
--- Returns '' or the state that forbids it.
+-- ARGV: target, reason, expire_s (0 keeps the job for ever), then the states from which the step
+-- is allowed. Returns '', or the state that forbids the step.
 local state = redis.call('HGET', JOB, 'state')
 if not state then return 'missing' end
 for i = 4, #ARGV do

@@ -65,8 +65,7 @@ def open_source(
         taken: names that the output needs; such a column is carried as ``input_<name>``.
         limit: read this many of the first rows only.
     Raises:
-        InputError: a file cannot be read, there is no such column or no text column, or the columns
-            of two files do not go together.
+        InputError: an unreadable file, a missing column, or files whose columns do not fit.
     """
     columns = Columns()
     nested: dict[str, dict[str, bool]] = {}

@@ -95,8 +95,7 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
 
     Raises:
         InputError: a file or column cannot be used.
-        ModelError: no such model, or it knows no threshold for the precision wanted.
-        UnknownTaskError: the model has no task of a name in ``only``.
+        ModelError, UnknownTaskError: the model, a threshold or a task that is asked for is missing.
         SettingsError: a file, the model or the output lies below none of the configured roots.
     """
     located = _located(request.inputs, settings)

@@ -16,6 +16,7 @@ from jobs.input.readers.rows import (
     Chunk,
     RowBuffer,
     TextColumn,
+    as_read,
     damaged,
     in_words,
     lines_of,
@@ -144,7 +145,7 @@ class JsonReader(JsonlReader):
                 raise _broken(file, line, "something stands outside its brackets")
             shown = text[at:end]
             problem = undecodable(file) if unpaired(shown) else keys.problem
-            yield line, problem or _object(value), printable(_bytes(shown))
+            yield line, problem or _object(value), printable(as_read(shown))
             line += shown.count("\n")
             at, more = end, 1
 
@@ -293,7 +294,3 @@ def _as_type(value: Any, kind: pa.DataType) -> Any:
     if value is None or not pa.types.is_string(kind):
         return value
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

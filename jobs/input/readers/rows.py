@@ -290,3 +290,8 @@ def unpaired(*values: Any) -> bool:
             except UnicodeEncodeError:
                 return True
     return False
+
+
+def as_read(text: str) -> bytes:
+    """The bytes that a text was decoded from; those that were no UTF-8 stand in it escaped."""
+    return text.encode("utf-8", "surrogateescape")

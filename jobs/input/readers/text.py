@@ -13,6 +13,7 @@ from jobs.input.readers.rows import (
     Chunk,
     RowBuffer,
     TextColumn,
+    as_read,
     damaged,
     in_words,
     lines_of,
@@ -171,7 +172,7 @@ def _sort_in(
     found = text.of(dict(named)) if fits else " ".join(values)
     shown = str(found)
     if unpaired(*values):
-        rows.bad(record.line, undecodable(file), printable(_bytes(shown)))
+        rows.bad(record.line, undecodable(file), printable(as_read(shown)))
     elif record.problem:
         rows.bad(record.line, record.problem, shown)
     elif not fits:
@@ -181,7 +182,3 @@ def _sort_in(
     else:
         kept = values if not columns.empty else [values[place] for place in columns.kept]
         rows.good([*kept, found] if text.derived else kept)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

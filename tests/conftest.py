@@ -66,6 +66,7 @@ def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Every test has a state folder of its own and reads its settings anew."""
     from jobs.settings import settings
 
+    os.environ.pop("PYTHONSAFEPATH", None)  # a command that ran in this process has set it
     state = tmp_path_factory.mktemp("state")
     monkeypatch.setenv("MTL_STATE_DIR", str(state))
     settings.cache_clear()

@@ -1,7 +1,7 @@
 """``mtl status --watch``: jobs, queue, workers and what went wrong, on one screen."""
 
 import time
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from rich.console import Group
 from rich.live import Live
@@ -99,8 +99,12 @@ def job_table(snapshots: list[Snapshot], rates: dict[str, float] | None = None) 
     table = Table(box=None, header_style="bold", pad_edge=False)
     names = ["job", "state", "rows", "bad", "shards", "set aside", "since"]
     names[3:3] = ["rows/s", "left"] if rates is not None else []
+    # On a narrow terminal cells are folded, never cut; a job's id stays whole, to be copied, and
+    # a date beside its time.
+    least = {"job": max((len(s.id) for s in snapshots), default=0), "since": len("2026-11-26")}
     for name in names:
-        table.add_column(name, justify="left" if name in ("job", "state", "since") else "right")
+        justify: Literal["left", "right"] = "left" if name in ("job", "state", "since") else "right"
+        table.add_column(name, justify=justify, overflow="fold", min_width=least.get(name))
     for s in snapshots:
         cells = [
             s.id,

@@ -83,6 +83,21 @@ def test_a_terminal_shows_progress_and_ctrl_c_cancels_the_job(
     assert COLOURS.search((tmp_path / "screen").read_text())
 
 
+def test_a_jobs_id_is_whole_on_a_narrow_terminal_too(
+    mtl: Mtl, workers: Workers, tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_text("A dull film.\n" * 60_000)
+    where = {"MTL_REDIS_URL": workers.url}
+    submitted = mtl("label", "in.txt", "-o", "out", "--detach", "--embedding", "none", **where)
+    job = submitted.out.strip()
+    with terminal(tmp_path, "status", "--watch", COLUMNS="80", **where) as watching:
+        watching.expect(rf"{job} +running")
+        assert "…" not in watching.before
+        watching.expect("workers: ")
+        watching.sendintr()
+        watching.expect(pexpect.EOF)
+
+
 def suspended_at_work(processes: list[psutil.Process], url: str) -> bool:
     """Stop a worker; let it go on if it was between two shards in that moment."""
     for process in processes:

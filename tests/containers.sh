@@ -15,7 +15,7 @@ ROWS=${ROWS:-}
 RATE_ROWS=600
 SHARD_ROWS=200
 BAD_EVERY=400
-RECIPE=${MTL_CONTAINER_RECIPE:-../shared/containers/recipe.sh}
+RECIPE=$(realpath -m "${MTL_CONTAINER_RECIPE:-../shared/containers/recipe.sh}")
 IMAGE=mtl-batch:test
 PROJECT=mtl-batch-test
 
@@ -140,9 +140,8 @@ rebuild() (
     cd "$WORK/changed"
     export COMPOSE_FILE=$PWD/docker-compose.yml:$WORK/test.yml
     started=$SECONDS
-    [ $engine = docker ] || RECIPE=$(realpath "$OLDPWD/$RECIPE")
-    build . mtl-batch:test-changed
-    [ $((SECONDS - started)) -lt 180 ] # installing the dependencies anew takes several minutes
+    build . mtl-batch:test-changed &&
+        [ $((SECONDS - started)) -lt 180 ] # installing the dependencies anew takes several minutes
 )
 
 # --- the stack

@@ -23,10 +23,10 @@ from worker.lease.heartbeat import Heartbeat
 
 
 @dataclass(frozen=True)
-class Part:
+class Files:
     """The files that an attempt writes: their names, and what they say about their origin."""
 
-    name: str
+    part: str
     errors: str
     """Name of the file of rows that could not be labelled."""
     origin: dict[str, str]
@@ -50,7 +50,7 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     spec = attempt.spec
     assert isinstance(spec, LabelSpec)
     started = time.monotonic()
-    part = _part(attempt, spec)
+    files = _files(attempt, spec)
     folder = folder_of(spec, heartbeat.pulse)
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     staged, texts = read_texts(output, attempt.definition)  # no pulse: a hanging disk must be seen
@@ -61,7 +61,7 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     labelled = time.monotonic()
     heartbeat.confirm()
     return {
-        **_write(output, part, staged, table, once.labelled, attempt.worker),
+        **_write(output, files, staged, table, once.labelled, attempt.worker),
         **_facts(attempt, engine, once),
         "finished_s": round(time.time(), 3),
         "seconds": {
@@ -72,7 +72,7 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     }
 
 
-def _part(attempt: Attempt, spec: LabelSpec) -> Part:
+def _files(attempt: Attempt, spec: LabelSpec) -> Files:
     own = mark(attempt.job)
     origin = {
         **own,
@@ -81,7 +81,7 @@ def _part(attempt: Attempt, spec: LabelSpec) -> Part:
         "mtl.backbone_sha256": spec.backbone_sha256,
         "mtl.version": __version__,
     }
-    return Part(attempt.part, attempt.errors, origin, own)
+    return Files(attempt.part, attempt.errors, origin, own)
 
 
 def with_labels(staged: pa.Table, labelled: Labelled, spec: LabelSpec) -> pa.Table:
@@ -99,20 +99,20 @@ def with_labels(staged: pa.Table, labelled: Labelled, spec: LabelSpec) -> pa.Tab
 
 
 def _write(
-    output: Place, part: Part, staged: pa.Table, table: pa.Table, labelled: Labelled, worker: str
+    output: Place, files: Files, staged: pa.Table, table: pa.Table, labelled: Labelled, worker: str
 ) -> dict[str, Any]:
     """Write the part, and a file of the rows that were too large for memory, if there are any."""
     errors = ""
     if labelled.too_large:
         wrong = pa.array(labelled.too_large, pa.int64())
-        errors = part.errors
+        errors = files.errors
         reasons = [f"out of memory, even alone, on {worker}"] * len(wrong)
         aside = error_rows(staged.take(wrong), reasons)
-        put_table(output, f"{ERRORS}/{errors}", aside, part.errors_origin)
+        put_table(output, f"{ERRORS}/{errors}", aside, files.errors_origin)
         table = table.filter(pc.invert(pc.is_in(table[ROW_ID], staged[ROW_ID].take(wrong))))
-    written = put_table(output, part.name, table, part.origin)
+    written = put_table(output, files.part, table, files.origin)
     return {
-        "part": part.name,
+        "part": files.part,
         "rows": len(table),
         "failed": len(labelled.too_large),
         "errors": errors,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl_core.config import ModelConfig
-from mtl_core.model.batches import token_batches
+from mtl_core.model.batches import lengths_of, token_batches
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.tasks import Task
 
@@ -131,7 +131,7 @@ class Engine(ABC):
         # Texts are cut one token after what the model reads: that token shows which are too long.
         limit = self.tokenizer.max_tokens
         ids = self.tokenizer(texts, limit + 1)
-        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        lengths = lengths_of(ids)
         truncated = lengths > limit
         for row in np.flatnonzero(truncated):
             ids[row] = [*ids[row][: limit - 1], ids[row][-1]]  # keeps the closing special token
@@ -149,7 +149,7 @@ class Engine(ABC):
             ids: token ids of each text, not more than the model reads.
             truncated: whether the text had more tokens, bool [N].
         """
-        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        lengths = lengths_of(ids)
         run = _Run(
             progress,
             lengths,

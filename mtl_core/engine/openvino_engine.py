@@ -28,7 +28,7 @@ from mtl_core.engine.choose import choose_precision
 from mtl_core.engine.graph_folders import drop_old_graphs, graphs_in_use
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256, temporary_beside
-from mtl_core.model.config import read_model_config
+from mtl_core.model.config import CONFIG, WEIGHTS, read_model_config
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.processes import program
 from mtl_core.pulse import EVERY_S, Pulse, no_pulse, with_pulse
@@ -63,7 +63,7 @@ class OpenVinoEngine(Engine):
         calibration: Sequence[str] = (),
         pulse: Pulse = no_pulse,
     ) -> None:
-        sha256 = file_sha256(folder / "model.safetensors")
+        sha256 = file_sha256(folder / WEIGHTS)
         precision = choose_precision("openvino", precision)
         core = openvino.Core()
         with graphs_in_use(cache):
@@ -171,7 +171,7 @@ def exported_graph(folder: Path, cache: Path, pulse: Pulse = no_pulse) -> Path:
         OSError: the cache cannot be written.
         RuntimeError: the exporting process failed in another way, such as by being killed.
     """
-    parts = [file_sha256(folder / name)[:12] for name in ("model.safetensors", "config.json")]
+    parts = [file_sha256(folder / name)[:12] for name in (WEIGHTS, CONFIG)]
     target = cache / "-".join(["openvino", *parts, __version__])
     if (target / "labels.json").is_file():
         return target

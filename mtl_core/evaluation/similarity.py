@@ -1,6 +1,7 @@
 """Measure how well embeddings compare texts: Spearman's correlation on STS-B."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,18 @@ class SimilarityProbe:
 
         if self.pairs is None:
             return None
-        pooled = self._kept if self._kept is not None else self._pool(self.pairs)
+        pooled = self._kept if self._kept is not None else self._pool()
         self._kept = pooled if self.frozen else None
         vectors, count = project(self.encoder, pooled), len(self.pairs.first)
         cosines = (vectors[:count] * vectors[count:]).sum(axis=1)
         correlation = spearmanr(cosines, self.pairs.scores).statistic
         return {"spearman": float(correlation), "pairs": count}
 
-    def _pool(self, pairs: Pairs) -> NDArray[np.float32]:
-        ids = self.tokenizer([*pairs.first, *pairs.second])
-        return pool(self.encoder, self.tokenizer, ids, self.precision, self.pulse)
+    @cached_property
+    def _ids(self) -> list[list[int]]:
+        """Token ids of all first sentences, then of all second ones."""
+        assert self.pairs is not None
+        return self.tokenizer([*self.pairs.first, *self.pairs.second])
+
+    def _pool(self) -> NDArray[np.float32]:
+        return pool(self.encoder, self.tokenizer, self._ids, self.precision, self.pulse)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtl_core.errors import ModelError, StoreError, UnknownModelError
 from mtl_core.files import file_sha256
+from mtl_core.model.config import CONFIG, WEIGHTS
 from mtl_core.model.copies import local_copy
 from mtl_core.storage.address import is_address, place_of
 from mtl_core.storage.folder import Folder
@@ -47,12 +48,12 @@ class ModelEntry:
 
     def config(self) -> dict[str, Any]:
         """Its ``config.json`` as plain JSON; loads no weights."""
-        return self.read_json("config.json")
+        return self.read_json(CONFIG)
 
     def sha256(self) -> str:
         """SHA-256 of its ``model.safetensors``; names the model in specs and manifests."""
         try:
-            return file_sha256(self.folder / "model.safetensors")
+            return file_sha256(self.folder / WEIGHTS)
         except StoreError:
             raise
         except OSError as error:
@@ -127,7 +128,7 @@ def find_model(name: str, models: Place | Path, copies: Path | None = None) -> M
         if entry.name == name:
             return entry
     home = place_of(name)
-    if home.has("config.json") and home.has("model.safetensors"):
+    if home.has(CONFIG) and home.has(WEIGHTS):
         home = Folder(home.path.resolve()) if isinstance(home, Folder) else home
         return ModelEntry(name, home, shipped=False, copies=copies)
     known = list(dict.fromkeys(e.name for e in entries or list_models(models, copies)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mtl_core.errors import BackboneError
 from mtl_core.model.backbones import BackboneFiles
+from mtl_core.model.batches import lengths_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ class Tokenizer:
         Returns:
             input_ids and attention_mask, int64 [B, T] each.
         """
-        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        lengths = lengths_of(rows)
         width = int(lengths.max(initial=1))
         mask = np.arange(width) < lengths[:, None]  # [B, T]
         ids = np.full((len(rows), width), self.pad_token_id, dtype=np.int64)

@@ -23,6 +23,7 @@ from mtl_core.evaluation.calibration import fit_calibration
 from mtl_core.evaluation.evaluate import Evaluation, evaluate_model
 from mtl_core.evaluation.similarity import SimilarityProbe
 from mtl_core.files import file_sha256, write_json, write_text
+from mtl_core.model.config import WEIGHTS
 from mtl_core.model.network import MultiTaskModel, build_model, save_model
 from mtl_core.model.precision import best_device
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
@@ -187,7 +188,7 @@ class TrainingRun:
         write_json(output / "metrics.json", facts)
         write_json(output / "history.json", history)
         write_text(output / "README.md", model_card(self.name, model.config, training_facts, facts))
-        return file_sha256(output / "model.safetensors")
+        return file_sha256(output / WEIGHTS)
 
 
 def _calibration(loop: TrainingLoop, pulse: Pulse) -> dict[str, Calibration]:

@@ -110,14 +110,14 @@ def child_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
     return child
 
 
-def stop_in_mid_shard(job: Job, *pids: int) -> None:
-    """SIGSTOP processes of the job's only worker in a moment in which it holds a shard."""
+def stop_in_mid_shard(ledger: Ledger, job: str, *pids: int) -> None:
+    """SIGSTOP processes of a job's only worker in a moment in which it holds a shard."""
 
     def holds_a_shard() -> bool:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(0.05)  # what it had sent to Redis has been carried out by then
-        if job.ledger.snapshot(job.id).workers:
+        if ledger.snapshot(job).workers:
             return True
         for pid in pids:
             os.kill(pid, signal.SIGCONT)

@@ -9,7 +9,11 @@ import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from fault_job import stop_in_mid_shard
 from support import Mtl, Workers, pace, running_mtl, wait_until
+
+from jobs.ledger.ledger import Ledger
+from jobs.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -208,6 +212,9 @@ def test_a_killed_worker_loses_nothing(mtl: Mtl, workers: Workers, tmp_path: Pat
     job = submitted(mtl, source, output, workers.url, "--shard-rows", "100")
     first = workers.start()
     wait_until(lambda: len(list(output.glob("part-*.parquet"))) >= 3, 60, "three parts")
+    (child,) = psutil.Process(first.pid).children()
+    # Between two shards it would hold none, and none would be lost.
+    stop_in_mid_shard(Ledger(workers.url, Settings()), job, child.pid, first.pid)
     workers.kill(first)
     assert state_of(mtl, job, workers.url) == "running"
     workers.start()

@@ -104,7 +104,7 @@ class LabelSpec(Spec):
 class TrainSpec(Spec):
     """A train job: a scenario and its settings in, a model directory out."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"backbone_sha256", "data"})
+    added: ClassVar[frozenset[str]] = frozenset({"backbone_sha256", "data", "add"})
 
     kind: Literal["train"] = "train"
     name: str
@@ -123,6 +123,8 @@ class TrainSpec(Spec):
     """What :func:`mtl_core.tasks.task_as_json` gives for each task."""
     data: tuple[InputFile, ...] = ()
     """All local files that the run reads; empty where it reads the hub alone."""
+    add: tuple[str, ...] = ()
+    """Paths of those among them that hold further rows to train on, in the order given."""
     command: str
 
 

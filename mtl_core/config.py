@@ -99,6 +99,9 @@ class TrainConfig:
     """Share of the training split kept aside, for metrics at each epoch and for calibration."""
     max_rows_per_task: int | None = None
     """Train on a seeded sample of this many rows a task; None means all rows."""
+    keep_overlap: bool = False
+    """Train also on rows that are copies of an evaluation row
+    (:func:`mtl_core.data.overlap.copied_rows`)."""
     seed: int = 13
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_steps: int = 200

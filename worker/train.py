@@ -3,6 +3,8 @@
 import json
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import torch
 from jobs.ledger.ledger import Ledger
 from jobs.roots import check_backbone_inside, check_inside, place_inside
 from jobs.settings import settings
-from jobs.specs import TrainSpec
-from jobs.train.data import check_unchanged, split_loader
+from jobs.specs import InputFile, TrainSpec
+from jobs.train.data import check_unchanged, load_added, split_loader
 from jobs.train.made_by import MADE_BY, files_of, finished_result, made_by
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.errors import OutputError
@@ -86,11 +88,17 @@ def _data_inside(spec: TrainSpec) -> Path | None:
     Raises:
         SettingsError: something that the run reads lies outside.
     """
-    for task in map(task_from_json, spec.tasks):
-        for file in task.source.files.values() if task.source else ():
-            check_inside(file, settings())
+    own = [task.source.files.values() for task in map(task_from_json, spec.tasks) if task.source]
+    for file in (*chain(*own), *spec.add):
+        check_inside(file, settings())
     check_backbone_inside(spec.backbone, settings())
     return check_inside(spec.data_dir, settings()) if spec.data_dir else None
+
+
+def _added(spec: TrainSpec) -> list[InputFile]:
+    """The files of further rows to train on, as the spec describes them."""
+    described = {file.path: file for file in spec.data}
+    return [described[path] for path in spec.add]
 
 
 def _places(spec: TrainSpec, job: str) -> Places:
@@ -158,6 +166,7 @@ def _train(
         command=spec.command,
         checkpoint_dir=places.checkpoints,
         load_split=split_loader(data_dir, spec.data, pulse=pulse),
+        load_added=partial(load_added, files=_added(spec), pulse=pulse),
         files=files_of(spec),
         report=teller.report,
         stage=teller.stage,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jobs.input.files import AsGiven, assumptions, fingerprint
 from jobs.input.folders import Located
-from jobs.input.readers import BadRow
+from jobs.input.readers import BadRow, fields_of
 from jobs.input.source import open_source, read_source
 from jobs.specs import InputFile
 from mtl_core.config import TrainConfig
@@ -44,11 +44,14 @@ class CheckedData:
     """What was assumed, left out or doubtful, a line each."""
 
 
-def check_data(data_dir: Path | None, tasks: Sequence[Task], config: TrainConfig) -> CheckedData:
+def check_data(
+    data_dir: Path | None, tasks: Sequence[Task], config: TrainConfig, add: Sequence[Path] = ()
+) -> CheckedData:
     """Read all local files that a run will read, so that it does not fail on them later.
 
     Args:
         data_dir: the data folder; None: data comes from the hub, which is not asked here.
+        add: files of further rows to train on.
     Raises:
         DataError: a file is missing or cannot be used; the message says where and why.
     """
@@ -70,8 +73,25 @@ def check_data(data_dir: Path | None, tasks: Sequence[Task], config: TrainConfig
     pairs = data_dir / STSB_FOLDER / f"{STSB_SPLIT}.parquet" if data_dir else None
     if pairs is not None and pairs.is_file():
         files[str(pairs.resolve())] = described(pairs)
+    for path in add:
+        own = described_added(path)
+        files[own.path] = own
+    for task in tasks:
+        added = load_added(task, [files[str(path.resolve())] for path in add])
+        notes += [f"task '{task.name}': {note}" for note in added.notes] if added else []
     guessed = [line for file in files.values() if (line := assumptions(file))]
     return CheckedData(tuple(files.values()), (*guessed, *notes))
+
+
+def described_added(path: Path) -> InputFile:
+    """Describe a file of further rows to train on.
+
+    Raises:
+        DataError: there is no such file, or it cannot be used.
+    """
+    if not path.is_file():
+        raise DataError(f"no file {path}; --add names files of labelled rows")
+    return described(path)
 
 
 def _path_of(task: Task, split: str, data_dir: Path | None) -> Path:
@@ -134,12 +154,35 @@ def load_split(
     path = _path_of(task, split, data_dir)
     columns = (task.source.text_column, task.source.label_column)
     file = (files or {}).get(str(path.resolve())) or described(path, *columns)
-    try:
-        rows = _read(task, file, pulse)
-    except InputError as error:
-        raise DataError(str(error)) from error
+    rows = _read(file, columns[:1], task.source.label_column, pulse)
     classes, notes = match_labels(task, file.name, rows.values, rows.numbers)
     return data.usable(task, path.name, rows.texts, classes, [*_left_out(rows.bad), *notes])
+
+
+def load_added(
+    task: Task, files: Sequence[InputFile], pulse: Pulse = no_pulse
+) -> LabelledTexts | None:
+    """Load a task's further rows: those with a label in the column that has the task's name.
+
+    A file without such a column has no rows for the task.
+
+    Returns:
+        the rows of all files in their order; None if there are none.
+    Raises:
+        DataError: a file has no column to read texts from, or a label is none of the task's.
+    """
+    found: LabelledTexts | None = None
+    for file in files:
+        if task.name not in _columns(file):
+            continue
+        rows = _read(file, (), task.name, pulse).labelled()
+        if not rows.texts:
+            continue
+        name = Path(file.path).name
+        classes, notes = match_labels(task, file.name, rows.values, rows.numbers)
+        more = data.usable(task, name, rows.texts, classes, [*_left_out(rows.bad), *notes])
+        found = more if found is None else found.joined(more)
+    return found
 
 
 def split_loader(
@@ -180,21 +223,48 @@ class _Rows:
     """The number of each row among the file's data rows, from 1."""
     bad: list[BadRow] = field(default_factory=list)
 
+    def labelled(self) -> "_Rows":
+        """Without the rows whose label is missing or blank."""
+        rows = [n for n, value in enumerate(self.values) if any(map(str.strip, _names_of(value)))]
+        return _Rows(
+            [self.texts[row] for row in rows],
+            [self.values[row] for row in rows],
+            [self.numbers[row] for row in rows],
+            self.bad,
+        )
 
-def _read(task: Task, file: InputFile, pulse: Pulse) -> _Rows:
-    assert task.source is not None
-    source = open_source([file], [task.source.text_column], set())
-    column = task.source.label_column
-    names = list(source.names)
-    if column not in names:
-        raise InputError(f"{file.name}: no column '{column}'; it has: {', '.join(names)}")
+
+def _columns(file: InputFile) -> list[str]:
+    """Names of a file's columns; an InputError becomes a DataError."""
+    try:
+        return [each.name for each in fields_of(file)]
+    except InputError as error:
+        raise DataError(str(error)) from error
+
+
+def _read(file: InputFile, text_columns: Sequence[str], column: str, pulse: Pulse) -> _Rows:
+    """Read a file's texts and one column of labels.
+
+    Args:
+        text_columns: as for :func:`jobs.input.source.open_source`.
+        column: the column of labels.
+    Raises:
+        DataError: the file is damaged or lacks a column.
+    """
     rows = _Rows()
-    for numbered in pulsing(read_source(source), pulse):
-        chunk = numbered.chunk
-        rows.texts += chunk.table.column(source.text.name).to_pylist()
-        rows.values += chunk.table.column(column).to_pylist()
-        rows.numbers += chunk.rows
-        rows.bad += chunk.bad
+    try:
+        source = open_source([file], text_columns, set())
+        names = list(source.names)
+        if column not in names:
+            raise InputError(f"{file.name}: no column '{column}'; it has: {', '.join(names)}")
+        for numbered in pulsing(read_source(source), pulse):
+            chunk = numbered.chunk
+            rows.texts += chunk.table.column(source.text.name).to_pylist()
+            rows.values += chunk.table.column(column).to_pylist()
+            rows.numbers += chunk.rows
+            rows.bad += chunk.bad
+    except InputError as error:
+        raise DataError(str(error)) from error
     return rows
 
 

@@ -35,6 +35,8 @@ class TrainRequest:
     """The data folder; None: that of the settings, else the hub."""
     backbone: str = DEFAULT_BACKBONE
     task_file: str | None = None
+    add: tuple[str, ...] = ()
+    """Files of further rows to train on."""
     changes: dict[str, Value] = field(default_factory=dict)
     """Fields of ``TrainConfig`` given by the user."""
 
@@ -69,7 +71,12 @@ def checked_data(request: TrainRequest, settings: Settings) -> "CheckedData":
 
     changes = {key: value for key, value in request.changes.items() if value is not None}
     config = train_config(request.preset, "full", **changes)
-    return check_data(request.data_dir(settings), request.tasks(), config)
+    add = [_added(path) for path in request.add]
+    return check_data(request.data_dir(settings), request.tasks(), config, add)
+
+
+def _added(path: str) -> Path:
+    return local_path(path).absolute()
 
 
 def train_spec(
@@ -106,6 +113,7 @@ def train_spec(
         backbone_sha256=weights_sha256(backbone) if backbone.is_dir() else "",
         tasks=tuple(task_as_json(task) for task in tasks),
         data=checked.files,
+        add=tuple(str(_added(path).resolve()) for path in request.add),
         command=command_of(request, scenario, name, local=data_dir is not None),
     )
 
@@ -128,10 +136,13 @@ def command_of(request: TrainRequest, scenario: str, name: str, *, local: bool) 
     """The command for the model card, without the paths of this machine."""
     words = ["mtl", "train", "--scenario", scenario, "--name", name, "--preset", request.preset]
     for key, value in request.changes.items():
-        words += [f"--{key.replace('_', '-')}", str(value)]
+        option = f"--{key.replace('_', '-')}"
+        words += [option] if value is True else [option, str(value)]
     if request.backbone != DEFAULT_BACKBONE:
         folder = Path(request.backbone)
         words += ["--backbone", folder.name if folder.is_dir() else request.backbone]
     if request.task_file is not None:
         words += ["--tasks", Path(request.task_file).name]
+    for path in request.add:
+        words += ["--add", Path(path).name]
     return shlex.join([*words, *(["--data", "DIR"] if local else [])])

@@ -31,8 +31,16 @@ class LabelledTexts:
     def __len__(self) -> int:
         return len(self.texts)
 
+    where: str = ""
+    """Name of the file or data set, without folders of a machine, for notes."""
     notes: tuple[str, ...] = ()
     """Which rows were left out or are doubtful, for the model's card and the user."""
+
+    def joined(self, more: "LabelledTexts") -> "LabelledTexts":
+        """These rows, and behind them further rows of the same task, with both's notes."""
+        labels = np.concatenate([self.labels, more.labels])
+        notes = (*self.notes, *more.notes)
+        return replace(self, texts=self.texts + more.texts, labels=labels, notes=notes)
 
     def take(self, rows: NDArray[np.int64]) -> "LabelledTexts":
         """The given rows, in the given order."""
@@ -111,7 +119,7 @@ def usable(
     missing = [task.labels[n] for n in np.setdiff1d(np.arange(len(task.labels)), labels)]
     if missing:
         found.append(f"no row is labelled {listed(missing)}")
-    return LabelledTexts(task, texts, labels, tuple(f"{name}: {note}" for note in found))
+    return LabelledTexts(task, texts, labels, name, tuple(f"{name}: {note}" for note in found))
 
 
 def counted(count: int, thing: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +14,8 @@ import numpy as np
 from mtl_core.config import TrainConfig
 from mtl_core.data.draws import balance_classes, sample_rows, split_held_out
 from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
-from mtl_core.data.splits import LabelledTexts, LoadSplit
+from mtl_core.data.overlap import copied_rows
+from mtl_core.data.splits import LabelledTexts, LoadSplit, counted
 from mtl_core.files import temporary_beside
 from mtl_core.model.batches import starts_of
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
@@ -30,19 +31,54 @@ log = logging.getLogger(__name__)
 
 
 def training_split(
-    task: Task, config: TrainConfig, load_split: LoadSplit, pulse: Pulse = no_pulse
+    task: Task,
+    config: TrainConfig,
+    load_split: LoadSplit,
+    added: LabelledTexts | None = None,
+    pulse: Pulse = no_pulse,
 ) -> tuple[LabelledTexts, LabelledTexts]:
     """One task's rows to train on and rows held out, as the settings say.
 
+    Rows are held out of the task's own split alone. Unless the settings keep them, rows that are
+    copies of an evaluation row are left out, and added ones that are copies of a held-out row.
+
+    Args:
+        added: further rows to train on.
     Raises:
         DataError: the split is missing or malformed, or too small to hold rows out of.
     """
     data = load_split(task, task.source.train_split if task.source else "train")
+    evaluated: list[str] = []
+    if not config.keep_overlap and task.source is not None and task.source.has_official_split:
+        evaluated = load_split(task, task.source.evaluation_split).texts
+        data = without_copies(data, evaluated, "evaluation", pulse)
     data = sample_rows(data, config.max_rows_per_task, config.seed)
     train, held_out = split_held_out(data, config.held_out_fraction, config.seed, pulse)
+    if added is not None:
+        if not config.keep_overlap:
+            added = without_copies(added, evaluated, "evaluation", pulse)
+            added = without_copies(added, held_out.texts, "held-out", pulse)
+        train = sample_rows(train.joined(added), config.max_rows_per_task, config.seed)
     if config.balance_classes:
         train = balance_classes(train, config.seed)
     return train, held_out
+
+
+def without_copies(
+    data: LabelledTexts, evaluated: Sequence[str], what: str, pulse: Pulse = no_pulse
+) -> LabelledTexts:
+    """Leave out rows that are copies of other texts, with a note of how many.
+
+    Args:
+        what: which rows these other texts are, in the note.
+    """
+    copied = copied_rows(data.texts, evaluated, pulse)
+    if not copied.any():
+        return data
+    count = counted(int(copied.sum()), "row")
+    note = f"{data.where}: {count} left out as copies of {what} rows (--keep-overlap keeps them)"
+    kept = data.take(np.flatnonzero(~copied))
+    return replace(kept, notes=(*data.notes, note))
 
 
 def encode_splits(

@@ -37,6 +37,8 @@ from mtl_core.training.scalars import Scalars
 Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
 """By task, the rows to train on and those held out."""
 History = list[dict[str, Any]]
+LoadAdded = Callable[[Task], LabelledTexts | None]
+"""A function that gives a task's further rows to train on; None if there are none."""
 Probe = Callable[[], dict[str, Any] | None]
 """A function that gives Spearman's correlation on STS-B; None without its data."""
 
@@ -73,6 +75,8 @@ class TrainingRun:
     """Folder of checkpoints; the run resumes from one there that has the same settings."""
     load_split: LoadSplit | None = None
     """Reads the tasks' data; None reads known data sets from ``data_dir`` or the hub."""
+    load_added: LoadAdded = lambda task: None
+    """Reads further rows to train on."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Names of the local files it reads by SHA-256, kept in ``config.json``."""
     report: Callable[[Step], None] = lambda step: None
@@ -94,7 +98,10 @@ class TrainingRun:
             data.load_split, data_dir=self.data_dir, pulse=pulse
         )
         self.stage("data")
-        splits = {task.name: training_split(task, self.config, load_split, pulse) for task in tasks}
+        splits = {
+            task.name: training_split(task, self.config, load_split, self.load_added(task), pulse)
+            for task in tasks
+        }
         pairs = load_pairs(self.data_dir, ask_hub=not any_own_files(tasks), pulse=pulse)
         self.stage("model")
         model = _fresh_model(self.config, self.model_config, pulse)
@@ -234,7 +241,9 @@ def evaluate_trained(
     """
     load_split = load_split or partial(data.load_split, data_dir=data_dir)
     known = {each.name for each in fields(TrainConfig)}
-    config = TrainConfig(**{key: value for key, value in training.items() if key in known})
+    settings = {key: value for key, value in training.items() if key in known}
+    # Earlier versions left no copies of evaluation rows out.
+    config = TrainConfig(**{"keep_overlap": True, **settings})
     tasks = model.config.tasks
     splits = _splits_there(tasks, config, load_split)
     complete = len(splits) == len(tasks) and config.scenario != "frozen"

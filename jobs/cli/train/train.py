@@ -83,6 +83,20 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     metavar="TOML",
     help="Tasks of your own, beside or instead of those shipped; see docs/tasks.md.",
 )
+@click.option(
+    "--add",
+    multiple=True,
+    metavar="FILE",
+    help="Further rows to train on: a text, and a column named after each task with its label "
+    "(empty: none). May be repeated.",
+)
+@click.option(
+    "--keep-overlap",
+    is_flag=True,
+    default=None,
+    help="Train also on rows that share most of their runs of eight words with an evaluation row. "
+    "[left out, and counted in the model's card]",
+)
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
 @priority_option
 @detach_option
@@ -95,6 +109,7 @@ def train(
     data: str | None,
     preset: str,
     task_file: str | None,
+    add: tuple[str, ...],
     backbone: str,
     priority: str,
     detach: bool,
@@ -108,7 +123,7 @@ def train(
     if detach:
         require_redis_for_detach()
     given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
-    request = TrainRequest(preset, data, backbone, task_file, given)
+    request = TrainRequest(preset, data, backbone, task_file, add, given)
     wanted = {scenario: name} if scenario is not None else _all_of(request, name)
     for each in wanted:
         check_scenario(each, request.tasks())  # before the data is read

@@ -74,7 +74,7 @@ def check_data(
     if pairs is not None and pairs.is_file():
         files[str(pairs.resolve())] = described(pairs)
     for path in add:
-        own = described_added(path)
+        own = described_added(path, tasks)
         files[own.path] = own
     for task in tasks:
         added = load_added(task, [files[str(path.resolve())] for path in add])
@@ -83,15 +83,21 @@ def check_data(
     return CheckedData(tuple(files.values()), (*guessed, *notes))
 
 
-def described_added(path: Path) -> InputFile:
+def described_added(path: Path, tasks: Sequence[Task]) -> InputFile:
     """Describe a file of further rows to train on.
 
     Raises:
-        DataError: there is no such file, or it cannot be used.
+        DataError: there is no such file, it cannot be used, or no column has a task's name.
     """
     if not path.is_file():
         raise DataError(f"no file {path}; --add names files of labelled rows")
-    return described(path)
+    file, names = described(path), [task.name for task in tasks]
+    if not set(columns := _columns(file)) & set(names):
+        raise DataError(
+            f"{path}: its labels must be in a column named after their task ({', '.join(names)}); "
+            f"it has: {', '.join(columns)}"
+        )
+    return file
 
 
 def _path_of(task: Task, split: str, data_dir: Path | None) -> Path:

@@ -1,5 +1,7 @@
 """``mtl train``."""
 
+from collections.abc import Sequence
+
 import click
 
 from jobs.cli.shared import complete
@@ -139,7 +141,7 @@ def train(
         answer = {"ids": ids} if all_scenarios else {"id": ids[0]}
         print_json(answer) if as_json else click.echo("\n".join(ids))
     elif scenario is not None:
-        _print_result(specs[0], as_json)
+        _print_result(specs[0], as_json, said=checked.notes)
     else:
         _print_comparison(specs, as_json)
 
@@ -178,7 +180,8 @@ def _print_comparison(specs: list[TrainSpec], as_json: bool) -> None:
     click.echo(f"page: mtl compare {' '.join(s.name for s in specs)} -o compare.html")
 
 
-def _print_result(spec: TrainSpec, as_json: bool) -> None:
+def _print_result(spec: TrainSpec, as_json: bool, said: Sequence[str]) -> None:
+    """Print what the run made; of its notes those that the user was not told before."""
     entry = ModelEntry(spec.name, place_of(spec.output), shipped=False)
     metrics = entry.metrics()
     if as_json:
@@ -186,6 +189,9 @@ def _print_result(spec: TrainSpec, as_json: bool) -> None:
             {"id": job_id(spec), "model": spec.name, "path": spec.output, "metrics": metrics}
         )
         return
+    for note in read_facts(entry).config.get("training", {}).get("notes", []):
+        if not any(line.endswith(note) for line in said):
+            click.echo(note, err=True)
     click.echo(f"model '{spec.name}': {spec.output}")
     for task, figures in metrics.items():
         click.echo(f"  {task}: accuracy {figures['accuracy']:.4f}, F1 {figures['f1']:.4f}")

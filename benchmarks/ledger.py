@@ -128,7 +128,7 @@ from worker.lease.attempt import Attempt
 
 spec = LabelSpec.model_validate_json(sys.stdin.read())
 shards = json.loads(sys.argv[1])
-engine = engine_of(spec, folder_of(spec), place_of(spec.output))
+engine = engine_of(spec, folder_of(spec.model_dir, spec.model_sha256), place_of(spec.output))
 engine.label(["warm up"] * 100, lambda done: None)
 untold = SimpleNamespace(progress=lambda done: None, confirm=lambda: None, pulse=lambda: None)
 started = time.perf_counter()

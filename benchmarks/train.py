@@ -145,7 +145,7 @@ def ours(splits: Splits, config: TrainConfig) -> MultiTaskModel:
     rows = np.arange(max(1, round(0.02 * min(len(train) for train, _ in splits.values()))))
     few = {name: (train, kept.take(rows[:SCORED])) for name, (train, kept) in splits.items()}
     with tempfile.TemporaryDirectory() as folder:
-        training, held_out = encode_splits(few, model, model.tokenizer, config, Path(folder))
+        training, held_out = encode_splits(few, model, model.tokenizer, config, Path(folder), {})
         TrainingLoop(model, model.tokenizer, training, held_out, config).run()
     return model
 

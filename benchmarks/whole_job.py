@@ -50,7 +50,7 @@ from mtl_core.storage.address import place_of
 from worker.engines import engine_of, folder_of
 from jobs.specs import LabelSpec
 spec = LabelSpec.model_validate_json(sys.stdin.read())
-engine = engine_of(spec, folder_of(spec), place_of(spec.output))
+engine = engine_of(spec, folder_of(spec.model_dir, spec.model_sha256), place_of(spec.output))
 texts = pq.read_table(sys.argv[1])["text"].to_pylist()
 engine.label(texts[:200], lambda done: None)
 ids = engine.tokenizer(texts)

@@ -101,10 +101,30 @@ class LabelSpec(Spec):
     """Whether workers look up and keep answers in their machine's cache."""
 
 
+class TeacherModel(Spec):
+    """A trained model whose answers a run learns."""
+
+    name: str
+    home: str
+    """Path or address of its model directory."""
+    sha256: str
+
+
+class UnlabelledFile(Spec):
+    """A file of texts without labels."""
+
+    path: str
+    """As in ``TrainSpec.data``."""
+    task: str = ""
+    """The task it is for; empty: every task."""
+
+
 class TrainSpec(Spec):
     """A train job: a scenario and its settings in, a model directory out."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"backbone_sha256", "data", "add"})
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"backbone_sha256", "data", "add", "teachers", "unlabelled"}
+    )
 
     kind: Literal["train"] = "train"
     name: str
@@ -125,6 +145,8 @@ class TrainSpec(Spec):
     """All local files that the run reads; empty where it reads the hub alone."""
     add: tuple[str, ...] = ()
     """Paths of those among them that hold further rows to train on, in the order given."""
+    teachers: tuple[TeacherModel, ...] = ()
+    unlabelled: tuple[UnlabelledFile, ...] = ()
     command: str
 
 

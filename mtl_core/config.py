@@ -40,6 +40,8 @@ class ModelConfig:
     """Name or path; resolved by ``mtl_core.model.backbones``."""
     backbone_sha256: str | None = None
     """SHA-256 of the backbone's ``model.safetensors``; checked on load when given."""
+    layers_kept: tuple[int, ...] = ()
+    """Which of the backbone's transformer layers the model has, from 0; empty: all of them."""
     embedding_size: int = EMBEDDING_SIZE
     max_tokens: int = 256
     """Longer texts are truncated to this many tokens, special tokens included."""
@@ -89,6 +91,11 @@ class TrainConfig:
     """Whether a task's loss is multiplied by its ``frozen_weight`` instead of its ``weight``."""
     similarity_weight: float = 30.0
     """Weight of :func:`mtl_core.training.losses.similarity_loss`; 0 leaves it out."""
+    teacher_weight: float = 0.7
+    """If the run has a teacher, the share of :func:`mtl_core.training.teacher.teacher_loss` in a
+    row's loss; the rest is cross-entropy."""
+    teacher_temperature: float = 2.0
+    """Divides student's and teacher's logits in that loss."""
     average_share: float = 0.2
     """The finished model has the exponential average of its weights over this share of all steps;
     with 0 it has the weights of the last step."""
@@ -102,6 +109,9 @@ class TrainConfig:
     keep_overlap: bool = False
     """Train also on rows that are copies of an evaluation row
     (:func:`mtl_core.data.overlap.copied_rows`)."""
+    keep_layers: int | None = None
+    """Take all but so many of the backbone's layers out (:func:`mtl_core.model.layers.evenly`);
+    None keeps them all."""
     seed: int = 13
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_steps: int = 200
@@ -111,6 +121,8 @@ class TrainConfig:
             raise SettingsError(f"epochs is {self.epochs}; it must be at least 1")
         if self.layers < 1:
             raise SettingsError(f"layers is {self.layers}; it must be at least 1")
+        if self.keep_layers is not None and self.keep_layers < 1:
+            raise SettingsError(f"keep_layers is {self.keep_layers}; it must be at least 1")
         if not 0 < self.held_out_fraction < 1:
             raise SettingsError(
                 f"held_out_fraction is {self.held_out_fraction}; it must be between 0 and 1"

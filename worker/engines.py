@@ -89,13 +89,16 @@ def engine_of(spec: LabelSpec, folder: Path, output: Place, pulse: Pulse = no_pu
     return engine
 
 
-def folder_of(spec: LabelSpec, pulse: Pulse = no_pulse) -> Path:
-    """The folder of a job's model on this machine; a model of an object store is copied first.
+def folder_of(home: str, sha256: str, pulse: Pulse = no_pulse) -> Path:
+    """The folder of a model on this machine; a model of an object store is copied first.
 
+    Args:
+        home: path or address of the model's directory.
+        sha256: of its weights.
     Raises:
         SettingsError: the model lies outside the configured roots, or cannot be copied here.
     """
-    return Path(with_pulse(pulse, _model_folder, spec.model_dir, spec.model_sha256))
+    return Path(with_pulse(pulse, _model_folder, home, sha256))
 
 
 @lru_cache(maxsize=8)

@@ -51,7 +51,7 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     assert isinstance(spec, LabelSpec)
     started = time.monotonic()
     files = _files(attempt, spec)
-    folder = folder_of(spec, heartbeat.pulse)
+    folder = folder_of(spec.model_dir, spec.model_sha256, heartbeat.pulse)
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     staged, texts = read_texts(output, attempt.definition)  # no pulse: a hanging disk must be seen
     engine = engine_of(spec, folder, output, heartbeat.pulse)

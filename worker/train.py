@@ -13,12 +13,13 @@ import torch
 from jobs.ledger.ledger import Ledger
 from jobs.roots import check_backbone_inside, check_inside, place_inside
 from jobs.settings import settings
-from jobs.specs import InputFile, TrainSpec
-from jobs.train.data import check_unchanged, load_added, split_loader
+from jobs.specs import InputFile, TeacherModel, TrainSpec
+from jobs.train.data import check_unchanged, load_added, load_unlabelled, split_loader
 from jobs.train.made_by import MADE_BY, files_of, finished_result, made_by
 from mtl_core.config import ModelConfig, train_config
-from mtl_core.errors import OutputError
-from mtl_core.files import write_json
+from mtl_core.errors import ModelError, OutputError
+from mtl_core.files import file_sha256, write_json
+from mtl_core.model.config import WEIGHTS, read_model_config
 from mtl_core.model.copies import publish
 from mtl_core.pulse import Pulse, with_pulse
 from mtl_core.storage.bucket import Bucket
@@ -27,7 +28,9 @@ from mtl_core.storage.place import Place
 from mtl_core.tasks import task_from_json
 from mtl_core.training.loop import Step
 from mtl_core.training.run import TrainedModel, TrainingRun
+from mtl_core.training.teacher import Teacher
 from worker.checkpoint_copies import CheckpointCopies
+from worker.engines import engine_for, folder_of
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
 from worker.process.threads import threads_of_child
@@ -89,16 +92,30 @@ def _data_inside(spec: TrainSpec) -> Path | None:
         SettingsError: something that the run reads lies outside.
     """
     own = [task.source.files.values() for task in map(task_from_json, spec.tasks) if task.source]
-    for file in (*chain(*own), *spec.add):
+    for file in (*chain(*own), *spec.add, *(each.path for each in spec.unlabelled)):
         check_inside(file, settings())
     check_backbone_inside(spec.backbone, settings())
     return check_inside(spec.data_dir, settings()) if spec.data_dir else None
 
 
-def _added(spec: TrainSpec) -> list[InputFile]:
-    """The files of further rows to train on, as the spec describes them."""
-    described = {file.path: file for file in spec.data}
-    return [described[path] for path in spec.add]
+def _described(spec: TrainSpec) -> dict[str, InputFile]:
+    return {file.path: file for file in spec.data}
+
+
+def _teacher(model: TeacherModel, pulse: Pulse) -> Teacher:
+    """A teacher on this machine; one of an object store is copied first.
+
+    Raises:
+        SettingsError: it lies outside the configured roots, or cannot be copied here.
+        ModelError: it has changed since the job was submitted.
+    """
+    folder = folder_of(model.home, model.sha256, pulse)
+    if file_sha256(folder / WEIGHTS) != model.sha256:
+        raise ModelError(f"teacher '{model.name}' has changed since the job was submitted")
+    tasks = read_model_config(folder).tasks
+    return Teacher(
+        model.name, model.sha256, tasks, partial(engine_for, folder, pulse=pulse), folder
+    )
 
 
 def _places(spec: TrainSpec, job: str) -> Places:
@@ -155,6 +172,7 @@ def _train(
 ) -> TrainedModel:
     """Run the training; it makes the model directory in ``places.building``."""
     tasks = tuple(map(task_from_json, spec.tasks))
+    files = _described(spec)
     return TrainingRun(
         train_config(spec.preset, scenario=spec.scenario, **spec.settings),
         ModelConfig(
@@ -166,7 +184,11 @@ def _train(
         command=spec.command,
         checkpoint_dir=places.checkpoints,
         load_split=split_loader(data_dir, spec.data, pulse=pulse),
-        load_added=partial(load_added, files=_added(spec), pulse=pulse),
+        load_added=partial(load_added, files=[files[path] for path in spec.add], pulse=pulse),
+        teachers=[_teacher(each, pulse) for each in spec.teachers],
+        load_unlabelled=partial(
+            load_unlabelled, unlabelled=spec.unlabelled, files=spec.data, pulse=pulse
+        ),
         files=files_of(spec),
         report=teller.report,
         stage=teller.stage,

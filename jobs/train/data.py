@@ -1,21 +1,18 @@
 """A task's own data files: read as ``mtl label`` reads its input, with labels matched by name."""
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from jobs.input.files import AsGiven, assumptions, fingerprint
 from jobs.input.folders import Located
 from jobs.input.readers import BadRow, fields_of
 from jobs.input.source import open_source, read_source
-from jobs.specs import InputFile
+from jobs.specs import InputFile, UnlabelledFile
+from jobs.train.labels import match_labels, names_of
 from mtl_core.config import TrainConfig
 from mtl_core.data import splits as data
 from mtl_core.data.draws import check_enough, sample_rows
@@ -24,12 +21,7 @@ from mtl_core.data.stsb import STSB_FOLDER, STSB_SPLIT
 from mtl_core.errors import DataError, InputError
 from mtl_core.files import file_sha256
 from mtl_core.pulse import Pulse, no_pulse, pulsing
-from mtl_core.suggest import did_you_mean
 from mtl_core.tasks import Task
-
-# A label that looks like a number or a boolean. Where a task has one, no column holds positions.
-WORD_LIKE_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|true|false", re.IGNORECASE)
-POSITION = re.compile(r"[0-9]{1,4}")
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -45,13 +37,18 @@ class CheckedData:
 
 
 def check_data(
-    data_dir: Path | None, tasks: Sequence[Task], config: TrainConfig, add: Sequence[Path] = ()
+    data_dir: Path | None,
+    tasks: Sequence[Task],
+    config: TrainConfig,
+    add: Sequence[Path] = (),
+    unlabelled: Sequence[UnlabelledFile] = (),
 ) -> CheckedData:
     """Read all local files that a run will read, so that it does not fail on them later.
 
     Args:
         data_dir: the data folder; None: data comes from the hub, which is not asked here.
         add: files of further rows to train on.
+        unlabelled: files of texts without labels.
     Raises:
         DataError: a file is missing or cannot be used; the message says where and why.
     """
@@ -79,6 +76,13 @@ def check_data(
     for task in tasks:
         added = load_added(task, [files[str(path.resolve())] for path in add])
         notes += [f"task '{task.name}': {note}" for note in added.notes] if added else []
+    for each in unlabelled:
+        path = Path(each.path)
+        if not path.is_file():
+            raise DataError(f"no file {path}; --unlabelled names files of texts")
+        files[each.path] = described(path)
+        if not load_unlabelled(tasks[0], [UnlabelledFile(path=each.path)], list(files.values())):
+            raise DataError(f"{path}: no text to train on")
     guessed = [line for file in files.values() if (line := assumptions(file))]
     return CheckedData(tuple(files.values()), (*guessed, *notes))
 
@@ -191,6 +195,27 @@ def load_added(
     return found
 
 
+def load_unlabelled(
+    task: Task,
+    unlabelled: Sequence[UnlabelledFile],
+    files: Sequence[InputFile],
+    pulse: Pulse = no_pulse,
+) -> list[str]:
+    """Texts without labels to train a task on, of all files that are for it.
+
+    Args:
+        files: how to read files.
+    Raises:
+        DataError: a file is damaged or has no column to read texts from.
+    """
+    described = {file.path: file for file in files}
+    texts: list[str] = []
+    for each in unlabelled:
+        if each.task in ("", task.name):
+            texts += _read(described[each.path], (), None, pulse).texts
+    return texts
+
+
 def split_loader(
     data_dir: Path | None,
     files: Sequence[InputFile] = (),
@@ -231,7 +256,7 @@ class _Rows:
 
     def labelled(self) -> "_Rows":
         """Without the rows whose label is missing or blank."""
-        rows = [n for n, value in enumerate(self.values) if any(map(str.strip, _names_of(value)))]
+        rows = [n for n, value in enumerate(self.values) if any(map(str.strip, names_of(value)))]
         return _Rows(
             [self.texts[row] for row in rows],
             [self.values[row] for row in rows],
@@ -248,12 +273,12 @@ def _columns(file: InputFile) -> list[str]:
         raise DataError(str(error)) from error
 
 
-def _read(file: InputFile, text_columns: Sequence[str], column: str, pulse: Pulse) -> _Rows:
+def _read(file: InputFile, text_columns: Sequence[str], column: str | None, pulse: Pulse) -> _Rows:
     """Read a file's texts and one column of labels.
 
     Args:
         text_columns: as for :func:`jobs.input.source.open_source`.
-        column: the column of labels.
+        column: the column of labels; None reads texts alone.
     Raises:
         DataError: the file is damaged or lacks a column.
     """
@@ -261,12 +286,12 @@ def _read(file: InputFile, text_columns: Sequence[str], column: str, pulse: Puls
     try:
         source = open_source([file], text_columns, set())
         names = list(source.names)
-        if column not in names:
+        if column is not None and column not in names:
             raise InputError(f"{file.name}: no column '{column}'; it has: {', '.join(names)}")
         for numbered in pulsing(read_source(source), pulse):
             chunk = numbered.chunk
             rows.texts += chunk.table.column(source.text.name).to_pylist()
-            rows.values += chunk.table.column(column).to_pylist()
+            rows.values += chunk.table.column(column).to_pylist() if column is not None else []
             rows.numbers += chunk.rows
             rows.bad += chunk.bad
     except InputError as error:
@@ -285,90 +310,4 @@ def _left_out(bad: Sequence[BadRow]) -> list[str]:
     rest = sum(reasons.values()) - sum(count for _, count in reasons.most_common(SHOWN))
     return (
         [*found, f"{data.counted(rest, 'row')} more left out for other reasons"] if rest else found
-    )
-
-
-def match_labels(
-    task: Task, where: str, values: Sequence[Any], rows: Sequence[int]
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Class indices for the values of a label column, int64 [N], and what was assumed, in words.
-
-    A value is the name of its label: ``true``, ``5`` and ``-1`` are names like any other. Values
-    are read as positions in the task's list, from 0, only if none of them is a label's name, no
-    label looks like a number or a boolean, and the column holds whole numbers alone.
-
-    Args:
-        where: the file, for messages.
-        rows: the number of each value's data row, from 1.
-    Raises:
-        DataError: some values are no label; the message says of each how often it comes, its first
-            row, and the nearest label.
-    """
-    by_name = {label: index for index, label in enumerate(task.labels)}
-    meant = {_key(value): _names_of(value) for value in values}
-    classes = {
-        key: next((by_name[name] for name in names if name in by_name), -1)
-        for key, names in meant.items()
-    }
-    notes = []
-    if classes and max(classes.values()) < 0 and _are_positions(task, meant.values()):
-        classes = {key: int(names[0].strip()) for key, names in meant.items()}
-        listing = data.listed([f"{n} = {label}" for n, label in enumerate(task.labels)])
-        notes = [f"labels are read as positions in the task's list: {listing}"]
-        classes = {key: n if n < len(task.labels) else -1 for key, n in classes.items()}
-    found = np.array([classes[_key(value)] for value in values], dtype=np.int64)
-    if (found < 0).any():
-        wrong = np.flatnonzero(found < 0).tolist()
-        bad = [(_shown(meant[_key(values[n])]), rows[n]) for n in wrong]
-        raise DataError(_bad_labels(task, where, bad, positions=bool(notes)))
-    return found, notes
-
-
-def _key(value: Any) -> tuple[type, Any]:
-    """A value as a key of a dictionary, with its type: to Python, True and 1 are the same key."""
-    return type(value), value if value.__hash__ is not None else repr(value)
-
-
-def _names_of(value: Any) -> tuple[str, ...]:
-    """The names of labels that a value may mean, the likeliest first; none for a missing value."""
-    if value is None or value != value:  # NaN
-        return ()
-    if isinstance(value, bool):
-        name = str(value)
-        return name.lower(), name, name.upper()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value)), repr(value)
-    if isinstance(value, str):
-        return (value, value.strip()) if value.strip() else (value,)
-    return (str(value),)
-
-
-def _are_positions(task: Task, meant: Iterable[tuple[str, ...]]) -> bool:
-    if any(WORD_LIKE_NUMBER.fullmatch(label.strip()) for label in task.labels):
-        return False
-    return all(names and POSITION.fullmatch(names[0].strip()) for names in meant)
-
-
-def _shown(names: Sequence[str]) -> str:
-    return names[0] if names else ""
-
-
-def _bad_labels(task: Task, where: str, bad: Sequence[tuple[str, int]], *, positions: bool) -> str:
-    """One line on all values that are no label."""
-    counts = Counter(name for name, _ in bad)
-    first = dict(reversed(bad))
-    parts = []
-    for name, count in counts.most_common(SHOWN):
-        hint = "" if positions else did_you_mean(name, task.labels, before=", ")
-        what = f"'{name}'" if name.strip() else "no label"
-        parts.append(
-            f"{what} in {data.counted(count, 'row')}, the first {where}:{first[name]}{hint}"
-        )
-    if len(counts) > SHOWN:
-        parts.append(f"{len(counts) - SHOWN:,} more")
-    there = f"positions 0 to {len(task.labels) - 1} of " if positions else ""
-    return (
-        f"{where}: {data.counted(len(bad), 'row')} {'has' if len(bad) == 1 else 'have'} no label "
-        f"of task '{task.name}' (it has "
-        f"{there}{data.listed(task.labels)}): {'; '.join(parts)}"
     )

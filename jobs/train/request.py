@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from jobs.roots import check_backbone_inside
 from jobs.settings import Settings
 from jobs.specs import TrainSpec
+from jobs.train.teaching import find_teachers, parse_unlabelled
 from mtl_core.config import DEFAULT_BACKBONE, train_config
-from mtl_core.errors import UnknownScenarioError
+from mtl_core.errors import SettingsError, UnknownScenarioError
 from mtl_core.model.backbones import check_backbone, weights_sha256
 from mtl_core.model.registry import check_name
 from mtl_core.storage.address import local_path
@@ -37,6 +38,10 @@ class TrainRequest:
     task_file: str | None = None
     add: tuple[str, ...] = ()
     """Files of further rows to train on."""
+    teachers: tuple[str, ...] = ()
+    """Names, paths or addresses of trained models."""
+    unlabelled: tuple[str, ...] = ()
+    """Files of texts without labels, as ``FILE`` or ``TASK=FILE``."""
     changes: dict[str, Value] = field(default_factory=dict)
     """Fields of ``TrainConfig`` given by the user."""
 
@@ -72,7 +77,11 @@ def checked_data(request: TrainRequest, settings: Settings) -> "CheckedData":
     changes = {key: value for key, value in request.changes.items() if value is not None}
     config = train_config(request.preset, "full", **changes)
     add = [_added(path) for path in request.add]
-    return check_data(request.data_dir(settings), request.tasks(), config, add)
+    tasks = request.tasks()
+    unlabelled = parse_unlabelled(request.unlabelled, tasks)
+    if unlabelled and not request.teachers:
+        raise SettingsError("--unlabelled needs a --teacher, which labels its texts")
+    return check_data(request.data_dir(settings), tasks, config, add, unlabelled)
 
 
 def _added(path: str) -> Path:
@@ -113,6 +122,8 @@ def train_spec(
         backbone_sha256=weights_sha256(backbone) if backbone.is_dir() else "",
         tasks=tuple(task_as_json(task) for task in tasks),
         data=checked.files,
+        teachers=find_teachers(request.teachers, tasks, settings),
+        unlabelled=parse_unlabelled(request.unlabelled, tasks),
         add=tuple(str(_added(path).resolve()) for path in request.add),
         command=command_of(request, scenario, name, local=data_dir is not None),
     )
@@ -145,4 +156,9 @@ def command_of(request: TrainRequest, scenario: str, name: str, *, local: bool) 
         words += ["--tasks", Path(request.task_file).name]
     for path in request.add:
         words += ["--add", Path(path).name]
+    if request.teachers:
+        words += ["--teacher", ",".join(name.rpartition("/")[2] for name in request.teachers)]
+    for given in request.unlabelled:
+        task, equals, path = given.rpartition("=")
+        words += ["--unlabelled", f"{task}{equals}{Path(path).name}"]
     return shlex.join([*words, *(["--data", "DIR"] if local else [])])

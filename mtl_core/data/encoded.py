@@ -46,6 +46,10 @@ class EncodedTexts:
     """Tokens of each row, int64 [N]."""
     pooled: NDArray[np.float16] | None = None
     """Pooled vectors of the backbone as published, float16 [N, H], mapped from a file."""
+    reference: NDArray[np.float16] | None = None
+    """Vectors whose cosines the embedding is to keep, float16 [N, any]."""
+    soft: NDArray[np.float16] | None = None
+    """Probabilities by the run's teachers, float16 [N, C]."""
     activations: Activations | None = None
     """What enters the first trained layer; kept where the layers below it stay as published."""
 

@@ -10,6 +10,8 @@ from mtl_core.errors import ModelError
 from mtl_core.tasks import task_as_json, task_from_json
 
 MODEL_FORMAT = 1
+FORMAT_WITH_FEWER_LAYERS = 2
+"""A version that does not know of it would put the layers' weights into other layers."""
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
@@ -23,11 +25,15 @@ def read_model_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["format"] != MODEL_FORMAT:
-            raise ModelError(f"{path}: format {raw['format']}; this version reads {MODEL_FORMAT}")
+        if raw["format"] not in (MODEL_FORMAT, FORMAT_WITH_FEWER_LAYERS):
+            raise ModelError(
+                f"{path}: format {raw['format']}; this version reads {MODEL_FORMAT} and "
+                f"{FORMAT_WITH_FEWER_LAYERS}"
+            )
         return ModelConfig(
             backbone=raw["backbone"],
             backbone_sha256=raw["backbone_sha256"],
+            layers_kept=tuple(raw.get("layers_kept", ())),
             embedding_size=raw["embedding_size"],
             max_tokens=raw["max_tokens"],
             logit_scale=raw["logit_scale"],
@@ -42,8 +48,10 @@ def read_model_config(folder: Path) -> ModelConfig:
 
 def model_config_as_json(config: ModelConfig) -> dict[str, Any]:
     """A configuration as the JSON that :func:`read_model_config` reads."""
+    layers = {"layers_kept": list(config.layers_kept)} if config.layers_kept else {}
     return {
-        "format": MODEL_FORMAT,
+        "format": FORMAT_WITH_FEWER_LAYERS if layers else MODEL_FORMAT,
+        **layers,
         "backbone": config.backbone,
         "backbone_sha256": config.backbone_sha256,
         "embedding_size": config.embedding_size,

@@ -27,6 +27,7 @@ from mtl_core.model.backbones import (
     resolve_backbone,
 )
 from mtl_core.model.batches import lengths_of, token_batches
+from mtl_core.model.layers import keep_layers
 from mtl_core.model.precision import autocast
 from mtl_core.model.tokenizer import Tokenizer, load_tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing
@@ -195,6 +196,8 @@ def build_encoder(config: ModelConfig) -> tuple[SentenceEncoder, ModelConfig]:
     """
     files = resolve_backbone(config.backbone)
     backbone, sha256 = load_backbone(files, config.backbone_sha256)
+    if config.layers_kept:
+        keep_layers(backbone, config.layers_kept)
     limit = max_positions(files.folder)
     max_tokens = config.max_tokens if limit is None else min(config.max_tokens, limit)
     encoder = SentenceEncoder(

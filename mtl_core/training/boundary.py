@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl_core.model.encoder import SentenceEncoder
+from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
 from mtl_core.model.tokenizer import Tokenizer
-from mtl_core.training.scenarios import transformer_layers
 
 
 def frozen_layers(model: MultiTaskModel, trained: Collection[str]) -> int:

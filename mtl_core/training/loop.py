@@ -36,10 +36,12 @@ from mtl_core.training.losses import similarity_loss
 from mtl_core.training.optimizer import make_optimizer, prepare_backbone
 from mtl_core.training.scenarios import apply_scenario, set_training_mode
 from mtl_core.training.start import principal_components, start_projection
+from mtl_core.training.teacher import NO_LABEL, teacher_loss
 from mtl_core.training.weights import TrainedWeights
 
 SIMILARITY = "similarity"
-"""Key of the similarity loss, beside the tasks' losses, in a record of the history."""
+TEACHER = "teacher"
+"""Keys of further losses, beside the tasks' losses, in a record of the history."""
 
 
 @dataclass(frozen=True)
@@ -192,14 +194,17 @@ class TrainingLoop:
         encoded = self.training[task]
         with autocast(self.model, self.config.precision):
             embedding = self._embed(encoded, rows)
-        logits = self.model.head_logits(embedding, task)
-        labels = torch.from_numpy(encoded.data.labels[rows]).to(logits.device)
-        cross_entropy = F.cross_entropy(
-            logits.float(), labels, label_smoothing=self.config.label_smoothing
-        )
-        loss = cross_entropy * self._weight(encoded.data.task)
-        if self.config.similarity_weight and encoded.pooled is not None:
-            reference = self._pooled(encoded, rows)
+        logits = self.model.head_logits(embedding, task).float()
+        cross_entropy = self._cross_entropy(encoded, rows, logits)
+        loss = cross_entropy
+        if encoded.soft is not None:
+            taught = self._taught(encoded, rows, logits)
+            share = self.config.teacher_weight
+            loss = (1 - share) * cross_entropy + share * taught
+            self._losses[TEACHER].append(float(taught.detach()))
+        loss = loss * self._weight(encoded.data.task)
+        if self.config.similarity_weight and encoded.reference is not None:
+            reference = self._on_device(encoded.reference[rows])
             similarity = similarity_loss(embedding, reference)
             loss = loss + self.config.similarity_weight * similarity
             self._losses[SIMILARITY].append(float(similarity.detach()))
@@ -218,6 +223,23 @@ class TrainingLoop:
             )
         self._losses[task].append(mean)
         return mean
+
+    def _cross_entropy(
+        self, encoded: EncodedTexts, rows: NDArray[np.int64], logits: Tensor
+    ) -> Tensor:
+        """Mean over a batch; rows without a label count 0."""
+        labels = torch.from_numpy(encoded.data.labels[rows]).to(logits.device)
+        smoothing = self.config.label_smoothing
+        if encoded.soft is None:  # then every row has a label
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        options: dict[str, Any] = {"ignore_index": NO_LABEL, "label_smoothing": smoothing}
+        return F.cross_entropy(logits, labels, reduction="sum", **options) / len(rows)
+
+    def _taught(self, encoded: EncodedTexts, rows: NDArray[np.int64], logits: Tensor) -> Tensor:
+        """How far a batch's labels are from those of the teachers."""
+        assert encoded.soft is not None
+        soft = self._on_device(encoded.soft[rows])
+        return teacher_loss(logits, soft, self.config.teacher_temperature)
 
     def _weight(self, task: Task) -> float:
         """Factor on a task's loss."""
@@ -247,11 +269,15 @@ class TrainingLoop:
     def _pooled(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
         """Kept pooled vectors of a batch, by the backbone as published, float32 [B, H]."""
         assert encoded.pooled is not None
-        vectors = torch.from_numpy(encoded.pooled[rows].astype(np.float32))
-        return vectors.to(self.model.encoder.projection.weight.device)
+        return self._on_device(encoded.pooled[rows])
+
+    def _on_device(self, values: NDArray[np.float16]) -> Tensor:
+        """Values as float32 where the model is."""
+        device = self.model.encoder.projection.weight.device
+        return torch.from_numpy(values.astype(np.float32)).to(device)
 
     def _no_losses(self) -> dict[str, list[float]]:
-        return {**{name: [] for name in self.training}, SIMILARITY: []}
+        return {**{name: [] for name in self.training}, SIMILARITY: [], TEACHER: []}
 
     def _scores(self) -> dict[str, Any]:
         with self._weights.averaged():

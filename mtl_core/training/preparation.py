@@ -16,6 +16,7 @@ from mtl_core.data.draws import balance_classes, sample_rows, split_held_out
 from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
 from mtl_core.data.overlap import copied_rows
 from mtl_core.data.splits import LabelledTexts, LoadSplit, counted
+from mtl_core.errors import DataError
 from mtl_core.files import temporary_beside
 from mtl_core.model.batches import starts_of
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
@@ -26,6 +27,7 @@ from mtl_core.training.boundary import UpperLayers, frozen_layers
 from mtl_core.training.checkpoint import run_tag
 from mtl_core.training.published import Pass, published_pass, write_published
 from mtl_core.training.scenarios import apply_scenario
+from mtl_core.training.teacher import SoftLabels
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +73,17 @@ def without_copies(
 
     Args:
         what: which rows these other texts are, in the note.
+    Raises:
+        DataError: no row is left.
     """
     copied = copied_rows(data.texts, evaluated, pulse)
     if not copied.any():
         return data
+    if copied.all():
+        raise DataError(
+            f"{data.where}: all {len(data):,} rows are copies of {what} rows; give other rows, or "
+            "train on these by --keep-overlap"
+        )
     count = counted(int(copied.sum()), "row")
     note = f"{data.where}: {count} left out as copies of {what} rows (--keep-overlap keeps them)"
     kept = data.take(np.flatnonzero(~copied))
@@ -87,20 +96,25 @@ def encode_splits(
     tokenizer: Tokenizer,
     config: TrainConfig,
     scratch: Path,
+    taught: Mapping[str, SoftLabels],
     pulse: Pulse = no_pulse,
 ) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
     """Tokenise all rows, and keep the backbone's outputs where the run uses them.
 
     Pooled vectors of the backbone as published are used as features where the backbone stays as it
-    is, and as the reference of the similarity loss. Activations are used where its lower layers
-    stay as published.
+    is, and as the reference of the similarity loss. That reference is a teacher's embeddings where
+    the backbone has lost layers. Activations are used where its lower layers stay as published.
 
+    Args:
+        taught: by task, what the run's teachers say of the rows to train on.
     Returns:
         the rows to train on and the rows held out, each by task.
     """
     trained = apply_scenario(model, config)
     features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
-    wants = features or bool(trained and config.similarity_weight)
+    by_teacher = bool(model.config.layers_kept and taught)
+    refers = bool(trained and config.similarity_weight)
+    wants = features or (refers and not by_teacher)
     layer = cut_at(model, tokenizer, trained, splits)
     encoded = {
         name: [encode_texts(data, tokenizer, config.max_tokens, pulse) for data in split]
@@ -112,7 +126,14 @@ def encode_splits(
     for name, (train, kept) in encoded.items():
         if layer:
             train = store.with_activations(train, f"{name}-train")
-        training[name] = store.with_pooled(train, f"{name}-train") if wants else train
+        train = store.with_pooled(train, f"{name}-train") if wants else train
+        soft = taught.get(name)
+        reference = soft.embeddings if soft is not None and by_teacher else train.pooled
+        training[name] = replace(
+            train,
+            soft=soft.probabilities if soft is not None else None,
+            reference=reference if refers else None,
+        )
         held_out[name] = store.with_pooled(kept, f"{name}-held-out") if features else kept
     return training, held_out
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from mtl_core.config import Calibration, ModelConfig, TrainConfig
 from mtl_core.data import splits as data
 from mtl_core.data.splits import LabelledTexts, LoadSplit
@@ -24,8 +22,7 @@ from mtl_core.evaluation.evaluate import Evaluation, evaluate_model
 from mtl_core.evaluation.similarity import SimilarityProbe
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
-from mtl_core.model.network import MultiTaskModel, build_model, save_model
-from mtl_core.model.precision import best_device
+from mtl_core.model.network import MultiTaskModel, save_model
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
 from mtl_core.training.card import model_card
@@ -33,12 +30,16 @@ from mtl_core.training.checkpoint import CheckpointFolder, run_tag
 from mtl_core.training.loop import Step, TrainingLoop
 from mtl_core.training.preparation import encode_splits, training_split
 from mtl_core.training.scalars import Scalars
+from mtl_core.training.start import fresh_model
+from mtl_core.training.teacher import SoftLabels, Teacher, soft_labels, with_unlabelled
 
 Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
 """By task, the rows to train on and those held out."""
 History = list[dict[str, Any]]
 LoadAdded = Callable[[Task], LabelledTexts | None]
 """A function that gives a task's further rows to train on; None if there are none."""
+LoadUnlabelled = Callable[[Task], Sequence[str]]
+"""A function that gives texts without labels to train a task on."""
 Probe = Callable[[], dict[str, Any] | None]
 """A function that gives Spearman's correlation on STS-B; None without its data."""
 
@@ -77,6 +78,10 @@ class TrainingRun:
     """Reads the tasks' data; None reads known data sets from ``data_dir`` or the hub."""
     load_added: LoadAdded = lambda task: None
     """Reads further rows to train on."""
+    teachers: Sequence[Teacher] = ()
+    """Models whose answers the run learns beside the labels."""
+    load_unlabelled: LoadUnlabelled = lambda task: ()
+    """Reads texts that have the teachers' answers alone."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Names of the local files it reads by SHA-256, kept in ``config.json``."""
     report: Callable[[Step], None] = lambda step: None
@@ -104,8 +109,9 @@ class TrainingRun:
         }
         pairs = load_pairs(self.data_dir, ask_hub=not any_own_files(tasks), pulse=pulse)
         self.stage("model")
-        model = _fresh_model(self.config, self.model_config, pulse)
-        loop, history, similarity = self._train(model, splits, pairs)
+        model = fresh_model(self.config, self.model_config, self.teachers, pulse)
+        unlabelled = {task.name: self.load_unlabelled(task) for task in tasks}
+        loop, history, similarity = self._train(model, splits, unlabelled, pairs)
         self.stage("evaluate")
         evaluation = evaluate_model(
             model,
@@ -124,7 +130,11 @@ class TrainingRun:
         return TrainedModel(self.output, sha256, rows, evaluation.official)
 
     def _train(
-        self, model: MultiTaskModel, splits: Splits, pairs: Pairs | None
+        self,
+        model: MultiTaskModel,
+        splits: Splits,
+        unlabelled: Mapping[str, Sequence[str]],
+        pairs: Pairs | None,
     ) -> tuple[TrainingLoop, History, Probe]:
         """Encode, train and calibrate.
 
@@ -143,8 +153,16 @@ class TrainingRun:
                 stack.enter_context(TemporaryDirectory(prefix="mtl-"))
             )
             self.stage("encode")
-            checkpoints = _checkpoints(self.checkpoint_dir, config, model.config, splits)
-            encoded = encode_splits(splits, model, tokenizer, config, scratch, pulse)
+            checkpoints = self._checkpoints(model.config, splits, unlabelled)
+            taught: dict[str, SoftLabels] = {}
+            if self.teachers:
+                splits = {
+                    name: (with_unlabelled(train, unlabelled[name]), held_out)
+                    for name, (train, held_out) in splits.items()
+                }
+                rows = {name: train for name, (train, _) in splits.items()}
+                taught = soft_labels(rows, self.teachers, scratch, pulse)
+            encoded = encode_splits(splits, model, tokenizer, config, scratch, taught, pulse)
             frozen = not any(p.requires_grad for p in model.encoder.backbone.parameters())
             probe = SimilarityProbe(
                 model.encoder, tokenizer, pairs, config.precision, frozen=frozen, pulse=pulse
@@ -164,6 +182,30 @@ class TrainingRun:
         model.config = replace(model.config, calibration=calibration)
         return loop, history, probe
 
+    def _checkpoints(
+        self,
+        model_config: ModelConfig,
+        splits: Splits,
+        unlabelled: Mapping[str, Sequence[str]],
+    ) -> CheckpointFolder | None:
+        """This run's checkpoints only: of these settings, backbone, tasks, rows and teachers."""
+        if self.checkpoint_dir is None:
+            return None
+        weights = [(t.name, t.weight, t.frozen_weight) for t in model_config.tasks]
+        rows = {name: [part.digest() for part in split] for name, split in splits.items()}
+        made_of: dict[str, Any] = {
+            "backbone": model_config.backbone_sha256,
+            "weights": weights,
+            "rows": rows,
+        }
+        if self.teachers:
+            made_of |= {
+                "teachers": [teacher.sha256 for teacher in self.teachers],
+                "unlabelled": {name: list(texts) for name, texts in unlabelled.items()},
+            }
+        settings = self.config.as_dict() | made_of
+        return CheckpointFolder(self.checkpoint_dir, run_tag(json.loads(json.dumps(settings))))
+
     def _save(
         self,
         model: MultiTaskModel,
@@ -179,6 +221,7 @@ class TrainingRun:
             "data": "local Parquet" if self.data_dir is not None else "hub",
             "rows": {name: len(split[0]) for name, split in splits.items()},
             "files": dict(self.files),
+            **_taught_by(self.teachers),
             "notes": [note for split in splits.values() for note in split[0].notes],
             **self.config.as_dict(),
         }
@@ -198,6 +241,11 @@ class TrainingRun:
         return file_sha256(output / WEIGHTS)
 
 
+def _taught_by(teachers: Sequence[Teacher]) -> dict[str, Any]:
+    """Names of the run's teachers by the SHA-256 of their weights, for ``config.json``."""
+    return {"teachers": {each.sha256: each.name for each in teachers}} if teachers else {}
+
+
 def _calibration(loop: TrainingLoop, pulse: Pulse) -> dict[str, Calibration]:
     """Each task's calibration, fitted on its held-out rows."""
     return {
@@ -209,14 +257,6 @@ def _calibration(loop: TrainingLoop, pulse: Pulse) -> dict[str, Calibration]:
 def any_own_files(tasks: Sequence[Task]) -> bool:
     """Whether a task has files of its own; the hub is then not asked for STS-B."""
     return any(task.source is not None and task.source.files for task in tasks)
-
-
-def _fresh_model(config: TrainConfig, model_config: ModelConfig, pulse: Pulse) -> MultiTaskModel:
-    torch.manual_seed(config.seed)  # the fresh projection and heads depend on it
-    wanted = replace(model_config, logit_scale=config.logit_scale)
-    model, _ = with_pulse(pulse, build_model, wanted)
-    model.to(best_device())
-    return model
 
 
 def evaluate_trained(
@@ -274,22 +314,6 @@ def _splits_there(tasks: Sequence[Task], config: TrainConfig, load_split: LoadSp
             if task.source is None or not task.source.has_official_split:
                 raise
     return splits
-
-
-def _checkpoints(
-    folder: Path | None,
-    config: TrainConfig,
-    model_config: ModelConfig,
-    splits: Splits,
-) -> CheckpointFolder | None:
-    """This run's checkpoints only: of these settings, this backbone, these tasks and rows."""
-    if folder is None:
-        return None
-    weights = [(t.name, t.weight, t.frozen_weight) for t in model_config.tasks]
-    rows = {name: [part.digest() for part in split] for name, split in splits.items()}
-    made_of = {"backbone": model_config.backbone_sha256, "weights": weights, "rows": rows}
-    settings = config.as_dict() | made_of
-    return CheckpointFolder(folder, run_tag(json.loads(json.dumps(settings))))
 
 
 def software_versions() -> dict[str, str]:

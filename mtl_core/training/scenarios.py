@@ -7,29 +7,9 @@ from torch import nn
 
 from mtl_core.config import TrainConfig
 from mtl_core.errors import ModelError, UnknownScenarioError
+from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import MultiTaskModel
 from mtl_core.training.scenario_names import scenario_help
-
-
-def transformer_layers(backbone: nn.Module) -> nn.ModuleList:
-    """Find the backbone's stack of transformer layers by structure: its longest uniform ModuleList.
-
-    Raises:
-        ModelError: the backbone has no list of at least two layers of one class.
-    """
-    candidates = [
-        module
-        for module in backbone.modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) > 1
-        and len({type(layer) for layer in module}) == 1
-    ]
-    if not candidates:
-        raise ModelError(
-            f"{type(backbone).__name__} has no list of transformer layers; "
-            "the scenario 'last-layers' cannot tell which are last: use another scenario"
-        )
-    return max(candidates, key=len)
 
 
 def apply_scenario(model: MultiTaskModel, config: TrainConfig) -> list[str]:

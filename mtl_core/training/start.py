@@ -1,18 +1,67 @@
-"""Where the projection starts: the principal components of the pooled vectors.
+"""Where a run starts: the model, and its projection.
 
 A random projection to fewer dimensions blurs the backbone's cosines, and training has to win them
-back; the leading components keep nearly all of them from the first step.
+back; the leading principal components of the pooled vectors keep nearly all of them from the first
+step.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mtl_core.config import ModelConfig, TrainConfig
+from mtl_core.model.layers import evenly, keep_layers, transformer_layers
+from mtl_core.model.network import MultiTaskModel, build_model, load_model
+from mtl_core.model.precision import best_device
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
+from mtl_core.training.teacher import Teacher
+
 CHUNK_ROWS = 8192
+
+
+def fresh_model(
+    config: TrainConfig,
+    model_config: ModelConfig,
+    teachers: Sequence[Teacher] = (),
+    pulse: Pulse = no_pulse,
+) -> MultiTaskModel:
+    """A model to train: the published backbone, whole or with some of its layers.
+
+    Where it has lost layers and has a teacher of the same backbone, it starts as that teacher does
+    without these layers; else projection and heads start at random.
+
+    Raises:
+        ModelError: the backbone has fewer layers than are to be kept.
+    """
+    torch.manual_seed(config.seed)  # the fresh projection and heads depend on it
+    wanted = replace(model_config, logit_scale=config.logit_scale)
+    model, _ = with_pulse(pulse, build_model, wanted)
+    if config.keep_layers is not None:
+        kept = evenly(len(transformer_layers(model.encoder.backbone)), config.keep_layers)
+        keep_layers(model.encoder.backbone, kept)
+        model.config = replace(model.config, layers_kept=kept)
+        if teachers:
+            loaded = with_pulse(pulse, load_model, teachers[0].folder)
+            _start_as(model, loaded.model)
+    return model.to(best_device())
+
+
+@torch.no_grad()
+def _start_as(model: MultiTaskModel, teacher: MultiTaskModel) -> None:
+    """Copy what fits from a teacher of the same backbone that has all layers."""
+    own, other = model.config, teacher.config
+    if own.backbone_sha256 != other.backbone_sha256 or other.layers_kept:
+        return
+    keep_layers(teacher.encoder.backbone, own.layers_kept)
+    values = dict(teacher.named_parameters())
+    for name, parameter in model.named_parameters():
+        if name in values and values[name].shape == parameter.shape:
+            parameter.copy_(values[name])
 
 
 def principal_components(pooled: Iterable[NDArray[np.float16]]) -> Tensor:

@@ -99,6 +99,25 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     help="Train also on rows that share most of their runs of eight words with an evaluation row. "
     "[left out, and counted in the model's card]",
 )
+@click.option(
+    "--teacher",
+    "teachers",
+    metavar="MODEL[,MODEL…]",
+    default="",
+    help="Trained models whose answers, averaged, are learnt beside the labels.",
+    shell_complete=complete.models,
+)
+@click.option(
+    "--unlabelled",
+    multiple=True,
+    metavar="[TASK=]FILE",
+    help="Texts without labels, which the teacher labels; for one task or all. May be repeated.",
+)
+@click.option(
+    "--keep-layers",
+    type=click.IntRange(1),
+    help="Make a smaller, faster model with so many of the backbone's layers; best with a teacher.",
+)
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
 @priority_option
 @detach_option
@@ -112,6 +131,8 @@ def train(
     preset: str,
     task_file: str | None,
     add: tuple[str, ...],
+    teachers: str,
+    unlabelled: tuple[str, ...],
     backbone: str,
     priority: str,
     detach: bool,
@@ -125,7 +146,8 @@ def train(
     if detach:
         require_redis_for_detach()
     given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
-    request = TrainRequest(preset, data, backbone, task_file, add, given)
+    names = tuple(name.strip() for name in teachers.split(",") if name.strip())
+    request = TrainRequest(preset, data, backbone, task_file, add, names, unlabelled, given)
     wanted = {scenario: name} if scenario is not None else _all_of(request, name)
     for each in wanted:
         check_scenario(each, request.tasks())  # before the data is read

@@ -20,10 +20,11 @@ from transformers import (
 
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.engine.graph import LabelGraph
+from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import build_model, load_model
 from mtl_core.training.boundary import UpperLayers
 from mtl_core.training.run import TrainingRun
-from mtl_core.training.scenarios import apply_scenario, transformer_layers
+from mtl_core.training.scenarios import apply_scenario
 
 SMALL: dict[str, Any] = {
     "hidden_size": 48,

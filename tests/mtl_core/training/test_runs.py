@@ -35,7 +35,7 @@ def test_stored_vectors_and_checkpoints_are_those_of_the_rows_they_were_made_fro
             pq.write_table(table, tmp_path / "ag_news" / f"{split}.parquet")
         return (
             TrainingRun(
-                run_settings(scenario="freeze-backbone", epochs=2),
+                run_settings(scenario="freeze-backbone", epochs=2, keep_overlap=True),
                 ModelConfig(backbone=str(tiny_backbone), tasks=(TOPIC,)),
                 *(tmp_path, tmp_path / "m"),
                 name="m",
@@ -119,7 +119,9 @@ def test_a_task_of_two_hundred_labels_is_trained_and_answers_by_the_last_of_them
     for split in ("train", "test"):
         pq.write_table(table, tmp_path / "many" / f"{split}.parquet")
     TrainingRun(
-        run_settings(scenario="freeze-backbone", epochs=30, head_learning_rate=0.03),
+        run_settings(
+            scenario="freeze-backbone", epochs=30, head_learning_rate=0.03, keep_overlap=True
+        ),
         ModelConfig(backbone=str(tiny_backbone), tasks=(task,)),
         *(tmp_path, tmp_path / "m"),
         name="m",

@@ -20,6 +20,7 @@ from mtl_core.errors import DataError, ModelError, SettingsError, UnknownScenari
 from mtl_core.evaluation.similarity import SimilarityProbe
 from mtl_core.model.backbones import resolve_backbone
 from mtl_core.model.batches import batches_by_length
+from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import MultiTaskModel, build_model, load_model
 from mtl_core.model.tokenizer import load_tokenizer
 from mtl_core.tasks import SENTIMENT, TOPIC
@@ -31,7 +32,7 @@ from mtl_core.training.preparation import encode_splits
 from mtl_core.training.published import published_pass
 from mtl_core.training.run import TrainingRun
 from mtl_core.training.scenario_names import SCENARIOS
-from mtl_core.training.scenarios import apply_scenario, set_training_mode, transformer_layers
+from mtl_core.training.scenarios import apply_scenario, set_training_mode
 from mtl_core.training.start import principal_components, start_projection
 
 # Which parts a scenario may change, by the first words of the parameters' names.
@@ -197,7 +198,7 @@ def test_training_on_what_was_kept_is_training_through_the_backbone(
     through.run()
     plain, kept_model = loop_over(made_data, tiny_backbone, config)
     splits = {name: (e.data, plain.held_out[name].data) for name, e in plain.training.items()}
-    training, held_out = encode_splits(splits, kept_model, plain.tokenizer, config, tmp_path)
+    training, held_out = encode_splits(splits, kept_model, plain.tokenizer, config, tmp_path, {})
     assert all(
         (e.activations if scenario == "last-layers" else e.pooled) is not None
         for e in training.values()

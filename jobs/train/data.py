@@ -16,12 +16,13 @@ from jobs.train.labels import match_labels, names_of
 from mtl_core.config import TrainConfig
 from mtl_core.data import splits as data
 from mtl_core.data.draws import check_enough, sample_rows
+from mtl_core.data.overlap import without_copies
 from mtl_core.data.splits import SHOWN, LabelledTexts, LoadSplit
 from mtl_core.data.stsb import STSB_FOLDER, STSB_SPLIT
 from mtl_core.errors import DataError, InputError
 from mtl_core.files import file_sha256
 from mtl_core.pulse import Pulse, no_pulse, pulsing
-from mtl_core.tasks import Task
+from mtl_core.tasks import Task, TaskSource
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -55,18 +56,9 @@ def check_data(
     files: dict[str, InputFile] = {}
     notes: list[str] = []
     for task in tasks:
-        source = task.source
-        if source is None or not (source.files or data_dir):
-            continue
-        for split in dict.fromkeys((source.train_split, source.evaluation_split)):
-            path = _path_of(task, split, data_dir)
-            own = described(path, source.text_column, source.label_column)
-            files[own.path] = own
-            found = load_split(task, split, data_dir, files)
-            notes += [f"task '{task.name}': {note}" for note in found.notes]
-            if split == source.train_split:
-                sampled = sample_rows(found, config.max_rows_per_task, config.seed)
-                check_enough(sampled, config.held_out_fraction)
+        if task.source is not None and (task.source.files or data_dir):
+            noted = _check_splits(task, task.source, data_dir, config, files)
+            notes += [f"task '{task.name}': {note}" for note in noted]
     pairs = data_dir / STSB_FOLDER / f"{STSB_SPLIT}.parquet" if data_dir else None
     if pairs is not None and pairs.is_file():
         files[str(pairs.resolve())] = described(pairs)
@@ -85,6 +77,34 @@ def check_data(
             raise DataError(f"{path}: no text to train on")
     guessed = [line for file in files.values() if (line := assumptions(file))]
     return CheckedData(tuple(files.values()), (*guessed, *notes))
+
+
+def _check_splits(
+    task: Task,
+    source: TaskSource,
+    data_dir: Path | None,
+    config: TrainConfig,
+    files: dict[str, InputFile],
+) -> list[str]:
+    """Read a task's own splits as its run will; describe their files in ``files``.
+
+    Returns:
+        what was assumed, left out or doubtful.
+    Raises:
+        DataError: as :func:`check_data`.
+    """
+    found: dict[str, LabelledTexts] = {}
+    for split in dict.fromkeys((source.train_split, source.evaluation_split)):
+        path = _path_of(task, split, data_dir)
+        own = described(path, source.text_column, source.label_column)
+        files[own.path] = own
+        found[split] = load_split(task, split, data_dir, files)
+    train = found[source.train_split]
+    if source.has_official_split and not config.keep_overlap:
+        train = without_copies(train, found[source.evaluation_split].texts, "evaluation")
+    sampled = sample_rows(train, config.max_rows_per_task, config.seed)
+    check_enough(sampled, config.held_out_fraction)
+    return [note for data in {**found, source.train_split: train}.values() for note in data.notes]
 
 
 def described_added(path: Path, tasks: Sequence[Task]) -> InputFile:

@@ -9,10 +9,13 @@ import html
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl_core.data.splits import LabelledTexts, counted
+from mtl_core.errors import DataError
 from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing
 
 RUN_WORDS = 8
@@ -67,6 +70,30 @@ def copied_rows(
 
     found = (is_copy(text) for text in pulsing(texts, pulse, ROWS))
     return np.fromiter(found, dtype=bool, count=len(texts))
+
+
+def without_copies(
+    data: LabelledTexts, evaluated: Sequence[str], what: str, pulse: Pulse = no_pulse
+) -> LabelledTexts:
+    """Leave out rows that are copies of other texts, with a note of how many.
+
+    Args:
+        what: which rows these other texts are, in the note.
+    Raises:
+        DataError: no row is left.
+    """
+    copied = copied_rows(data.texts, evaluated, pulse)
+    if not copied.any():
+        return data
+    if copied.all():
+        raise DataError(
+            f"{data.where}: all {len(data):,} rows are copies of {what} rows; give other rows, or "
+            "train on these by --keep-overlap"
+        )
+    count = counted(int(copied.sum()), "row")
+    note = f"{data.where}: {count} left out as copies of {what} rows (--keep-overlap keeps them)"
+    kept = data.take(np.flatnonzero(~copied))
+    return replace(kept, notes=(*data.notes, note))
 
 
 def _runs(text: str) -> Iterator[int]:

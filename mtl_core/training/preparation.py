@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,9 +14,8 @@ import numpy as np
 from mtl_core.config import TrainConfig
 from mtl_core.data.draws import balance_classes, sample_rows, split_held_out
 from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
-from mtl_core.data.overlap import copied_rows
-from mtl_core.data.splits import LabelledTexts, LoadSplit, counted
-from mtl_core.errors import DataError
+from mtl_core.data.overlap import without_copies
+from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.files import temporary_beside
 from mtl_core.model.batches import starts_of
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
@@ -64,30 +63,6 @@ def training_split(
     if config.balance_classes:
         train = balance_classes(train, config.seed)
     return train, held_out
-
-
-def without_copies(
-    data: LabelledTexts, evaluated: Sequence[str], what: str, pulse: Pulse = no_pulse
-) -> LabelledTexts:
-    """Leave out rows that are copies of other texts, with a note of how many.
-
-    Args:
-        what: which rows these other texts are, in the note.
-    Raises:
-        DataError: no row is left.
-    """
-    copied = copied_rows(data.texts, evaluated, pulse)
-    if not copied.any():
-        return data
-    if copied.all():
-        raise DataError(
-            f"{data.where}: all {len(data):,} rows are copies of {what} rows; give other rows, or "
-            "train on these by --keep-overlap"
-        )
-    count = counted(int(copied.sum()), "row")
-    note = f"{data.where}: {count} left out as copies of {what} rows (--keep-overlap keeps them)"
-    kept = data.take(np.flatnonzero(~copied))
-    return replace(kept, notes=(*data.notes, note))
 
 
 def encode_splits(

@@ -163,9 +163,11 @@ def stage(tmp_path: Path, made_data: Path) -> Path:
     (tmp_path / "mails.jsonl").write_text(
         '{"id": 1, "subject": "Hi", "mail": {"body": "superb"}}\n{"id": 2, "subject": "Re: Hi"}\n'
     )
-    levels = "text,level\n" + "help now,high\nno hurry at all,low\n" * 20
-    (tmp_path / "urgency.csv").write_text(levels)
-    (tmp_path / "urgency-test.csv").write_text(levels)
+    for name, high, low in (
+        ("urgency.csv", "help now", "no hurry at all"),
+        ("urgency-test.csv", "please help", "whenever you like"),
+    ):
+        (tmp_path / name).write_text("text,level\n" + f"{high},high\n{low},low\n" * 20)
     saved = Dataset.from_dict({"text": reviews[:4]})
     DatasetDict({"train": saved, "test": saved}).save_to_disk(tmp_path / "saved-dataset")
     shutil.copytree(made_data, tmp_path / "data")

@@ -19,9 +19,10 @@ from mtl_core.data import splits as data
 from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.data.stsb import Pairs, load_pairs
 from mtl_core.errors import DataError
+from mtl_core.evaluation.answers import Answering, ModelAnswers
 from mtl_core.evaluation.calibration import fit_calibration
 from mtl_core.evaluation.evaluate import Evaluation, evaluate_model
-from mtl_core.evaluation.similarity import SimilarityProbe
+from mtl_core.evaluation.similarity import SimilarityProbe, correlation
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
 from mtl_core.model.network import MultiTaskModel, build_model, save_model
@@ -101,12 +102,11 @@ class TrainingRun:
         loop, history, similarity = self._train(model, splits, pairs)
         self.stage("evaluate")
         evaluation = evaluate_model(
-            model,
+            ModelAnswers(model, self.config.precision, pulse),
             load_split,
             held_out={name: split[1] for name, split in splits.items()},
             trained_on={name: split[0] for name, split in splits.items()} if loop.trained else None,
             zero_shot=not loop.trained,
-            precision=self.config.precision,
             similarity=similarity,
             pulse=pulse,
         )
@@ -213,12 +213,11 @@ def _fresh_model(config: TrainConfig, model_config: ModelConfig, pulse: Pulse) -
 
 
 def evaluate_trained(
-    model: MultiTaskModel,
+    model: Answering,
     data_dir: Path | None,
     training: Mapping[str, Any],
     *,
     load_split: LoadSplit | None = None,
-    precision: str = "auto",
     report: Callable[[str], None] = lambda task: None,
 ) -> Evaluation:
     """Score a trained model on each task's official split, or on the rows that its run held out.
@@ -227,10 +226,11 @@ def evaluate_trained(
     share no run of eight words with it.
 
     Args:
+        model: gives the model's answers, those of the labelling engine for example.
         training: the run's settings as the model's ``config.json`` holds them.
         load_split: as for a :class:`TrainingRun`.
     Raises:
-        DataError: as :func:`mtl_core.evaluation.evaluate.evaluate_model`.
+        DataError, ModelError: as :func:`mtl_core.evaluation.evaluate.evaluate_model`.
     """
     load_split = load_split or partial(data.load_split, data_dir=data_dir)
     known = {each.name for each in fields(TrainConfig)}
@@ -245,10 +245,14 @@ def evaluate_trained(
         held_out={name: split[1] for name, split in splits.items()},
         trained_on={name: split[0] for name, split in splits.items()} if complete else None,
         zero_shot=config.scenario == "frozen",
-        precision=precision,
-        similarity=SimilarityProbe(model.encoder, model.tokenizer, pairs, precision),
+        similarity=partial(_similarity_of, model, pairs),
         report=report,
     )
+
+
+def _similarity_of(model: Answering, pairs: Pairs | None) -> dict[str, Any] | None:
+    """Spearman's correlation of a model's embeddings on STS-B; None without its data."""
+    return None if pairs is None else correlation(model.answer(pairs.texts).embeddings, pairs)
 
 
 def _splits_there(tasks: Sequence[Task], config: TrainConfig, load_split: LoadSplit) -> Splits:

@@ -1,7 +1,7 @@
 """A model's scores: metrics and calibration on each task's official split, STS-B, samples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ class Evaluation:
     """Spearman's correlation on STS-B, where the data is there."""
     computed: dict[str, str]
     """What gave the answers: ``engine`` and ``precision``."""
+    suspects: Mapping[str, dict[str, int]] = field(default_factory=dict)
+    """By task, how many training rows the others contradict; found by training runs only, see
+    ``Suspects.counts``."""
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as ``metrics.json`` holds them."""
@@ -52,6 +55,7 @@ class Evaluation:
             **({"zero_shot": self.zero_shot} if self.zero_shot else {}),
             **found,
             "computed": self.computed,
+            **({"suspects": dict(self.suspects)} if self.suspects else {}),
         }
 
 

@@ -55,16 +55,16 @@ def encode_splits(
 ) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
     """Tokenise all rows, and keep the backbone's outputs where the run uses them.
 
-    Pooled vectors of the backbone as published are used as features where the backbone stays as it
-    is, and as the reference of the similarity loss. Activations are used where its lower layers
-    stay as published.
+    Pooled vectors of the backbone as published are kept of all rows to train on: suspected label
+    errors are found by them. They are also the features where the backbone stays as it is, and the
+    reference of the similarity loss. Activations are used where its lower layers stay as published.
+    A run that trains nothing keeps none.
 
     Returns:
         the rows to train on and the rows held out, each by task.
     """
     trained = apply_scenario(model, config)
     features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
-    wants = features or bool(trained and config.similarity_weight)
     layer = cut_at(model, tokenizer, trained, splits)
     encoded = {
         name: [encode_texts(data, tokenizer, config.max_tokens, pulse) for data in split]
@@ -76,7 +76,7 @@ def encode_splits(
     for name, (train, kept) in encoded.items():
         if layer:
             train = store.with_activations(train, f"{name}-train")
-        training[name] = store.with_pooled(train, f"{name}-train") if wants else train
+        training[name] = store.with_pooled(train, f"{name}-train") if trained else train
         held_out[name] = store.with_pooled(kept, f"{name}-held-out") if features else kept
     return training, held_out
 

@@ -23,6 +23,7 @@ from mtl_core.evaluation.answers import Answering, ModelAnswers
 from mtl_core.evaluation.calibration import fit_calibration
 from mtl_core.evaluation.evaluate import Evaluation, evaluate_model
 from mtl_core.evaluation.similarity import SimilarityProbe, correlation
+from mtl_core.evaluation.suspects import SUSPECTS, Suspects, find_suspects, write_suspects
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
 from mtl_core.model.network import MultiTaskModel, build_model, save_model
@@ -99,7 +100,7 @@ class TrainingRun:
         pairs = load_pairs(self.data_dir, ask_hub=not any_own_files(tasks), pulse=pulse)
         self.stage("model")
         model = _fresh_model(self.config, self.model_config, pulse)
-        loop, history, similarity = self._train(model, splits, pairs)
+        loop, history, similarity, suspects = self._train(model, splits, pairs)
         self.stage("evaluate")
         evaluation = evaluate_model(
             ModelAnswers(model, self.config.precision, pulse),
@@ -112,17 +113,20 @@ class TrainingRun:
         )
         self.stage("save")
         pulse()
+        write_suspects(self.output / SUSPECTS, suspects)
+        evaluation = replace(evaluation, suspects={n: s.counts() for n, s in suspects.items()})
         sha256 = self._save(model, loop, splits, history, evaluation, started)
         rows = loop.rows_total if loop.trained else 0
         return TrainedModel(self.output, sha256, rows, evaluation.official)
 
     def _train(
         self, model: MultiTaskModel, splits: Splits, pairs: Pairs | None
-    ) -> tuple[TrainingLoop, History, Probe]:
-        """Encode, train and calibrate.
+    ) -> tuple[TrainingLoop, History, Probe, dict[str, Suspects]]:
+        """Encode, train, calibrate, and find suspected label errors.
 
         Returns:
-            the loop that ran, its history, and the probe that measures the embedding.
+            the loop that ran, its history, the probe that measures the embedding, and the
+            suspected rows by task.
         """
         scalars = Scalars(self.output)
 
@@ -154,8 +158,14 @@ class TrainingRun:
             scalars.finish(history)
             self.stage("calibrate")
             calibration = _calibration(loop, pulse)
+            self.stage("suspects")
+            suspects = {
+                name: find_suspects(rows.data, rows.pooled, pulse)
+                for name, rows in loop.training.items()
+                if rows.pooled is not None
+            }
         model.config = replace(model.config, calibration=calibration)
-        return loop, history, probe
+        return loop, history, probe, suspects
 
     def _save(
         self,

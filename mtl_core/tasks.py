@@ -4,7 +4,7 @@ The names "topic" and "sentiment" stand nowhere else in the code: everything rea
 or from a model's own configuration.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,11 @@ SENTIMENT = Task(
 )
 
 DEFAULT_TASKS = (TOPIC, SENTIMENT)
+
+
+def any_own_files(tasks: Sequence[Task]) -> bool:
+    """Whether a task has files of its own; the hub is then not asked for STS-B."""
+    return any(task.source is not None and task.source.files for task in tasks)
 
 
 def task_as_json(task: Task) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from mtl_core.model.batches import lengths_of
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing
 
+NO_LABEL = -1
+"""Class of a row that has soft labels alone."""
+
 
 @dataclass(frozen=True)
 class Activations:

@@ -20,6 +20,11 @@ class Pairs:
     second: list[str]
     scores: list[float]
 
+    @property
+    def texts(self) -> list[str]:
+        """All first sentences, then all second ones."""
+        return [*self.first, *self.second]
+
 
 def load_pairs(
     data_dir: Path | None, *, ask_hub: bool = True, pulse: Pulse = no_pulse

@@ -1,23 +1,21 @@
 """A model's scores: metrics and calibration on each task's official split, STS-B, samples."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtl_core.config import Calibration
-from mtl_core.data.encoded import EncodedTexts, encode_texts
 from mtl_core.data.overlap import unseen_rows
 from mtl_core.data.splits import LabelledTexts, LoadSplit
+from mtl_core.engine.quantise import CALIBRATION_TEXTS
 from mtl_core.errors import DataError
+from mtl_core.evaluation.answers import Answering, Answers
 from mtl_core.evaluation.calibration import calibration_report, softmax
 from mtl_core.evaluation.metrics import classification_metrics
-from mtl_core.evaluation.predict import predict_logits
 from mtl_core.evaluation.zero_shot import zero_shot_classes
-from mtl_core.model.encoder import embed
-from mtl_core.model.network import MultiTaskModel
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
 
@@ -41,6 +39,11 @@ class Evaluation:
     similarity to the labels' descriptions and without a head. Empty unless asked for."""
     stsb: dict[str, Any] | None
     """Spearman's correlation on STS-B, where the data is there."""
+    computed: dict[str, str]
+    """What gave the answers: ``engine`` and ``precision``."""
+    suspects: Mapping[str, dict[str, int]] = field(default_factory=dict)
+    """By task, how many training rows the others contradict; found by training runs only, see
+    ``Suspects.counts``."""
 
     def as_dict(self) -> dict[str, Any]:
         """All fields as ``metrics.json`` holds them."""
@@ -51,17 +54,18 @@ class Evaluation:
             "samples": self.samples,
             **({"zero_shot": self.zero_shot} if self.zero_shot else {}),
             **found,
+            "computed": self.computed,
+            **({"suspects": dict(self.suspects)} if self.suspects else {}),
         }
 
 
 def evaluate_model(
-    model: MultiTaskModel,
+    model: Answering,
     load_split: LoadSplit,
     *,
     held_out: Mapping[str, LabelledTexts] | None = None,
     trained_on: Mapping[str, LabelledTexts] | None = None,
     zero_shot: bool = False,
-    precision: str = "auto",
     similarity: Callable[[], dict[str, Any] | None] = lambda: None,
     report: Callable[[str], None] = lambda task: None,
     pulse: Pulse = no_pulse,
@@ -69,30 +73,53 @@ def evaluate_model(
     """Score every task of a model on its official evaluation split.
 
     Args:
+        model: gives the model's answers.
         load_split: gives a task's evaluation split.
         held_out: by task, rows held out of training, for tasks without an official split.
         trained_on: by task, the training rows. If given, metrics have ``unseen``: how many ``rows``
             share no run of eight words with training rows, and the ``accuracy`` on these.
         zero_shot: also label by similarity to the tasks' descriptions.
-        precision: ``auto`` (bfloat16 where the chip has it), ``bfloat16`` or ``float32``.
         similarity: gives Spearman's correlation on STS-B, None without its data.
         report: called with a task's name before it is scored, and with ``stsb`` before STS-B.
     Raises:
         DataError: a task names no data, or its split is missing or malformed.
+        ModelError: as :meth:`mtl_core.evaluation.answers.EngineAnswers.answer`.
     """
-    found = Evaluation({}, {}, {}, {}, None)
+    computed = {"engine": model.engine, "precision": model.precision}
+    found = Evaluation({}, {}, {}, {}, None, computed)
     for task in model.config.tasks:
         report(task.name)
         split, data = _evaluation_data(task, load_split, held_out or {})
-        encoded = encode_texts(data, model.tokenizer, model.tokenizer.max_tokens, pulse)
-        logits = predict_logits(model, model.tokenizer, task.name, encoded, precision, pulse=pulse)
+        answers = model.answer(data.texts)
+        logits = answers.logits[task.name]
         trained = trained_on[task.name] if trained_on is not None else None
         found.official[task.name] = _official(data, logits, split, trained, pulse)
         _add_scores(found, data, logits, model.config.calibration_of(task.name), pulse)
         if zero_shot:
-            found.zero_shot[task.name] = _zero_shot(model, encoded, precision, pulse)
+            found.zero_shot[task.name] = _zero_shot(model, data, answers)
     report("stsb")
     return replace(found, stsb=similarity())
+
+
+def calibration_texts(tasks: Sequence[Task], load_split: LoadSplit) -> list[str]:
+    """Texts spread over the tasks' splits, the same number of each, to calibrate int8 on.
+
+    They are taken without their labels: a label job, too, calibrates on texts it is to label.
+
+    Raises:
+        DataError: as :func:`evaluate_model`.
+    """
+    texts: list[str] = []
+    for task in tasks:
+        if task.source is None:
+            continue
+        source = task.source
+        split = source.evaluation_split if source.has_official_split else source.train_split
+        all_texts = load_split(task, split).texts
+        wanted = min(len(all_texts), max(1, CALIBRATION_TEXTS // len(tasks)))
+        rows = np.linspace(0, len(all_texts) - 1, wanted).astype(int)
+        texts += [all_texts[row] for row in rows]
+    return texts
 
 
 def _add_scores(
@@ -110,12 +137,10 @@ def _add_scores(
     found.samples[task] = prediction_samples(data, softmax(logits, calibration.temperature))
 
 
-def _zero_shot(
-    model: MultiTaskModel, encoded: EncodedTexts, precision: str, pulse: Pulse
-) -> dict[str, Any]:
-    embeddings = embed(model.encoder, model.tokenizer, encoded.ids, precision, pulse)
-    nearest = zero_shot_classes(model.encoder, encoded.data.task, embeddings)
-    return classification_metrics(encoded.data.task, encoded.data.labels, nearest)
+def _zero_shot(model: Answering, data: LabelledTexts, answers: Answers) -> dict[str, Any]:
+    descriptions = model.answer(data.task.descriptions or data.task.labels).embeddings
+    nearest = zero_shot_classes(descriptions, answers.embeddings)
+    return classification_metrics(data.task, data.labels, nearest)
 
 
 def _official(

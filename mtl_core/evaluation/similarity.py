@@ -13,6 +13,21 @@ from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse
 
 
+def correlation(vectors: NDArray[np.float32], pairs: Pairs) -> dict[str, Any]:
+    """Spearman's correlation of the pairs' cosines with people's scores.
+
+    Args:
+        vectors: unit vectors of ``pairs.texts``, float32 [2 N, E].
+    Returns:
+        ``spearman``, and ``pairs``, their number.
+    """
+    from scipy.stats import spearmanr
+
+    count = len(pairs.first)
+    cosines = (vectors[:count] * vectors[count:]).sum(axis=1)
+    return {"spearman": float(spearmanr(cosines, pairs.scores).statistic), "pairs": count}
+
+
 @dataclass
 class SimilarityProbe:
     """Measures Spearman's correlation of cosine and human score, once in each call."""
@@ -29,22 +44,17 @@ class SimilarityProbe:
 
     def __call__(self) -> dict[str, Any] | None:
         """``spearman`` and ``pairs`` of STS-B's validation split; None without its data."""
-        from scipy.stats import spearmanr
-
         if self.pairs is None:
             return None
         pooled = self._kept if self._kept is not None else self._pool()
         self._kept = pooled if self.frozen else None
-        vectors, count = project(self.encoder, pooled), len(self.pairs.first)
-        cosines = (vectors[:count] * vectors[count:]).sum(axis=1)
-        correlation = spearmanr(cosines, self.pairs.scores).statistic
-        return {"spearman": float(correlation), "pairs": count}
+        return correlation(project(self.encoder, pooled), self.pairs)
 
     @cached_property
     def _ids(self) -> list[list[int]]:
-        """Token ids of all first sentences, then of all second ones."""
+        """Token ids of the pairs' texts."""
         assert self.pairs is not None
-        return self.tokenizer([*self.pairs.first, *self.pairs.second])
+        return self.tokenizer(self.pairs.texts)
 
     def _pool(self) -> NDArray[np.float32]:
         return pool(self.encoder, self.tokenizer, self._ids, self.precision, self.pulse)

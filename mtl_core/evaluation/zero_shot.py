@@ -3,21 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl_core.model.encoder import SentenceEncoder
-from mtl_core.tasks import Task
-
 
 def zero_shot_classes(
-    encoder: SentenceEncoder, task: Task, embeddings: NDArray[np.float32]
+    descriptions: NDArray[np.float32], embeddings: NDArray[np.float32]
 ) -> NDArray[np.int64]:
     """The class whose description has the largest cosine with each text.
 
     Args:
-        task: its ``descriptions`` are used, else its labels.
+        descriptions: unit vectors of the descriptions of the classes, float32 [C, E].
         embeddings: unit vectors of the texts, float32 [N, E].
     Returns:
         class indices, int64 [N].
     """
-    descriptions = encoder.encode(task.descriptions or task.labels)  # [C, E]
     nearest: NDArray[np.int64] = (embeddings @ descriptions.T).argmax(axis=1)
     return nearest

@@ -4,6 +4,7 @@ from typing import Any
 
 from mtl_core.config import ModelConfig
 from mtl_core.evaluation.facts import NOT_SETTINGS
+from mtl_core.evaluation.suspects import SUSPECTS
 from mtl_core.tasks import DEFAULT_TASKS
 
 TERMS = (
@@ -34,6 +35,7 @@ def model_card(
         *_data(config, training),
         "",
         *_notes(training, facts),
+        *_suspects(facts),
         *([f"Terms: {TERMS}", ""] if shipped else []),
         "## Metrics on the official splits",
         "",
@@ -98,6 +100,17 @@ def _notes(training: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     scored = [note for m in facts["official"].values() for note in m.get("notes", ())]
     found = dict.fromkeys([*training.get("notes", ()), *scored])
     return [*(f"- {note}" for note in found), ""] if found else []
+
+
+def _suspects(facts: dict[str, Any]) -> list[str]:
+    lines = [
+        f"- {task}: the labels of {found['suspected']:,} of {found['rows']:,} rows are "
+        f"contradicted by the rows around them; `{SUSPECTS}` lists {found['listed']:,} of them, "
+        "and all were trained on"
+        for task, found in facts.get("suspects", {}).items()
+        if found["suspected"]
+    ]
+    return [*lines, ""] if lines else []
 
 
 def _unseen(facts: dict[str, Any]) -> list[str]:

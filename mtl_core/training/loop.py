@@ -32,11 +32,10 @@ from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
 from mtl_core.training.boundary import UpperLayers
 from mtl_core.training.checkpoint import CheckpointFolder, TrainState
-from mtl_core.training.losses import similarity_loss
+from mtl_core.training.losses import label_loss, similarity_loss, teacher_loss
 from mtl_core.training.optimizer import make_optimizer, prepare_backbone
 from mtl_core.training.scenarios import apply_scenario, set_training_mode
 from mtl_core.training.start import principal_components, start_projection
-from mtl_core.training.teacher import NO_LABEL, teacher_loss
 from mtl_core.training.weights import TrainedWeights
 
 SIMILARITY = "similarity"
@@ -195,13 +194,16 @@ class TrainingLoop:
         with autocast(self.model, self.config.precision):
             embedding = self._embed(encoded, rows)
         logits = self.model.head_logits(embedding, task).float()
-        cross_entropy = self._cross_entropy(encoded, rows, logits)
+        labels = torch.from_numpy(encoded.data.labels[rows]).to(logits.device)
+        smoothing, taught = self.config.label_smoothing, encoded.soft is not None
+        cross_entropy = label_loss(logits, labels, smoothing, all_labelled=not taught)
         loss = cross_entropy
         if encoded.soft is not None:
-            taught = self._taught(encoded, rows, logits)
+            soft = self._on_device(encoded.soft[rows])
+            distance = teacher_loss(logits, soft, self.config.teacher_temperature)
             share = self.config.teacher_weight
-            loss = (1 - share) * cross_entropy + share * taught
-            self._losses[TEACHER].append(float(taught.detach()))
+            loss = (1 - share) * cross_entropy + share * distance
+            self._losses[TEACHER].append(float(distance.detach()))
         loss = loss * self._weight(encoded.data.task)
         if self.config.similarity_weight and encoded.reference is not None:
             reference = self._on_device(encoded.reference[rows])
@@ -223,23 +225,6 @@ class TrainingLoop:
             )
         self._losses[task].append(mean)
         return mean
-
-    def _cross_entropy(
-        self, encoded: EncodedTexts, rows: NDArray[np.int64], logits: Tensor
-    ) -> Tensor:
-        """Mean over a batch; rows without a label count 0."""
-        labels = torch.from_numpy(encoded.data.labels[rows]).to(logits.device)
-        smoothing = self.config.label_smoothing
-        if encoded.soft is None:  # then every row has a label
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        options: dict[str, Any] = {"ignore_index": NO_LABEL, "label_smoothing": smoothing}
-        return F.cross_entropy(logits, labels, reduction="sum", **options) / len(rows)
-
-    def _taught(self, encoded: EncodedTexts, rows: NDArray[np.int64], logits: Tensor) -> Tensor:
-        """How far a batch's labels are from those of the teachers."""
-        assert encoded.soft is not None
-        soft = self._on_device(encoded.soft[rows])
-        return teacher_loss(logits, soft, self.config.teacher_temperature)
 
     def _weight(self, task: Task) -> float:
         """Factor on a task's loss."""

@@ -30,6 +30,9 @@ from mtl_core.training.teacher import SoftLabels
 
 log = logging.getLogger(__name__)
 
+Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
+"""By task, the rows to train on and those held out."""
+
 
 def training_split(
     task: Task,
@@ -66,7 +69,7 @@ def training_split(
 
 
 def encode_splits(
-    splits: dict[str, tuple[LabelledTexts, LabelledTexts]],
+    splits: Splits,
     model: MultiTaskModel,
     tokenizer: Tokenizer,
     config: TrainConfig,
@@ -76,9 +79,11 @@ def encode_splits(
 ) -> tuple[dict[str, EncodedTexts], dict[str, EncodedTexts]]:
     """Tokenise all rows, and keep the backbone's outputs where the run uses them.
 
-    Pooled vectors of the backbone as published are used as features where the backbone stays as it
-    is, and as the reference of the similarity loss. That reference is a teacher's embeddings where
-    the backbone has lost layers. Activations are used where its lower layers stay as published.
+    Pooled vectors of the backbone as published are kept of all rows to train on: suspected label
+    errors are found by them. They are also the features where the backbone stays as it is, and the
+    reference of the similarity loss. Where the backbone has lost layers and the run has a teacher,
+    none are kept, and the reference is the teacher's embeddings. Activations are used where the
+    backbone's lower layers stay as published. A run that trains nothing keeps none.
 
     Args:
         taught: by task, what the run's teachers say of the rows to train on.
@@ -88,8 +93,6 @@ def encode_splits(
     trained = apply_scenario(model, config)
     features = bool(trained) and not any(name.startswith(BACKBONE_PREFIX) for name in trained)
     by_teacher = bool(model.config.layers_kept and taught)
-    refers = bool(trained and config.similarity_weight)
-    wants = features or (refers and not by_teacher)
     layer = cut_at(model, tokenizer, trained, splits)
     encoded = {
         name: [encode_texts(data, tokenizer, config.max_tokens, pulse) for data in split]
@@ -101,8 +104,9 @@ def encode_splits(
     for name, (train, kept) in encoded.items():
         if layer:
             train = store.with_activations(train, f"{name}-train")
-        train = store.with_pooled(train, f"{name}-train") if wants else train
+        train = store.with_pooled(train, f"{name}-train") if trained and not by_teacher else train
         soft = taught.get(name)
+        refers = trained and config.similarity_weight
         reference = soft.embeddings if soft is not None and by_teacher else train.pooled
         training[name] = replace(
             train,
@@ -117,7 +121,7 @@ def cut_at(
     model: MultiTaskModel,
     tokenizer: Tokenizer,
     trained: Collection[str],
-    splits: Mapping[str, tuple[LabelledTexts, LabelledTexts]],
+    splits: Splits,
 ) -> int:
     """The layer whose input is kept for the whole run; 0 if none is."""
     layer = frozen_layers(model, trained)

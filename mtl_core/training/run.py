@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,25 +16,24 @@ from mtl_core.config import Calibration, ModelConfig, TrainConfig
 from mtl_core.data import splits as data
 from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.data.stsb import Pairs, load_pairs
-from mtl_core.errors import DataError
+from mtl_core.evaluation.answers import ModelAnswers
 from mtl_core.evaluation.calibration import fit_calibration
 from mtl_core.evaluation.evaluate import Evaluation, evaluate_model
 from mtl_core.evaluation.similarity import SimilarityProbe
+from mtl_core.evaluation.suspects import SUSPECTS, Suspects, find_suspects, write_suspects
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
 from mtl_core.model.network import MultiTaskModel, save_model
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
-from mtl_core.tasks import Task
+from mtl_core.tasks import Task, any_own_files
 from mtl_core.training.card import model_card
 from mtl_core.training.checkpoint import CheckpointFolder, run_tag
 from mtl_core.training.loop import Step, TrainingLoop
-from mtl_core.training.preparation import encode_splits, training_split
+from mtl_core.training.preparation import Splits, encode_splits, training_split
 from mtl_core.training.scalars import Scalars
 from mtl_core.training.start import fresh_model
 from mtl_core.training.teacher import SoftLabels, Teacher, soft_labels, with_unlabelled
 
-Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
-"""By task, the rows to train on and those held out."""
 History = list[dict[str, Any]]
 LoadAdded = Callable[[Task], LabelledTexts | None]
 """A function that gives a task's further rows to train on; None if there are none."""
@@ -111,20 +110,21 @@ class TrainingRun:
         self.stage("model")
         model = fresh_model(self.config, self.model_config, self.teachers, pulse)
         unlabelled = {task.name: self.load_unlabelled(task) for task in tasks}
-        loop, history, similarity = self._train(model, splits, unlabelled, pairs)
+        loop, history, similarity, suspects = self._train(model, splits, unlabelled, pairs)
         self.stage("evaluate")
         evaluation = evaluate_model(
-            model,
+            ModelAnswers(model, self.config.precision, pulse),
             load_split,
             held_out={name: split[1] for name, split in splits.items()},
             trained_on={name: split[0] for name, split in splits.items()} if loop.trained else None,
             zero_shot=not loop.trained,
-            precision=self.config.precision,
             similarity=similarity,
             pulse=pulse,
         )
         self.stage("save")
         pulse()
+        write_suspects(self.output / SUSPECTS, suspects)
+        evaluation = replace(evaluation, suspects={n: s.counts() for n, s in suspects.items()})
         sha256 = self._save(model, loop, splits, history, evaluation, started)
         rows = loop.rows_total if loop.trained else 0
         return TrainedModel(self.output, sha256, rows, evaluation.official)
@@ -135,11 +135,12 @@ class TrainingRun:
         splits: Splits,
         unlabelled: Mapping[str, Sequence[str]],
         pairs: Pairs | None,
-    ) -> tuple[TrainingLoop, History, Probe]:
-        """Encode, train and calibrate.
+    ) -> tuple[TrainingLoop, History, Probe, dict[str, Suspects]]:
+        """Encode, train, calibrate, and find suspected label errors.
 
         Returns:
-            the loop that ran, its history, and the probe that measures the embedding.
+            the loop that ran, its history, the probe that measures the embedding, and the
+            suspected rows by task.
         """
         scalars = Scalars(self.output)
 
@@ -154,15 +155,8 @@ class TrainingRun:
             )
             self.stage("encode")
             checkpoints = self._checkpoints(model.config, splits, unlabelled)
-            taught: dict[str, SoftLabels] = {}
-            if self.teachers:
-                splits = {
-                    name: (with_unlabelled(train, unlabelled[name]), held_out)
-                    for name, (train, held_out) in splits.items()
-                }
-                rows = {name: train for name, (train, _) in splits.items()}
-                taught = soft_labels(rows, self.teachers, scratch, pulse)
-            encoded = encode_splits(splits, model, tokenizer, config, scratch, taught, pulse)
+            rows, taught = self._taught(splits, unlabelled, scratch)
+            encoded = encode_splits(rows, model, tokenizer, config, scratch, taught, pulse)
             frozen = not any(p.requires_grad for p in model.encoder.backbone.parameters())
             probe = SimilarityProbe(
                 model.encoder, tokenizer, pairs, config.precision, frozen=frozen, pulse=pulse
@@ -179,8 +173,23 @@ class TrainingRun:
             scalars.finish(history)
             self.stage("calibrate")
             calibration = _calibration(loop, pulse)
+            self.stage("suspects")
+            suspects = _suspects(loop, splits, pulse)
         model.config = replace(model.config, calibration=calibration)
-        return loop, history, probe
+        return loop, history, probe, suspects
+
+    def _taught(
+        self, splits: Splits, unlabelled: Mapping[str, Sequence[str]], scratch: Path
+    ) -> tuple[Splits, dict[str, SoftLabels]]:
+        """Put the texts without labels behind the rows, and ask the teachers about all of them."""
+        if not self.teachers:
+            return splits, {}
+        rows = {
+            name: (with_unlabelled(train, unlabelled[name]), held_out)
+            for name, (train, held_out) in splits.items()
+        }
+        asked = {name: train for name, (train, _) in rows.items()}
+        return rows, soft_labels(asked, self.teachers, scratch, self.pulse)
 
     def _checkpoints(
         self,
@@ -246,74 +255,22 @@ def _taught_by(teachers: Sequence[Teacher]) -> dict[str, Any]:
     return {"teachers": {each.sha256: each.name for each in teachers}} if teachers else {}
 
 
+def _suspects(loop: TrainingLoop, splits: Splits, pulse: Pulse) -> dict[str, Suspects]:
+    """The suspected label errors of each task whose pooled vectors are kept."""
+    found = {}
+    for name, (rows, _) in splits.items():
+        pooled = loop.training[name].pooled
+        if pooled is not None:  # texts without labels stand behind the rows
+            found[name] = find_suspects(rows, pooled[: len(rows)], pulse)
+    return found
+
+
 def _calibration(loop: TrainingLoop, pulse: Pulse) -> dict[str, Calibration]:
     """Each task's calibration, fitted on its held-out rows."""
     return {
         name: with_pulse(pulse, fit_calibration, loop.held_out_logits(name), encoded.data.labels)
         for name, encoded in loop.held_out.items()
     }
-
-
-def any_own_files(tasks: Sequence[Task]) -> bool:
-    """Whether a task has files of its own; the hub is then not asked for STS-B."""
-    return any(task.source is not None and task.source.files for task in tasks)
-
-
-def evaluate_trained(
-    model: MultiTaskModel,
-    data_dir: Path | None,
-    training: Mapping[str, Any],
-    *,
-    load_split: LoadSplit | None = None,
-    precision: str = "auto",
-    report: Callable[[str], None] = lambda task: None,
-) -> Evaluation:
-    """Score a trained model on each task's official split, or on the rows that its run held out.
-
-    If the training data is there, the metrics also say how the model does on evaluation rows that
-    share no run of eight words with it.
-
-    Args:
-        training: the run's settings as the model's ``config.json`` holds them.
-        load_split: as for a :class:`TrainingRun`.
-    Raises:
-        DataError: as :func:`mtl_core.evaluation.evaluate.evaluate_model`.
-    """
-    load_split = load_split or partial(data.load_split, data_dir=data_dir)
-    known = {each.name for each in fields(TrainConfig)}
-    settings = {key: value for key, value in training.items() if key in known}
-    # Earlier versions left no copies of evaluation rows out.
-    config = TrainConfig(**{"keep_overlap": True, **settings})
-    tasks = model.config.tasks
-    splits = _splits_there(tasks, config, load_split)
-    complete = len(splits) == len(tasks) and config.scenario != "frozen"
-    pairs = load_pairs(data_dir, ask_hub=not any_own_files(tasks))
-    return evaluate_model(
-        model,
-        load_split,
-        held_out={name: split[1] for name, split in splits.items()},
-        trained_on={name: split[0] for name, split in splits.items()} if complete else None,
-        zero_shot=config.scenario == "frozen",
-        precision=precision,
-        similarity=SimilarityProbe(model.encoder, model.tokenizer, pairs, precision),
-        report=report,
-    )
-
-
-def _splits_there(tasks: Sequence[Task], config: TrainConfig, load_split: LoadSplit) -> Splits:
-    """Load the splits of the tasks whose training data is there.
-
-    Raises:
-        DataError: the training data of a task without an official split is not there.
-    """
-    splits = {}
-    for task in tasks:
-        try:
-            splits[task.name] = training_split(task, config, load_split)
-        except DataError:  # the training data need not be there to score a model
-            if task.source is None or not task.source.has_official_split:
-                raise
-    return splits
 
 
 def software_versions() -> dict[str, str]:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
+from mtl_core.data.encoded import NO_LABEL
 from mtl_core.data.splits import LabelledTexts
 from mtl_core.engine.base import Engine
 from mtl_core.errors import ModelError
@@ -22,8 +21,6 @@ from mtl_core.pulse import Pulse, no_pulse
 from mtl_core.tasks import Task
 from mtl_core.training.checkpoint import run_tag
 
-NO_LABEL = -1
-"""Class of a row that has soft labels alone."""
 SHARD_ROWS = 8192
 """Texts that a teacher labels at once; its answers are written then."""
 
@@ -141,20 +138,3 @@ def _mean(answers: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:
     for each in answers:
         total += each
     return (total / len(answers)).astype(np.float16)
-
-
-def teacher_loss(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
-    """How far a student's labels are from its teacher's, both softened by a temperature.
-
-    The divergence of Kullback and Leibler, times the temperature's square, so that its gradient is
-    as great at every temperature (Hinton, Vinyals and Dean 2015, section 2).
-
-    Args:
-        logits: the student's, float32 [B, C].
-        probabilities: the teacher's, float32 [B, C].
-    Returns:
-        a scalar, the mean over the batch.
-    """
-    softened = F.log_softmax(probabilities.clamp(min=1e-4).log() / temperature, -1)
-    own = F.log_softmax(logits / temperature, -1)
-    return F.kl_div(own, softened, reduction="batchmean", log_target=True) * temperature**2

@@ -9,6 +9,7 @@ from jobs.cli.shared import complete
 from jobs.cli.shared.common import json_option, print_json
 from jobs.cli.shared.plain import plain
 from jobs.settings import settings
+from mtl_core.config import LABEL_PRECISIONS, LabelPrecision
 from mtl_core.model.registry import find_model
 
 if TYPE_CHECKING:
@@ -22,10 +23,22 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Folder with ag_news/, sst2/ and stsb/ as Parquet. [default: MTL_DATA_DIR, else the hub]",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(LABEL_PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="What to compute in; auto: MTL_PRECISION, else bfloat16 where the chip has it, else "
+    "float32. int8 is calibrated on texts of the splits.",
+)
 @click.option("--samples", is_flag=True, help="Also print some predictions, mistakes first.")
 @json_option
-def evaluate(model: str, data: str | None, samples: bool, as_json: bool) -> None:
+def evaluate(
+    model: str, data: str | None, precision: LabelPrecision, samples: bool, as_json: bool
+) -> None:
     """Score a model on the official split of each task, in this process.
+
+    The answers are those of the engine that labels on this machine (MTL_ENGINE, MTL_THREADS).
 
     Accuracy, and macro-averaged precision, recall and F1: AG News' test split for topic, SST-2's
     validation split for sentiment. Expected calibration error (ECE, 15 bins) of the scores before
@@ -36,22 +49,32 @@ def evaluate(model: str, data: str | None, samples: bool, as_json: bool) -> None
     Example:
       mtl evaluate default --data data/
     """
-    entry = find_model(model, settings().models, settings().model_copies)
-    data_dir = Path(data).expanduser() if data else settings().data_dir
+    config = settings()
+    entry = find_model(model, config.models, config.model_copies)
+    data_dir = Path(data).expanduser() if data else config.data_dir
     from jobs.train.data import split_loader
-    from mtl_core.engine.choose import choose_precision
-    from mtl_core.model.network import load_model
-    from mtl_core.model.precision import best_device
-    from mtl_core.training.run import evaluate_trained
+    from mtl_core.engine.load import load_engine
+    from mtl_core.evaluation.answers import EngineAnswers
+    from mtl_core.evaluation.evaluate import calibration_texts
+    from mtl_core.model.config import read_model_config
+    from mtl_core.training.score import evaluate_trained
 
-    loaded = load_model(entry.folder)
     training = entry.config().get("training", {})
+    load_split = split_loader(data_dir, trained_on=training.get("files", {}))
+    if precision == "auto":
+        precision = config.precision
+    tasks = read_model_config(entry.folder).tasks
+    engine = load_engine(
+        *(entry.folder, config.engine, precision),
+        cache=config.engines,
+        threads=config.threads,
+        calibration=calibration_texts(tasks, load_split) if precision == "int8" else (),
+    )
     found = evaluate_trained(
-        loaded.model.to(best_device()),
+        EngineAnswers(engine),
         data_dir,
         training,
-        load_split=split_loader(data_dir, trained_on=training.get("files", {})),
-        precision=choose_precision("torch", settings().precision),
+        load_split=load_split,
         report=lambda task: click.echo(f"scoring {task} …", err=True),
     )
     if as_json:
@@ -82,6 +105,7 @@ def _print_evaluation(found: "Evaluation", samples: bool) -> None:
         click.echo(f"{task} zero-shot, by descriptions: accuracy {metrics['accuracy']:.4f}")
     if found.stsb is not None:
         click.echo(f"STS-B: Spearman {found.stsb['spearman']:.4f} ({found.stsb['pairs']:,} pairs)")
+    click.echo(f"computed by {found.computed['engine']} in {found.computed['precision']}")
     if samples:
         for task, rows in found.samples.items():
             click.echo(f"\n{task}:")

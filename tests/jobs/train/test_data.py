@@ -280,7 +280,9 @@ from pathlib import Path
 from jobs.train.data import split_loader
 from mtl_core.config import ModelConfig, train_config
 from mtl_core.model.task_file import read_task_file
-from mtl_core.training.run import TrainingRun, evaluate_trained
+from mtl_core.training.run import TrainingRun
+from mtl_core.training.score import evaluate_trained
+from mtl_core.evaluation.answers import ModelAnswers
 from mtl_core.model.network import load_model
 
 folder, backbone = Path(sys.argv[1]), sys.argv[2]
@@ -289,7 +291,8 @@ tasks = read_task_file(folder / "tasks.toml")
 load = split_loader(None)
 TrainingRun(config, ModelConfig(backbone=backbone, tasks=tasks), None, folder / "m", name="m",
             command="", load_split=load).run()
-evaluate_trained(load_model(folder / "m").model, None, config.as_dict(), load_split=load)
+model = ModelAnswers(load_model(folder / "m").model)
+evaluate_trained(model, None, config.as_dict(), load_split=load)
 print("datasets" in sys.modules)
 """
 

@@ -1,10 +1,12 @@
 """Whole training runs: their own rows alone, every stage heard, and tasks of many labels."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -12,7 +14,7 @@ from loops import loop_over
 from loops import settings as run_settings
 from support import WORDS, made_texts
 
-from mtl_core.config import ModelConfig
+from mtl_core.config import ModelConfig, train_config
 from mtl_core.engine.torch_engine import TorchEngine
 from mtl_core.errors import ModelError
 from mtl_core.model.network import load_model
@@ -53,6 +55,40 @@ def test_stored_vectors_and_checkpoints_are_those_of_the_rows_they_were_made_fro
         fresh = train(others, classes, tmp_path / f"fresh{number}")
         assert train(others, classes, tmp_path / "c") == fresh
         assert train(others, classes, tmp_path / "c") == fresh  # from its own checkpoint
+
+
+@pytest.mark.parametrize(
+    ("preset", "scenario"), [("recommended", "freeze-backbone"), ("reference", "full")]
+)
+def test_rows_with_a_wrong_label_are_listed_counted_and_trained_on(
+    preset: str, scenario: str, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    texts, labels = made_texts("topic", 400, seed=5)
+    wrong = set(range(0, 400, 40))
+    given = [(label + 1) % 4 if row in wrong else label for row, label in enumerate(labels)]
+    (tmp_path / "ag_news").mkdir()
+    table = pa.table({"text": texts, "label": pa.array(given, pa.int64())})
+    for split in ("train", "test"):
+        pq.write_table(table, tmp_path / "ag_news" / f"{split}.parquet")
+    TrainingRun(
+        train_config(preset, scenario, epochs=1, held_out_fraction=0.2, keep_overlap=True),
+        ModelConfig(backbone=str(tiny_backbone), tasks=(TOPIC,)),
+        *(tmp_path, tmp_path / "m"),
+        name="m",
+        command="",
+    ).run()
+    listed = pyarrow.csv.read_csv(tmp_path / "m/suspects.csv").to_pylist()
+    assert {row["task"] for row in listed} == {"topic"}
+    truth = {text: TOPIC.labels[label] for text, label in zip(texts, labels, strict=True)}
+    # The backbone is random, and so it tells only some of them; by chance it would be none.
+    assert sum(row["label"] != truth[row["text"]] for row in listed) >= 2
+    metrics = json.loads((tmp_path / "m/metrics.json").read_text())
+    counts = metrics["suspects"]["topic"]
+    assert counts["suspected"] == counts["listed"] == len(listed)
+    rows = json.loads((tmp_path / "m/config.json").read_text())["training"]["rows"]["topic"]
+    assert counts["rows"] == rows
+    card = (tmp_path / "m/README.md").read_text()
+    assert f"the labels of {len(listed)} of {rows} rows are contradicted" in card
 
 
 def test_a_training_that_diverges_makes_no_model(made_data: Path, tiny_backbone: Path) -> None:
@@ -100,7 +136,7 @@ def test_every_stage_of_a_run_pulses_and_ends_when_it_is_told_to(
 
 
 EARLY_STAGES = ("data", "model", "encode", "train")
-LATE_STAGES = ("calibrate", "evaluate", "save")
+LATE_STAGES = ("calibrate", "suspects", "evaluate", "save")
 
 
 # --- many labels

@@ -439,6 +439,7 @@ def test_a_whole_run_leaves_a_model_directory(
         "metrics.json",
         "history.json",
         "README.md",
+        "suspects.csv",
     }
     assert trained.metrics["topic"]["rows"] == 60
     facts = json.loads((tmp_path / "m/metrics.json").read_text())

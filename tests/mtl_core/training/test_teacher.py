@@ -10,6 +10,7 @@ import torch
 from support import Mtl, made_texts
 
 from mtl_core.config import ModelConfig, train_config
+from mtl_core.data.encoded import NO_LABEL
 from mtl_core.data.splits import load_split
 from mtl_core.engine.load import load_engine
 from mtl_core.errors import ModelError
@@ -17,14 +18,13 @@ from mtl_core.model.config import read_model_config
 from mtl_core.model.layers import evenly, transformer_layers
 from mtl_core.model.network import load_model
 from mtl_core.tasks import SENTIMENT, TOPIC
+from mtl_core.training.losses import teacher_loss
 from mtl_core.training.run import TrainingRun
 from mtl_core.training.start import fresh_model
 from mtl_core.training.teacher import (
-    NO_LABEL,
     Teacher,
     check_teachers,
     soft_labels,
-    teacher_loss,
     with_unlabelled,
 )
 

@@ -195,9 +195,8 @@ class TrainingLoop:
             embedding = self._embed(encoded, rows)
         logits = self.model.head_logits(embedding, task).float()
         labels = torch.from_numpy(encoded.data.labels[rows]).to(logits.device)
-        smoothing, taught = self.config.label_smoothing, encoded.soft is not None
-        cross_entropy = label_loss(logits, labels, smoothing, all_labelled=not taught)
-        loss = cross_entropy
+        smoothing, alone = self.config.label_smoothing, encoded.soft is None
+        loss = cross_entropy = label_loss(logits, labels, smoothing, all_labelled=alone)
         if encoded.soft is not None:
             soft = self._on_device(encoded.soft[rows])
             distance = teacher_loss(logits, soft, self.config.teacher_temperature)

@@ -21,6 +21,9 @@ one float32 factor to multiply them with. ``binary``: as E bits, 1 where a numbe
 significant bit first. ``none``: not at all."""
 EMBEDDINGS: tuple[Embedding, ...] = get_args(Embedding)
 
+UNTYPICAL_BELOW = 0.05
+"""A text of lower typicality is unlike those trained on; of texts like those, 5 % are below."""
+
 
 @dataclass(frozen=True)
 class Calibration:

@@ -4,6 +4,8 @@ Its fields are written in the order in which they stand here. A field with a def
 missing in outputs of earlier versions. Fields that a later version adds are kept, but not used.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +29,8 @@ class Rows(_Record):
     """Labelled with the answer for an equal text of the same shard."""
     cached: int = 0
     """Labelled with an answer of the cache."""
+    untypical: dict[str, int] = {}
+    """By task, rows whose typicality is below 0.05; empty where the model has no statistics."""
 
 
 class Input(InputFile):
@@ -41,6 +45,8 @@ class ModelFacts(_Record):
     name: str
     sha256: str
     backbone_sha256: str
+    typicality_sha256: str = ""
+    """SHA-256 of its statistics of typicality; empty: it has none."""
     tasks: dict[str, tuple[str, ...]]
     """The labels of each task written."""
 
@@ -78,6 +84,8 @@ class Part(_Record):
     duplicates: int = 0
     cached: int = 0
     truncated: int = 0
+    untypical: dict[str, int] = {}
+    """By task, rows whose typicality is below 0.05; empty where the model has no statistics."""
     engine: str
     precision: str
     finished_s: float | None = None
@@ -93,6 +101,14 @@ class ErrorRows(_Record):
     """Its name within the output."""
     rows: int
     sha256: str
+
+
+def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums of counts by name, the names in the order in which they first come."""
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return dict(total)
 
 
 class Manifest(_Record):
@@ -111,6 +127,7 @@ class Manifest(_Record):
     model: ModelFacts
     embedding: str
     thresholds: dict[str, float] = {}
+    min_typicality: float = 0.0
     engines: tuple[EngineFacts, ...]
     columns: tuple[Column, ...] = Field(alias="schema")
     parts: tuple[Part, ...]
@@ -122,6 +139,11 @@ class Manifest(_Record):
     seconds: float
     """Seconds from the submit to the end."""
     software: dict[str, str]
+
+    @property
+    def has_typicality(self) -> bool:
+        """Whether the parts have a column of typicality for each task."""
+        return bool(self.model.typicality_sha256)
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``_manifest.json``."""

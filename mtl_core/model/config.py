@@ -12,6 +12,8 @@ from mtl_core.tasks import task_as_json, task_from_json
 MODEL_FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+TYPICALITY = "typicality.safetensors"
+"""Statistics of typicality; models of earlier versions have none."""
 
 
 def read_model_config(folder: Path) -> ModelConfig:

@@ -26,6 +26,7 @@ from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
 from mtl_core.model.network import MultiTaskModel, build_model, save_model
 from mtl_core.model.precision import best_device
+from mtl_core.model.typicality import write_typicality
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
 from mtl_core.training.card import model_card
@@ -33,6 +34,7 @@ from mtl_core.training.checkpoint import CheckpointFolder, run_tag
 from mtl_core.training.loop import Step, TrainingLoop
 from mtl_core.training.preparation import encode_splits, training_split
 from mtl_core.training.scalars import Scalars
+from mtl_core.training.typicality import FittedTypicality, fit_typicality
 
 Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
 """By task, the rows to train on and those held out."""
@@ -110,9 +112,10 @@ class TrainingRun:
             similarity=similarity,
             pulse=pulse,
         )
+        typicality = fit_typicality(loop, load_split, pulse)
         self.stage("save")
         pulse()
-        sha256 = self._save(model, loop, splits, history, evaluation, started)
+        sha256 = self._save(model, loop, splits, history, evaluation, typicality, started)
         rows = loop.rows_total if loop.trained else 0
         return TrainedModel(self.output, sha256, rows, evaluation.official)
 
@@ -164,6 +167,7 @@ class TrainingRun:
         splits: Splits,
         history: History,
         evaluation: Evaluation,
+        typicality: FittedTypicality,
         started: float,
     ) -> str:
         """Write the model directory; returns the SHA-256 of its weights."""
@@ -177,8 +181,11 @@ class TrainingRun:
         }
         trained, output = set(loop.trained), self.output
         with_pulse(self.pulse, save_model, model.cpu(), trained, output, training_facts)
+        sha256 = file_sha256(output / WEIGHTS)
+        write_typicality(output, typicality.tasks, sha256)
         facts = {
             **evaluation.as_dict(),
+            "typicality": typicality.facts,
             "seconds": round(time.monotonic() - started, 1),
             "trained_parameters": sum(
                 p.numel() for n, p in model.named_parameters() if n in trained
@@ -188,7 +195,7 @@ class TrainingRun:
         write_json(output / "metrics.json", facts)
         write_json(output / "history.json", history)
         write_text(output / "README.md", model_card(self.name, model.config, training_facts, facts))
-        return file_sha256(output / WEIGHTS)
+        return sha256
 
 
 def _calibration(loop: TrainingLoop, pulse: Pulse) -> dict[str, Calibration]:

@@ -1,7 +1,7 @@
 """One label shard: read its rows, run the engine, write one part."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     labelled = time.monotonic()
     heartbeat.confirm()
     return {
-        **_write(output, files, staged, table, once.labelled, attempt.worker, tuple(typicality)),
+        **_write(output, files, staged, table, once.labelled, attempt.worker, spec),
         **_facts(attempt, engine, once),
         "finished_s": round(time.time(), 3),
         "seconds": {
@@ -124,13 +124,14 @@ def with_labels(
     )
 
 
-def _untypical(table: pa.Table, tasks: Sequence[str]) -> dict[str, int]:
+def _untypical(table: pa.Table, spec: LabelSpec) -> dict[str, int]:
     """By task, how many rows are unlike the texts that it was trained on."""
-    columns = {name: typicality_column(name) for name in tasks}
+    if not spec.typicality_sha256:
+        return {}
+    columns = {name: table[typicality_column(name)] for name, _ in spec.tasks}
     return {
-        name: int(pc.sum(pc.less(table[column], UNTYPICAL_BELOW)).as_py() or 0)
+        name: pc.sum(pc.less(column, UNTYPICAL_BELOW)).as_py() or 0
         for name, column in columns.items()
-        if column in table.column_names
     }
 
 
@@ -141,13 +142,9 @@ def _write(
     table: pa.Table,
     labelled: Labelled,
     worker: str,
-    typical_tasks: Sequence[str],
+    spec: LabelSpec,
 ) -> dict[str, Any]:
-    """Write the part, and a file of the rows that were too large for memory, if there are any.
-
-    Args:
-        typical_tasks: the tasks whose typicality the model knows.
-    """
+    """Write the part, and a file of the rows that were too large for memory, if there are any."""
     errors = ""
     if labelled.too_large:
         wrong = pa.array(labelled.too_large, pa.int64())
@@ -161,7 +158,7 @@ def _write(
         "part": files.part,
         "rows": len(table),
         "failed": len(labelled.too_large),
-        "untypical": _untypical(table, typical_tasks),
+        "untypical": _untypical(table, spec),
         "errors": errors,
         "bytes": written.bytes,
         "sha256": written.sha256,

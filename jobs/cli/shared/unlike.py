@@ -18,7 +18,7 @@ def unlike_lines(rows: int, untypical: Mapping[str, int]) -> list[str]:
             are like the texts trained on, about as large a share is.
     """
     return [
-        f"{task}: {number / rows:.0%} of the rows are unlike the texts it was trained on "
+        f"{task}: {100 * number / rows:.0f} % of the rows are unlike the texts it was trained on "
         f"({task}_typicality below {UNTYPICAL_BELOW})"
         for task, number in untypical.items()
         if number > rows * UNLIKE_SHARE

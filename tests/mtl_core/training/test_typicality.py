@@ -105,7 +105,7 @@ def test_statistics_of_other_weights_are_not_used(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / TYPICALITY).write_bytes(b"no safetensors")
-    with pytest.raises(ModelError, match="typicality.safetensors cannot be read"):
+    with pytest.raises(ModelError, match=r"typicality\.safetensors cannot be read"):
         read_typicality(tmp_path, "weights")
 
 

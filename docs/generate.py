@@ -42,7 +42,10 @@ def schema() -> str:
     lines = ["# Columns of the output", "", MADE, ""]
     lines += ["Behind `row_id` (int64: the row's place in the whole input, from 0) and the input's"]
     lines += ["own columns; `--abstain-below` and `--min-typicality` make labels nullable, `--top`"]
-    lines += ["adds `TASK_top`; a model that an earlier version trained has no `TASK_typicality`.", ""]
+    lines += [
+        "adds `TASK_top`; models of earlier versions have no `TASK_typicality`.",
+        "",
+    ]
     for embedding in EMBEDDINGS:
         lines += [f"## --embedding {embedding}", "", "| column | type | null |", "|---|---|---|"]
         for field in label_fields(DEFAULT_TASKS, 256, embedding, top=2, typicality=True):

@@ -52,8 +52,9 @@ class Typicality:
         """
         whitened = embeddings @ self.whitening
         to_means = np.einsum("ce,ce->c", self.means, self.means) - 2 * whitened @ self.means.T
-        squares: NDArray[np.float32] = np.einsum("ne,ne->n", whitened, whitened)
-        return squares + to_means.min(axis=1)
+        squares = np.einsum("ne,ne->n", whitened, whitened)
+        distances: NDArray[np.float32] = squares + to_means.min(axis=1)
+        return distances
 
     def typicality(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The share of held-out texts at least as far as each text, float32 [N], in (0, 1].

@@ -20,6 +20,7 @@ from mtl_core.model.config import TYPICALITY, WEIGHTS
 from mtl_core.model.registry import SHIPPED_MODELS
 from mtl_core.model.typicality import Typicality, write_typicality
 from mtl_core.tasks import Task
+from worker.engines import typicality_of
 from worker.label import with_labels
 
 AT_ORIGIN = Typicality(
@@ -95,6 +96,24 @@ def test_a_spec_names_the_statistics_of_the_model(earlier_model: Path, tmp_path:
     write_typicality(earlier_model, {"topic": AT_ORIGIN}, file_sha256(earlier_model / WEIGHTS))
     sha256 = file_sha256(earlier_model / TYPICALITY)
     assert prepare_label(request, settings()).spec.typicality_sha256 == sha256
+
+
+def test_a_worker_with_other_statistics_than_the_job_knows_says_so(
+    earlier_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_WORKER_NAME", "w")
+    spec = spec_for(
+        lines(tmp_path / "in.txt", "x"), tmp_path / "out", typicality_sha256="0", model_sha256="1"
+    )
+    with pytest.raises(ModelError, match="statistics of typicality with sha256 none"):
+        typicality_of(spec, earlier_model)
+    write_typicality(earlier_model, {"topic": AT_ORIGIN}, "1")
+    sha256 = file_sha256(earlier_model / TYPICALITY)
+    with pytest.raises(ModelError, match=f"{sha256[:12]}.*, the job was submitted with 0"):
+        typicality_of(spec, earlier_model)
+    known = spec.model_copy(update={"typicality_sha256": sha256})
+    assert set(typicality_of(known, earlier_model)) == {"topic"}
+    assert typicality_of(spec.model_copy(update={"typicality_sha256": ""}), earlier_model) == {}
 
 
 def test_a_least_typicality_is_refused_for_a_model_without_statistics(

@@ -6,9 +6,15 @@ missing in outputs of earlier versions. Fields that a later version adds are kep
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from jobs.specs import InputFile
 
@@ -16,9 +22,19 @@ from jobs.specs import InputFile
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
+    left_out: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are not written where they are empty, as earlier versions did not write them."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {key: value for key, value in written.items() if value or key not in self.left_out}
+
 
 class Rows(_Record):
     """Rows by what became of them."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"untypical"})
 
     total: int
     """All rows of the input."""
@@ -41,6 +57,8 @@ class Input(InputFile):
 
 class ModelFacts(_Record):
     """The model that labelled."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"typicality_sha256"})
 
     name: str
     sha256: str
@@ -67,6 +85,8 @@ class Column(_Record):
 
 class Part(_Record):
     """A part, with what its worker said of it."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"untypical"})
 
     shard: str
     part: str
@@ -113,6 +133,8 @@ def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 class Manifest(_Record):
     """The whole manifest."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"min_typicality"})
 
     format: int = 1
     job: str

@@ -41,10 +41,14 @@ def schema() -> str:
     """The columns of the Parquet output."""
     lines = ["# Columns of the output", "", MADE, ""]
     lines += ["Behind `row_id` (int64: the row's place in the whole input, from 0) and the input's"]
-    lines += ["own columns; `--abstain-below` makes labels nullable, `--top` adds `TASK_top`.", ""]
+    lines += ["own columns; `--abstain-below` and `--min-typicality` make labels nullable, `--top`"]
+    lines += [
+        "adds `TASK_top`; models of earlier versions have no `TASK_typicality`.",
+        "",
+    ]
     for embedding in EMBEDDINGS:
         lines += [f"## --embedding {embedding}", "", "| column | type | null |", "|---|---|---|"]
-        for field in label_fields(DEFAULT_TASKS, 256, embedding, top=2):
+        for field in label_fields(DEFAULT_TASKS, 256, embedding, top=2, typicality=True):
             nullable = "may be" if field.nullable else "never"
             lines.append(f"| `{field.name}` | `{field.type}` | {nullable} |")
         lines.append("")

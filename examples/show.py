@@ -11,19 +11,20 @@ ROWS = 12
 
 def main(output: str) -> None:
     """Print a few sentences with their labels, and how to read the rest."""
-    columns = ["text", "topic", "topic_score", "sentiment", "sentiment_score"]
-    rows = ds.dataset(output).head(ROWS, columns=columns).to_pylist()
+    dataset = ds.dataset(output)
+    wanted = ("", "_score", "_typicality")  # a model that was trained earlier gives no typicality
+    columns = [f"{task}{part}" for task in ("topic", "sentiment") for part in wanted]
+    there = [name for name in columns if name in dataset.schema.names]
+    rows = dataset.head(ROWS, columns=["text", *there]).to_pylist()
     table = Table(title=f"{ROWS} rows of {output}")
     for name in ("sentence", "topic", "sentiment"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(
-            row["text"],
-            f"{row['topic']} {row['topic_score']:.2f}",
-            f"{row['sentiment']} {row['sentiment_score']:.2f}",
-        )
+        table.add_row(row["text"], label(row, "topic"), label(row, "sentiment"))
     console = Console()
     console.print(table)
+    if "topic_typicality" in there:
+        print("Behind a label: its score, and how typical the text is of those it was trained on.")
     print(agreement(output))
     print(f"""The Parquet is in {output}/. Go on with any of:
   source .venv/bin/activate                        # so that mtl is found
@@ -31,6 +32,12 @@ def main(output: str) -> None:
   mtl report {output} -o report.html               # a page to look at in a browser
   python -c "import pandas; print(pandas.read_parquet('{output}'))"
 README.md and docs/quickstart.md say what comes next.""")
+
+
+def label(row: dict, task: str) -> str:
+    """A task's label with its score and, if there is one, typicality."""
+    numbers = (row[f"{task}_score"], row.get(f"{task}_typicality"))
+    return " ".join([row[task], *(f"{number:.2f}" for number in numbers if number is not None)])
 
 
 def agreement(output: str) -> str:

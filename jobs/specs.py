@@ -68,6 +68,8 @@ class InputFile(Spec):
 class LabelSpec(Spec):
     """A label job: files in, one Parquet dataset out."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"typicality_sha256", "min_typicality"})
+
     kind: Literal["label"] = "label"
     inputs: tuple[InputFile, ...] = Field(min_length=1)
     text_columns: tuple[str, ...] = Field(min_length=1)
@@ -84,6 +86,9 @@ class LabelSpec(Spec):
     model_dir: str
     model_sha256: str
     backbone_sha256: str
+    typicality_sha256: str = ""
+    """SHA-256 of the model's statistics of typicality; empty: it has none, and no such column is
+    written."""
     tasks: tuple[tuple[str, tuple[str, ...]], ...]
     """Task names with their labels, in column order; the model may have more."""
     top: int = Field(0, ge=0)
@@ -93,12 +98,19 @@ class LabelSpec(Spec):
     precision: LabelPrecision = "auto"
     """``auto`` leaves the choice to each worker."""
     thresholds: tuple[tuple[str, float], ...] = ()
-    """By task, the score below which a row gets no label; empty: every row gets one."""
+    """By task, the score below which a row gets no label; empty: no score is too low."""
+    min_typicality: float = Field(0.0, ge=0, le=1)
+    """The typicality below which a row gets no label of the task."""
     shard_rows: int = Field(gt=0)
     shard_tokens: int = Field(gt=0)
     """A shard is cut at this many tokens, estimated from its characters."""
     cache: bool = False
     """Whether workers look up and keep answers in their machine's cache."""
+
+    @property
+    def abstains(self) -> bool:
+        """Whether a row may get no label."""
+        return bool(self.thresholds) or self.min_typicality > 0
 
 
 class TeacherModel(Spec):

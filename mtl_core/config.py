@@ -21,6 +21,9 @@ one float32 factor to multiply them with. ``binary``: as E bits, 1 where a numbe
 significant bit first. ``none``: not at all."""
 EMBEDDINGS: tuple[Embedding, ...] = get_args(Embedding)
 
+UNTYPICAL_BELOW = 0.05
+"""A text of lower typicality is unlike those trained on; of texts like those, 5 % are below."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -92,8 +95,8 @@ class TrainConfig:
     similarity_weight: float = 30.0
     """Weight of :func:`mtl_core.training.losses.similarity_loss`; 0 leaves it out."""
     teacher_weight: float = 0.7
-    """If the run has a teacher, the share of :func:`mtl_core.training.teacher.teacher_loss` in a
-    row's loss; the rest is cross-entropy."""
+    """If the run has a teacher, the share of a row's loss that
+    :func:`mtl_core.training.losses.teacher_loss` has; the rest is cross-entropy."""
     teacher_temperature: float = 2.0
     """Divides student's and teacher's logits in that loss."""
     average_share: float = 0.2

@@ -17,7 +17,8 @@ from mtl_core.engine.load import load_engine
 from mtl_core.engine.quantise import CALIBRATION_TEXTS
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
-from mtl_core.model.config import CONFIG, WEIGHTS
+from mtl_core.model.config import CONFIG, TYPICALITY, WEIGHTS
+from mtl_core.model.typicality import Typicality, read_typicality
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.storage.place import Place
 from worker.blame import own_trouble
@@ -87,6 +88,33 @@ def engine_of(spec: LabelSpec, folder: Path, output: Place, pulse: Pulse = no_pu
             f"{engine.model_sha256[:12]}…, the job was submitted with {spec.model_sha256[:12]}…"
         )
     return engine
+
+
+def typicality_of(spec: LabelSpec, folder: Path) -> dict[str, Typicality]:
+    """Each task's statistics of typicality, checked to be the job's; empty if the job has none.
+
+    Args:
+        folder: the model's folder, as :func:`folder_of` gives it.
+    Raises:
+        ModelError: the folder holds other statistics than the job was submitted with.
+    """
+    if not spec.typicality_sha256:
+        return {}
+    path = folder / TYPICALITY
+    with own_trouble("the model"):
+        found = _sha256(path) if path.is_file() else "none"
+    if found != spec.typicality_sha256:
+        raise ModelError(
+            f"model '{spec.model}' on worker {worker_name()} has statistics of typicality with "
+            f"sha256 {found[:12]}…, the job was submitted with {spec.typicality_sha256[:12]}…"
+        )
+    return _statistics(folder, spec.model_sha256, found)
+
+
+@lru_cache(maxsize=ENGINES_KEPT)
+def _statistics(folder: Path, model_sha256: str, sha256: str) -> dict[str, Typicality]:
+    with own_trouble("the model"):
+        return read_typicality(folder, model_sha256)
 
 
 def folder_of(home: str, sha256: str, pulse: Pulse = no_pulse) -> Path:

@@ -1,6 +1,7 @@
 """One label shard: read its rows, run the engine, write one part."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,13 @@ from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
 from mtl_core import __version__
+from mtl_core.config import UNTYPICAL_BELOW
 from mtl_core.engine.base import Engine, Labelled
 from mtl_core.engine.once import Once, label_once
-from mtl_core.storage.parquet import ROW_ID, add_labels, put_table
+from mtl_core.model.typicality import Typicality
+from mtl_core.storage.parquet import ROW_ID, TaskAnswer, add_labels, put_table, typicality_column
 from mtl_core.storage.place import Place
-from worker.engines import cache_for, engine_of, folder_of
+from worker.engines import cache_for, engine_of, folder_of, typicality_of
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
 
@@ -55,13 +58,14 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     staged, texts = read_texts(output, attempt.definition)  # no pulse: a hanging disk must be seen
     engine = engine_of(spec, folder, output, heartbeat.pulse)
+    typicality = typicality_of(spec, folder)
     loaded = time.monotonic()
     once = label_once(engine, texts, heartbeat.progress, cache_for(engine) if spec.cache else None)
-    table = with_labels(staged, once.labelled, spec)
+    table = with_labels(staged, once.labelled, spec, typicality)
     labelled = time.monotonic()
     heartbeat.confirm()
     return {
-        **_write(output, files, staged, table, once.labelled, attempt.worker),
+        **_write(output, files, staged, table, once.labelled, attempt.worker, spec),
         **_facts(attempt, engine, once),
         "finished_s": round(time.time(), 3),
         "seconds": {
@@ -84,22 +88,61 @@ def _files(attempt: Attempt, spec: LabelSpec) -> Files:
     return Files(attempt.part, attempt.errors, origin, own)
 
 
-def with_labels(staged: pa.Table, labelled: Labelled, spec: LabelSpec) -> pa.Table:
-    """Add the model's columns behind the shard's; a label below its task's threshold is null."""
-    answers = {answer.task.name: answer for answer in labelled.labels}
+def with_labels(
+    staged: pa.Table,
+    labelled: Labelled,
+    spec: LabelSpec,
+    statistics: Mapping[str, Typicality],
+) -> pa.Table:
+    """Add the model's columns behind the shard's.
+
+    A label is null where its score is below the task's threshold, or the row is not typical enough.
+
+    Args:
+        statistics: of typicality, by task; empty: no such columns are written.
+    """
+    found = {answer.task.name: answer for answer in labelled.labels}
+    thresholds = dict(spec.thresholds)
+    answers = [
+        TaskAnswer(
+            found[name].task,
+            found[name].probabilities,
+            statistics[name].typicality(labelled.embeddings) if statistics else None,
+            thresholds.get(name, 0.0),
+            spec.min_typicality,
+        )
+        for name, _ in spec.tasks
+    ]
     return add_labels(
         staged,
-        [(answers[name].task, answers[name].probabilities) for name, _ in spec.tasks],
+        answers,
         labelled.embeddings,
         labelled.truncated,
         embedding=spec.embedding,
-        thresholds=dict(spec.thresholds),
+        abstains=spec.abstains,
         top=spec.top,
     )
 
 
+def _untypical(table: pa.Table, spec: LabelSpec) -> dict[str, int]:
+    """By task, how many rows are unlike the texts that it was trained on."""
+    if not spec.typicality_sha256:
+        return {}
+    columns = {name: table[typicality_column(name)] for name, _ in spec.tasks}
+    return {
+        name: pc.sum(pc.less(column, UNTYPICAL_BELOW)).as_py() or 0
+        for name, column in columns.items()
+    }
+
+
 def _write(
-    output: Place, files: Files, staged: pa.Table, table: pa.Table, labelled: Labelled, worker: str
+    output: Place,
+    files: Files,
+    staged: pa.Table,
+    table: pa.Table,
+    labelled: Labelled,
+    worker: str,
+    spec: LabelSpec,
 ) -> dict[str, Any]:
     """Write the part, and a file of the rows that were too large for memory, if there are any."""
     errors = ""
@@ -115,6 +158,7 @@ def _write(
         "part": files.part,
         "rows": len(table),
         "failed": len(labelled.too_large),
+        "untypical": _untypical(table, spec),
         "errors": errors,
         "bytes": written.bytes,
         "sha256": written.sha256,

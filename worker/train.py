@@ -26,9 +26,9 @@ from mtl_core.storage.bucket import Bucket
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
 from mtl_core.tasks import task_from_json
+from mtl_core.training.kept.teacher import Teacher
 from mtl_core.training.loop import Step
 from mtl_core.training.run import TrainedModel, TrainingRun
-from mtl_core.training.teacher import Teacher
 from worker.checkpoint_copies import CheckpointCopies
 from worker.engines import engine_for, folder_of
 from worker.lease.attempt import Attempt

@@ -43,6 +43,7 @@ from jobs.output.manifest import (
     ModelFacts,
     Part,
     Rows,
+    sum_counts,
 )
 from jobs.roots import place_inside
 from jobs.specs import LabelSpec
@@ -153,8 +154,9 @@ def _write_empty_part(output: Place, job: str, spec: LabelSpec) -> None:
         tasks,
         spec.embedding_size,
         spec.embedding,
-        abstains=bool(spec.thresholds),
+        abstains=spec.abstains,
         top=spec.top,
+        typicality=bool(spec.typicality_sha256),
     )
     schema = pa.schema([pa.field(ROW_ID, pa.int64(), nullable=False), *fields])
     put_table(output, EMPTY_PART, schema.empty_table(), mark(job))
@@ -186,10 +188,12 @@ def _manifest(
             name=spec.model,
             sha256=spec.model_sha256,
             backbone_sha256=spec.backbone_sha256,
+            typicality_sha256=spec.typicality_sha256,
             tasks=dict(spec.tasks),
         ),
         embedding=spec.embedding,
         thresholds=dict(spec.thresholds),
+        min_typicality=spec.min_typicality,
         engines=_engines(parts),
         schema=tuple(Column(name=field.name, type=str(field.type)) for field in schema),
         parts=tuple(parts),
@@ -210,6 +214,7 @@ def _rows(counts: Counts, parts: Sequence[Part]) -> Rows:
         truncated=sum(part.truncated for part in parts),
         duplicates=sum(part.duplicates for part in parts),
         cached=sum(part.cached for part in parts),
+        untypical=sum_counts(part.untypical for part in parts),
     )
 
 

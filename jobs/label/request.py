@@ -56,7 +56,9 @@ class LabelRequest:
     """What to compute in; ``auto`` leaves it to each worker."""
     abstain_below: float | None = None
     """A precision: a row gets no label unless labels as sure as its own were right this often, on
-    held-out rows. None: every row gets a label."""
+    held-out rows. None: no label is too unsure."""
+    min_typicality: float = 0.0
+    """A row of lower typicality for a task gets no label of it."""
     shard_rows: int = 8192
     """Rows of a shard, at most."""
     shard_tokens: int = 131_072
@@ -105,7 +107,10 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
     config = entry.config()
     check_backbone_inside(config["backbone"], settings)
     tasks = _chosen_tasks(config, request.only)
-    source = open_source(files, request.text_columns, _columns_of(tasks), request.limit)
+    sha256 = entry.sha256()
+    typicality = _typicality(entry, sha256, request.min_typicality)
+    taken = _columns_of(tasks, typicality)
+    source = open_source(files, request.text_columns, taken, request.limit)
     if request.id_column is not None:
         check_ids(source, request.id_column)
     spec = LabelSpec(
@@ -115,11 +120,13 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
         output=target,
         model=entry.name,
         model_dir=str(entry.home),
-        model_sha256=entry.sha256(),
+        model_sha256=sha256,
         backbone_sha256=config["backbone_sha256"],
+        typicality_sha256=typicality,
         tasks=tasks,
         embedding_size=config["embedding_size"],
         thresholds=thresholds_for(request.abstain_below, config, [name for name, _ in tasks]),
+        min_typicality=request.min_typicality,
         id_column=request.id_column,
         limit=request.limit,
         embedding=request.embedding,
@@ -161,8 +168,25 @@ def _model(name: str, settings: Settings) -> ModelEntry:
     return entry
 
 
-def _columns_of(tasks: tuple[tuple[str, tuple[str, ...]], ...]) -> set[str]:
-    return output_columns([Task(name, labels) for name, labels in tasks])
+def _typicality(entry: ModelEntry, model_sha256: str, least: float) -> str:
+    """SHA-256 of a model's statistics of typicality; empty if it has none.
+
+    Raises:
+        ModelError: it has none, and a least typicality is asked for.
+    """
+    sha256 = entry.typicality_sha256(model_sha256)
+    if least and not sha256:
+        raise ModelError(
+            f"model '{entry.name}' has no statistics of typicality, which --min-typicality needs; "
+            "train it again"
+        )
+    return sha256
+
+
+def _columns_of(tasks: tuple[tuple[str, tuple[str, ...]], ...], typicality_sha256: str) -> set[str]:
+    return output_columns(
+        [Task(name, labels) for name, labels in tasks], typicality=bool(typicality_sha256)
+    )
 
 
 def _chosen_tasks(
@@ -215,5 +239,5 @@ def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
                 f"{file.name} has changed since {job} was submitted; "
                 "submit it anew into another folder"
             )
-    taken = _columns_of(spec.tasks)
+    taken = _columns_of(spec.tasks, spec.typicality_sha256)
     return LabelJob(job, spec, open_source(spec.inputs, spec.text_columns, taken, spec.limit))

@@ -42,7 +42,10 @@ def verify_input(output: Place, given: Sequence[str] = ()) -> list[str]:
     """
     manifest = read_manifest(output)
     files = _files(manifest, given)
-    taken = output_columns([Task(n, labels) for n, labels in manifest.model.tasks.items()])
+    taken = output_columns(
+        [Task(n, labels) for n, labels in manifest.model.tasks.items()],
+        typicality=manifest.has_typicality,
+    )
     columns = manifest.text_columns or (manifest.text_column,)
     source = open_source(files, columns, taken, manifest.limit)
     found = Differences()

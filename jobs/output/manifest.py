@@ -4,9 +4,17 @@ Its fields are written in the order in which they stand here. A field with a def
 missing in outputs of earlier versions. Fields that a later version adds are kept, but not used.
 """
 
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from jobs.specs import InputFile
 
@@ -14,9 +22,19 @@ from jobs.specs import InputFile
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
+    left_out: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are not written where they are empty, as earlier versions did not write them."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {key: value for key, value in written.items() if value or key not in self.left_out}
+
 
 class Rows(_Record):
     """Rows by what became of them."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"untypical"})
 
     total: int
     """All rows of the input."""
@@ -27,6 +45,8 @@ class Rows(_Record):
     """Labelled with the answer for an equal text of the same shard."""
     cached: int = 0
     """Labelled with an answer of the cache."""
+    untypical: dict[str, int] = {}
+    """By task, rows whose typicality is below 0.05; empty where the model has no statistics."""
 
 
 class Input(InputFile):
@@ -38,9 +58,13 @@ class Input(InputFile):
 class ModelFacts(_Record):
     """The model that labelled."""
 
+    left_out: ClassVar[frozenset[str]] = frozenset({"typicality_sha256"})
+
     name: str
     sha256: str
     backbone_sha256: str
+    typicality_sha256: str = ""
+    """SHA-256 of its statistics of typicality; empty: it has none."""
     tasks: dict[str, tuple[str, ...]]
     """The labels of each task written."""
 
@@ -62,6 +86,8 @@ class Column(_Record):
 class Part(_Record):
     """A part, with what its worker said of it."""
 
+    left_out: ClassVar[frozenset[str]] = frozenset({"untypical"})
+
     shard: str
     part: str
     """Its file's name."""
@@ -78,6 +104,8 @@ class Part(_Record):
     duplicates: int = 0
     cached: int = 0
     truncated: int = 0
+    untypical: dict[str, int] = {}
+    """By task, rows whose typicality is below 0.05; empty where the model has no statistics."""
     engine: str
     precision: str
     finished_s: float | None = None
@@ -95,8 +123,18 @@ class ErrorRows(_Record):
     sha256: str
 
 
+def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums of counts by name, the names in the order in which they first come."""
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return dict(total)
+
+
 class Manifest(_Record):
     """The whole manifest."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"min_typicality"})
 
     format: int = 1
     job: str
@@ -111,6 +149,7 @@ class Manifest(_Record):
     model: ModelFacts
     embedding: str
     thresholds: dict[str, float] = {}
+    min_typicality: float = 0.0
     engines: tuple[EngineFacts, ...]
     columns: tuple[Column, ...] = Field(alias="schema")
     parts: tuple[Part, ...]
@@ -122,6 +161,11 @@ class Manifest(_Record):
     seconds: float
     """Seconds from the submit to the end."""
     software: dict[str, str]
+
+    @property
+    def has_typicality(self) -> bool:
+        """Whether the parts have a column of typicality for each task."""
+        return bool(self.model.typicality_sha256)
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``_manifest.json``."""

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from jobs.output.layout import read_manifest, require_finished
 from jobs.output.manifest import Manifest
 from mtl_core.errors import InputError
-from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, TRUNCATED
+from mtl_core.storage.parquet import (
+    EMBEDDING,
+    EMBEDDING_SCALE,
+    ROW_ID,
+    TRUNCATED,
+    typicality_column,
+)
 from mtl_core.storage.place import Place
 
 BATCH_ROWS = 8192
@@ -27,8 +33,10 @@ SHOWN_ROWS = 15
 SHOWN_CHARACTERS = 240
 MAP_ROWS = 2000
 SCORE_BINS = 20
+"""The first one ends at 0.05, where a row's typicality begins to be usual."""
+UNTYPICAL_ROWS = 10
 NO_LABEL = "(none)"
-"""Stands for a label that `--abstain-below` left out."""
+"""Stands for a label that `--abstain-below` or `--min-typicality` left out."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,15 @@ class TaskFacts:
     scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SCORE_BINS, np.int64))
     """Rows by score, int64 [SCORE_BINS], equal bins from 0 to 1."""
     unsure: Top = field(default_factory=lambda: Top(SHOWN_ROWS))
+    typicality: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SCORE_BINS, np.int64))
+    """Rows by typicality, int64 [SCORE_BINS], equal bins from 0 to 1; zero without statistics."""
+    untypical: Top = field(default_factory=lambda: Top(UNTYPICAL_ROWS))
+    """The rows least typical of the task."""
+
+    @property
+    def unlike(self) -> int:
+        """Rows unlike the texts trained on; the first bin ends where they do."""
+        return int(self.typicality[0])
 
 
 @dataclass
@@ -150,6 +167,8 @@ def _batches(output: Place, manifest: Manifest) -> Iterator[pa.Table]:
         with _opened(output, part.part) as file:
             wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest.text_column}
             wanted |= {name for task in manifest.model.tasks for name in (task, f"{task}_score")}
+            if manifest.has_typicality:
+                wanted |= {typicality_column(task) for task in manifest.model.tasks}
             columns = [name for name in file.schema_arrow.names if name in wanted]
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield _with_plain_text(pa.Table.from_batches([batch]), manifest.text_column)
@@ -182,12 +201,15 @@ def _count(facts: ReportFacts, batch: pa.Table) -> None:
         task.counts.update(labels)
         scores = batch.column(f"{task.name}_score").to_numpy()
         task.scores += np.histogram(scores, SCORE_BINS, (0, 1))[0]
+        if facts.manifest.has_typicality:
+            typical = batch.column(typicality_column(task.name)).to_numpy()
+            task.typicality += np.histogram(typical, SCORE_BINS, (0, 1))[0]
     if len(by_task) > 1:
         facts.cross.update(zip(by_task[0], by_task[1], strict=True))
 
 
 def _remember(facts: ReportFacts, batch: pa.Table) -> None:
-    """Keep the rows that are among the least sure, the longest, and the truncated."""
+    """Keep the rows that are among the least sure, least typical, longest, and the truncated."""
     every = np.arange(len(batch))
 
     def shown(row: int, number: float) -> ShownRow:
@@ -196,6 +218,9 @@ def _remember(facts: ReportFacts, batch: pa.Table) -> None:
     for task in facts.tasks:
         scores = batch.column(f"{task.name}_score").to_numpy()
         task.unsure.offer(every, scores, shown)
+        if facts.manifest.has_typicality:
+            typical = batch.column(typicality_column(task.name)).to_numpy()
+            task.untypical.offer(every, typical, shown)
     lengths = pc.utf8_length(batch.column(facts.manifest.text_column)).to_numpy()
     cut = np.flatnonzero(batch.column(TRUNCATED).to_numpy())
     facts.longest.offer(every, lengths, shown)

@@ -22,7 +22,7 @@ from mtl_core.tasks import DEFAULT_TASKS, Task, task_as_json
 from mtl_core.training.scenario_names import scenario_help
 
 if TYPE_CHECKING:
-    from jobs.train.data import CheckedData
+    from jobs.train.check import CheckedData
 
 Value = int | float | str | bool | None
 
@@ -72,7 +72,7 @@ def checked_data(request: TrainRequest, settings: Settings) -> "CheckedData":
     Raises:
         SettingsError, DataError: a value, a file or a label cannot be used.
     """
-    from jobs.train.data import check_data  # imported here, since it loads the readers of files
+    from jobs.train.check import check_data  # imported here, since it loads the readers of files
 
     changes = {key: value for key, value in request.changes.items() if value is not None}
     config = train_config(request.preset, "full", **changes)

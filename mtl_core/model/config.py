@@ -14,6 +14,8 @@ FORMAT_WITH_FEWER_LAYERS = 2
 """A version that does not know of it would put the layers' weights into other layers."""
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+TYPICALITY = "typicality.safetensors"
+"""Statistics of typicality; models of earlier versions have none."""
 
 
 def read_model_config(folder: Path) -> ModelConfig:

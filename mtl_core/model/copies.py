@@ -1,8 +1,8 @@
 """Copy model directories between this machine and an object store.
 
-In a store ``config.json`` is put last: a directory without it does not count as a model. The
-weights' checksum lies beside them, as ``sha256sum`` writes it: a machine that already has these
-weights need not copy them again.
+In a store ``config.json`` is put last: a directory without it does not count as a model. Checksums
+lie beside the weights, as ``sha256sum`` writes them, the weights' in the first line: a machine that
+already has these weights need not copy them again.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256
-from mtl_core.model.config import CONFIG, WEIGHTS
+from mtl_core.model.config import CONFIG, TYPICALITY, WEIGHTS
 from mtl_core.storage.place import Place
 
 CHECKSUM = f"{WEIGHTS}.sha256"
@@ -23,8 +23,8 @@ CHECKSUM = f"{WEIGHTS}.sha256"
 def local_copy(home: Place, copies: Path, sha256: str = "") -> Path:
     """The local copy of a model directory in an object store; made now if there is none.
 
-    Copies are kept by the checksums of weights and ``config.json``, so that one copy serves all
-    workers of a machine, and a changed model is copied anew.
+    Copies are kept by the checksums of weights, ``config.json`` and what else is listed, so that
+    one copy serves all workers of a machine, and a changed model is copied anew.
 
     Args:
         sha256: SHA-256 of the wanted weights. If a copy of them is there, it is returned, even if
@@ -37,11 +37,12 @@ def local_copy(home: Place, copies: Path, sha256: str = "") -> Path:
         config = home.read_text(CONFIG)
     except FileNotFoundError as error:
         raise ModelError(f"{home} is no model directory: it holds no {CONFIG}") from error
-    said = ""
+    said, others = "", ""
     with suppress(FileNotFoundError):
-        said = home.read_text(CHECKSUM).split()[0]
+        first, _, others = home.read_text(CHECKSUM).partition("\n")
+        said = first.split()[0]
     for known in (sha256, said):
-        if known and (folder := _folder(copies, known, config)).is_dir():
+        if known and (folder := _folder(copies, known, config + others)).is_dir():
             return folder
     copies.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=copies, prefix=".copying-") as made:
@@ -54,7 +55,8 @@ def local_copy(home: Place, copies: Path, sha256: str = "") -> Path:
         actual = file_sha256(building / WEIGHTS)
         if said and actual != said:
             raise ModelError(f"{home.at(WEIGHTS)} is damaged: its sha256 is not that of {CHECKSUM}")
-        folder = _folder(copies, actual, (building / CONFIG).read_text(encoding="utf-8"))
+        config = (building / CONFIG).read_text(encoding="utf-8")
+        folder = _folder(copies, actual, config + others)
         os.chmod(building, 0o755)
         with suppress(OSError):  # another worker was quicker
             os.rename(building, folder)
@@ -62,8 +64,8 @@ def local_copy(home: Place, copies: Path, sha256: str = "") -> Path:
     return folder
 
 
-def _folder(copies: Path, sha256: str, config: str) -> Path:
-    return copies / f"{sha256[:16]}-{hashlib.sha256(config.encode()).hexdigest()[:12]}"
+def _folder(copies: Path, sha256: str, others: str) -> Path:
+    return copies / f"{sha256[:16]}-{hashlib.sha256(others.encode()).hexdigest()[:12]}"
 
 
 def publish(folder: Path, home: Place) -> None:
@@ -73,5 +75,6 @@ def publish(folder: Path, home: Place) -> None:
         name = path.relative_to(folder).as_posix()
         if name != CONFIG:
             home.put(name, path)
-    home.write_text(CHECKSUM, f"{file_sha256(folder / WEIGHTS)}  {WEIGHTS}\n")
+    listed = [name for name in (WEIGHTS, TYPICALITY) if (folder / name).is_file()]
+    home.write_text(CHECKSUM, "".join(f"{file_sha256(folder / n)}  {n}\n" for n in listed))
     home.put(CONFIG, folder / CONFIG)

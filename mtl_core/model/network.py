@@ -25,6 +25,7 @@ from mtl_core.model.encoder import SentenceEncoder, build_encoder
 from mtl_core.model.folder import read_tensors, write_model
 from mtl_core.model.registry import SHIPPED_MODELS, find_model
 from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.model.typicality import Typicality, read_typicality
 
 BACKBONE_PREFIX = "encoder.backbone."
 """Prefix of the names of the backbone's parameters."""
@@ -37,6 +38,8 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = encoder
+        self.typicality: Mapping[str, Typicality] = {}
+        """Each task's statistics of typicality; empty where the model's folder has none."""
         self.heads = nn.ModuleDict(
             {task.name: nn.Linear(config.embedding_size, len(task.labels)) for task in config.tasks}
         )
@@ -77,10 +80,14 @@ class MultiTaskModel(nn.Module):
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Give for each text every task's label and its calibrated score (``<task>_score``).
 
+        And ``<task>_typicality``, the share of held-out texts that are at least as unusual for the
+        task, if the model's folder has the statistics (:mod:`mtl_core.model.typicality`).
+
         Raises:
             TypeError: as :meth:`SentenceEncoder.encode`.
         """
-        embeddings = torch.from_numpy(self.encode(texts))
+        vectors = self.encode(texts)
+        embeddings = torch.from_numpy(vectors)
         answers: list[dict[str, Any]] = [{} for _ in texts]
         for task in self.config.tasks:
             with torch.inference_mode():
@@ -93,6 +100,10 @@ class MultiTaskModel(nn.Module):
             for answer, index, score in zip(answers, best.indices, best.values, strict=True):
                 answer[task.name] = task.labels[int(index)]
                 answer[f"{task.name}_score"] = round(float(score), 4)
+            if task.name in self.typicality:
+                typical = self.typicality[task.name].typicality(vectors)
+                for answer, value in zip(answers, typical, strict=True):
+                    answer[f"{task.name}_typicality"] = round(float(value), 4)
         return answers
 
     def head_logits(self, embedding: Tensor, task: str) -> Tensor:
@@ -189,7 +200,9 @@ def load_model(folder: Path) -> LoadedModel:
     with torch.no_grad():
         for name, value in tensors.items():
             parameters[name].copy_(value)
-    return LoadedModel(model.eval(), tokenizer, file_sha256(weights))
+    sha256 = file_sha256(weights)
+    model.typicality = read_typicality(folder, sha256)
+    return LoadedModel(model.eval(), tokenizer, sha256)
 
 
 def save_model(

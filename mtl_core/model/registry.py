@@ -9,7 +9,7 @@ from typing import Any
 
 from mtl_core.errors import ModelError, StoreError, UnknownModelError
 from mtl_core.files import file_sha256
-from mtl_core.model.config import CONFIG, WEIGHTS
+from mtl_core.model.config import CONFIG, TYPICALITY, WEIGHTS
 from mtl_core.model.copies import local_copy
 from mtl_core.storage.address import is_address, place_of
 from mtl_core.storage.folder import Folder
@@ -58,6 +58,18 @@ class ModelEntry:
             raise
         except OSError as error:
             raise ModelError(f"model '{self.name}': {error.filename}: {error.strerror}") from error
+
+    def typicality_sha256(self, model_sha256: str) -> str:
+        """SHA-256 of its statistics of typicality; empty if it has none for these weights.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        from mtl_core.model.typicality import read_typicality  # loads numpy
+
+        if not read_typicality(self.folder, model_sha256):
+            return ""
+        return file_sha256(self.folder / TYPICALITY)
 
     def metrics(self) -> dict[str, Any]:
         """Official metrics by task as its training recorded them; empty when it recorded none."""

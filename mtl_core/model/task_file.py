@@ -76,7 +76,7 @@ def _task(path: Path, name: str, table: Any) -> Task:
         raise SettingsError(
             f"{path}: [{name}]: a task's name is of a-z, 0-9 and '_', at most 32, a letter first"
         )
-    if name in RESERVED_COLUMNS or name.endswith("_score"):
+    if name in RESERVED_COLUMNS or name.endswith(("_score", "_typicality")):
         raise SettingsError(f"{path}: [{name}]: that is the name of an output column")
     try:
         read = TaskTable.model_validate(table)

@@ -43,18 +43,22 @@ def label_fields(
     *,
     abstains: bool = False,
     top: int = 0,
+    typicality: bool = False,
 ) -> list[pa.Field]:
     """The columns that labelling adds behind the user's own, in order.
 
     Args:
         abstains: whether a label may be null.
         top: how many of each task's most probable labels are listed, too; 0: no such column.
+        typicality: whether the model has statistics of it.
     """
     fields = []
     for task in tasks:
         labels = pa.dictionary(index_type(len(task.labels)), pa.string())
         fields.append(pa.field(task.name, labels, nullable=abstains))
         fields.append(pa.field(f"{task.name}_score", pa.float32(), nullable=False))
+        if typicality:
+            fields.append(pa.field(typicality_column(task.name), pa.float32(), nullable=False))
         if top:
             fields.append(pa.field(f"{task.name}_top", pa.list_(TOP_LABEL), nullable=False))
     fields.append(pa.field(TRUNCATED, pa.bool_(), nullable=False))
@@ -64,6 +68,11 @@ def label_fields(
     if embedding == "int8":
         fields.append(pa.field(EMBEDDING_SCALE, pa.float32(), nullable=False))
     return fields
+
+
+def typicality_column(task: str) -> str:
+    """Name of the column with a task's typicality."""
+    return f"{task}_typicality"
 
 
 TOP_LABEL = pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])
@@ -86,9 +95,10 @@ def index_type(labels: int) -> pa.DataType:
     return pa.int8() if labels <= np.iinfo(np.int8).max else pa.int16()
 
 
-def output_columns(tasks: Sequence[Task]) -> set[str]:
+def output_columns(tasks: Sequence[Task], *, typicality: bool) -> set[str]:
     """Names of columns that labelling may write; a user's columns may not have them."""
-    return {ROW_ID, *(field.name for field in label_fields(tasks, 1, "int8", top=1))}
+    fields = label_fields(tasks, 1, "int8", top=1, typicality=typicality)
+    return {ROW_ID, *(field.name for field in fields)}
 
 
 def dictionary_column(
@@ -133,39 +143,70 @@ def embedding_columns(vectors: np.ndarray, embedding: Embedding) -> dict[str, pa
     return columns
 
 
+@dataclass(frozen=True)
+class TaskAnswer:
+    """What is written of one task for N rows."""
+
+    task: Task
+    probabilities: np.ndarray
+    """float32 [N, C]."""
+    typicality: np.ndarray | None = None
+    """float32 [N]; None: the model has no statistics of it."""
+    least_score: float = 0.0
+    """A label of a lower score is null."""
+    least_typicality: float = 0.0
+    """A label of a row of lower typicality is null."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Probability of the most probable class, float32 [N]."""
+        return np.asarray(self.probabilities.max(axis=1, initial=0))
+
+    def without_label(self) -> np.ndarray | None:
+        """The rows whose label is null, bool [N]; None: every row has one."""
+        if not self.least_score and not self.least_typicality:
+            return None
+        without = np.asarray(self.scores < self.least_score)
+        if self.typicality is not None:
+            without |= self.typicality < self.least_typicality
+        return without
+
+
 def add_labels(
     table: pa.Table,
-    answers: Sequence[tuple[Task, np.ndarray]],
+    answers: Sequence[TaskAnswer],
     embeddings: np.ndarray,
     truncated: np.ndarray,
     *,
     embedding: Embedding,
-    thresholds: Mapping[str, float],
+    abstains: bool,
     top: int,
 ) -> pa.Table:
     """Add the model's columns behind a table's own, as :func:`label_fields` lists them.
 
     Args:
-        answers: each task that is written with its probabilities, float32 [N, C].
+        answers: of each task that is written; all have typicality, or none.
         embeddings: float32 [N, E].
         truncated: whether the text was cut, bool [N].
-        thresholds: by task, the least score of a label; below it, the label is null.
+        abstains: whether a label may be null.
         top: how many of a task's most probable labels are listed, too.
     """
     fields = label_fields(
-        [task for task, _ in answers],
+        [answer.task for answer in answers],
         embeddings.shape[1],
         embedding,
-        abstains=bool(thresholds),
+        abstains=abstains,
         top=top,
+        typicality=any(answer.typicality is not None for answer in answers),
     )
     arrays: dict[str, pa.Array] = {TRUNCATED: pa.array(truncated)}
-    for task, probabilities in answers:
-        scores = probabilities.max(axis=1, initial=0)
-        unsure = scores < thresholds[task.name] if task.name in thresholds else None
+    for answer in answers:
+        task, probabilities = answer.task, answer.probabilities
         classes = probabilities.argmax(axis=1)
-        arrays[task.name] = dictionary_column(classes, task.labels, unsure)
-        arrays[f"{task.name}_score"] = pa.array(scores)
+        arrays[task.name] = dictionary_column(classes, task.labels, answer.without_label())
+        arrays[f"{task.name}_score"] = pa.array(answer.scores)
+        if answer.typicality is not None:
+            arrays[typicality_column(task.name)] = pa.array(answer.typicality)
         if top:
             arrays[f"{task.name}_top"] = top_column(probabilities, task.labels, top)
     arrays |= embedding_columns(embeddings, embedding)

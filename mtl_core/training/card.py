@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mtl_core.config import ModelConfig
+from mtl_core.config import UNTYPICAL_BELOW, ModelConfig
 from mtl_core.evaluation.facts import NOT_SETTINGS
 from mtl_core.evaluation.suspects import SUSPECTS
 from mtl_core.tasks import DEFAULT_TASKS
@@ -42,6 +42,7 @@ def model_card(
         *_figures(facts),
         *_unseen(facts),
         *_similarity(facts),
+        *_typicality(facts),
         *_zero_shot(facts),
         "",
         "## How it was made",
@@ -132,6 +133,24 @@ def _similarity(facts: dict[str, Any]) -> list[str]:
         f"Embedding: Spearman's correlation of the cosine on STS-B validation is "
         f"{stsb['spearman']:.4f} ({stsb['pairs']:,} pairs).",
     ]
+
+
+def _typicality(facts: dict[str, Any]) -> list[str]:
+    lines = [
+        f"- {task}: typicality fitted on {m['rows']:,} rows and {m['held_out']:,} held out"
+        + (f"; below {UNTYPICAL_BELOW}: {_shares(m)}" if "official" in m else "")
+        for task, m in facts.get("typicality", {}).items()
+    ]
+    return ["", *lines] if lines else []
+
+
+def _shares(measured: dict[str, Any]) -> str:
+    own = measured["official"]
+    others = "".join(
+        f", {other['below']:.1%} of {name}'s (AUROC {other['auroc']:.3f})"
+        for name, other in measured["others"].items()
+    )
+    return f"{own['below']:.1%} of {own['rows']:,} rows of its official split{others}"
 
 
 def _zero_shot(facts: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 Where the scenario leaves the backbone as published, each text is encoded once for the whole run
 and every epoch trains on the stored pooled vectors. Where it leaves only the lower layers as
-published, every epoch starts from their stored output (:mod:`mtl_core.training.boundary`).
+published, every epoch starts from their stored output (:mod:`mtl_core.training.kept.boundary`).
 
 A run is a pure function of its settings, data and seed: the order of batches depends on
 (seed, epoch) alone and the learning rate on the step alone, so that a run resumed from a
@@ -30,8 +30,8 @@ from mtl_core.model.precision import autocast
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
-from mtl_core.training.boundary import UpperLayers
 from mtl_core.training.checkpoint import CheckpointFolder, TrainState
+from mtl_core.training.kept.boundary import UpperLayers
 from mtl_core.training.losses import label_loss, similarity_loss, teacher_loss
 from mtl_core.training.optimizer import make_optimizer, prepare_backbone
 from mtl_core.training.scenarios import apply_scenario, set_training_mode

@@ -22,11 +22,11 @@ from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse
 from mtl_core.tasks import Task
-from mtl_core.training.boundary import UpperLayers, frozen_layers
 from mtl_core.training.checkpoint import run_tag
-from mtl_core.training.published import Pass, published_pass, write_published
+from mtl_core.training.kept.boundary import UpperLayers, frozen_layers
+from mtl_core.training.kept.published import Pass, published_pass, write_published
+from mtl_core.training.kept.teacher import SoftLabels
 from mtl_core.training.scenarios import apply_scenario
-from mtl_core.training.teacher import SoftLabels
 
 log = logging.getLogger(__name__)
 

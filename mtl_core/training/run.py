@@ -24,15 +24,17 @@ from mtl_core.evaluation.suspects import SUSPECTS, Suspects, find_suspects, writ
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
 from mtl_core.model.network import MultiTaskModel, save_model
+from mtl_core.model.typicality import write_typicality
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task, any_own_files
 from mtl_core.training.card import model_card
 from mtl_core.training.checkpoint import CheckpointFolder, run_tag
+from mtl_core.training.kept.teacher import SoftLabels, Teacher, soft_labels, with_unlabelled
 from mtl_core.training.loop import Step, TrainingLoop
 from mtl_core.training.preparation import Splits, encode_splits, training_split
 from mtl_core.training.scalars import Scalars
 from mtl_core.training.start import fresh_model
-from mtl_core.training.teacher import SoftLabels, Teacher, soft_labels, with_unlabelled
+from mtl_core.training.typicality import FittedTypicality, fit_typicality
 
 History = list[dict[str, Any]]
 LoadAdded = Callable[[Task], LabelledTexts | None]
@@ -121,11 +123,12 @@ class TrainingRun:
             similarity=similarity,
             pulse=pulse,
         )
+        typicality = fit_typicality(loop, load_split, pulse)
         self.stage("save")
         pulse()
         write_suspects(self.output / SUSPECTS, suspects)
         evaluation = replace(evaluation, suspects={n: s.counts() for n, s in suspects.items()})
-        sha256 = self._save(model, loop, splits, history, evaluation, started)
+        sha256 = self._save(model, loop, splits, history, evaluation, typicality, started)
         rows = loop.rows_total if loop.trained else 0
         return TrainedModel(self.output, sha256, rows, evaluation.official)
 
@@ -222,6 +225,7 @@ class TrainingRun:
         splits: Splits,
         history: History,
         evaluation: Evaluation,
+        typicality: FittedTypicality,
         started: float,
     ) -> str:
         """Write the model directory; returns the SHA-256 of its weights."""
@@ -236,8 +240,11 @@ class TrainingRun:
         }
         trained, output = set(loop.trained), self.output
         with_pulse(self.pulse, save_model, model.cpu(), trained, output, training_facts)
+        sha256 = file_sha256(output / WEIGHTS)
+        write_typicality(output, typicality.tasks, sha256)
         facts = {
             **evaluation.as_dict(),
+            "typicality": typicality.facts,
             "seconds": round(time.monotonic() - started, 1),
             "trained_parameters": sum(
                 p.numel() for n, p in model.named_parameters() if n in trained
@@ -247,7 +254,7 @@ class TrainingRun:
         write_json(output / "metrics.json", facts)
         write_json(output / "history.json", history)
         write_text(output / "README.md", model_card(self.name, model.config, training_facts, facts))
-        return file_sha256(output / WEIGHTS)
+        return sha256
 
 
 def _taught_by(teachers: Sequence[Teacher]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mtl_core.model.layers import evenly, keep_layers, transformer_layers
 from mtl_core.model.network import MultiTaskModel, build_model, load_model
 from mtl_core.model.precision import best_device
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
-from mtl_core.training.teacher import Teacher
+from mtl_core.training.kept.teacher import Teacher
 
 CHUNK_ROWS = 8192
 

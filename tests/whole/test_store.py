@@ -159,6 +159,19 @@ def test_a_model_in_a_store_is_copied_once_and_copied_anew_when_it_changed(
     assert len(list((tmp_path / "copies").iterdir())) == 2
 
 
+def test_a_model_in_a_store_is_copied_anew_when_its_statistics_of_typicality_changed(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    models = place_of(f"{s3.address}/models")
+    folder = tmp_path / "mine"
+    shutil.copytree(SHIPPED_MODELS / "default", folder)
+    for content in (b"one", b"other"):
+        (folder / "typicality.safetensors").write_bytes(content)
+        publish(folder, models.below("mine"))
+        copied = find_model("mine", models, tmp_path / "copies").folder
+        assert (copied / "typicality.safetensors").read_bytes() == content
+
+
 # --- jobs
 
 

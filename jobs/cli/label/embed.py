@@ -1,5 +1,8 @@
 """``mtl embed``."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from jobs.cli.shared import complete
@@ -41,12 +44,16 @@ def embed(texts: tuple[str, ...], model: str, as_json: bool) -> None:
         )
         return
     for number, (text, answer, vector) in enumerate(zip(texts, answers, vectors, strict=True), 1):
-        labels = ", ".join(
-            f"{answer[t.name]} ({answer[f'{t.name}_score']:.2f})" for t in loaded.config.tasks
-        )
+        labels = ", ".join(_label(answer, task.name) for task in loaded.config.tasks)
         numbers = " ".join(f"{value:+.3f}" for value in vector[:8])
         click.echo(f"{number}. {plain(text)}\n   {labels}\n   [{numbers} …] {len(vector)} numbers")
     if len(texts) > 1:
         click.echo("cosines:")
         for row in cosines:
             click.echo("   " + " ".join(f"{value:+.3f}" for value in row))
+
+
+def _label(answer: Mapping[str, Any], task: str) -> str:
+    typical = answer.get(f"{task}_typicality")
+    fits = f", typicality {typical:.2f}" if typical is not None else ""
+    return f"{answer[task]} ({answer[f'{task}_score']:.2f}{fits})"

@@ -110,6 +110,14 @@ from mtl_core.model.registry import DEFAULT_MODEL
     "0.99, on held-out rows.",
 )
 @click.option(
+    "--min-typicality",
+    type=click.FloatRange(0, 1),
+    default=LabelRequest.min_typicality,
+    metavar="P",
+    help="Leave a label empty (null) where TASK_typicality is below P: the row is unlike the texts "
+    "that the task was trained on.",
+)
+@click.option(
     "--shard-rows",
     type=click.IntRange(1, 1_000_000),
     default=LabelRequest.shard_rows,

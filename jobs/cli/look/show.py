@@ -1,7 +1,7 @@
 """``mtl show``."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -10,8 +10,12 @@ from jobs.cli.shared.common import finished_argument, json_option, output_folder
 from jobs.cli.shared.plain import cell, print_table
 from jobs.output.layout import read_manifest
 from jobs.output.manifest import Manifest
+from mtl_core.config import UNTYPICAL_BELOW
 from mtl_core.storage.place import Place
 from mtl_core.suggest import near_hint
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 @click.command()
@@ -42,10 +46,20 @@ def show(job: str, rows: int, label: str | None, as_json: bool) -> None:
     for name in (*tasks, "text"):
         table.add_column(cell(name), overflow="fold")
     for row in found:
-        labels = [f"{row[task] or '(none)'} {row[f'{task}_score']:.2f}" for task in tasks]
-        shown = (row["row_id"], *labels, row[manifest.text_column])
-        table.add_row(*(cell(value) for value in shown))
+        labels = [_label(row, task, manifest.has_typicality) for task in tasks]
+        table.add_row(cell(row["row_id"]), *labels, cell(row[manifest.text_column]))
     print_table(table, width=160)
+    if manifest.has_typicality and found:
+        click.echo(f"behind a label: its score, the row's typicality; dim below {UNTYPICAL_BELOW}")
+
+
+def _label(row: dict[str, Any], task: str, has_typicality: bool) -> "Text":
+    """A task's label, score and typicality; dim where the row is unlike those trained on."""
+    label = f"{row[task] or '(none)'} {row[f'{task}_score']:.2f}"
+    if not has_typicality:
+        return cell(label)
+    typical = row[f"{task}_typicality"]
+    return cell(f"{label} {typical:.2f}", "dim" if typical < UNTYPICAL_BELOW else "")
 
 
 def _rows(folder: Place, manifest: Manifest, most: int, label: str | None) -> list[Any]:
@@ -53,6 +67,7 @@ def _rows(folder: Place, manifest: Manifest, most: int, label: str | None) -> li
 
     tasks = manifest.model.tasks
     columns = ["row_id", *(n for task in tasks for n in (task, f"{task}_score"))]
+    columns += [f"{task}_typicality" for task in tasks] if manifest.has_typicality else []
     found: list[Any] = []
     for part in manifest.parts:
         with folder.reading(part.part) as path, pq.ParquetFile(path) as file:

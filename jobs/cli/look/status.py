@@ -11,10 +11,12 @@ from jobs.cli.shared.common import Backend, backend, json_option, print_json
 from jobs.cli.shared.dashboard import dashboard, describe_attempt, job_table, unfit_lines
 from jobs.cli.shared.plain import plain, print_table
 from jobs.cli.shared.stuck import Watched, no_workers
+from jobs.cli.shared.unlike import unlike_lines
 from jobs.ledger.connection import reachable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.presence import Presence
 from jobs.ledger.snapshot import Snapshot
+from jobs.output.manifest import sum_counts
 
 WATCH_S = 5.0
 
@@ -64,7 +66,17 @@ def _print(where: Backend, snapshots: list[Snapshot], job: str | None, as_json: 
 
 def _of_one_job(ledger: Ledger, job: str) -> dict[str, Any]:
     declined = {name: entry["reason"] for name, entry in ledger.declined(job).items()}
-    return {"attempts": ledger.attempts(job), **({"declined": declined} if declined else {})}
+    untypical = _untypical(ledger, job)
+    return {
+        "attempts": ledger.attempts(job),
+        **({"declined": declined} if declined else {}),
+        **({"untypical": untypical} if untypical else {}),
+    }
+
+
+def _untypical(ledger: Ledger, job: str) -> dict[str, int]:
+    """By task, rows of a label job so far that are unlike the texts the task was trained on."""
+    return sum_counts(result.get("untypical", {}) for result in ledger.results(job).values())
 
 
 @click.command()
@@ -110,6 +122,8 @@ def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
     if job and snapshots[0].reason:
         click.echo(f"reason: {plain(snapshots[0].reason)}")
     if job:
+        for line in unlike_lines(snapshots[0].rows.done, _untypical(where.ledger, job)):
+            click.echo(line)
         for attempt in where.ledger.attempts(job):
             if attempt["outcome"] != "done":
                 click.echo(plain(describe_attempt(attempt)))

@@ -9,6 +9,7 @@ import click
 
 from jobs.cli.shared.common import print_json
 from jobs.cli.shared.plain import plain
+from jobs.cli.shared.unlike import unlike_lines
 from jobs.label.request import LabelJob
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.snapshot import Snapshot
@@ -71,6 +72,8 @@ def _print_summary(job: LabelJob, manifest: Manifest) -> None:
             f"not encoded again: {rows.duplicates:,} duplicates within a shard, "
             f"{rows.cached:,} texts from the cache"
         )
+    for line in unlike_lines(rows.labelled, rows.untypical):
+        click.echo(line)
     folder = shlex.quote(_near_path(job.output))
     click.echo(f"output: {job.output}")
     click.echo(f"look:   mtl show {folder}, or mtl report {folder} -o report.html")

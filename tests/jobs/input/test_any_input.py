@@ -46,7 +46,7 @@ from mtl_core.tasks import Task
 from worker.label import with_labels
 
 TASKS = (("topic", ("a", "b")), ("sentiment", ("neg", "pos")))
-TAKEN = output_columns([Task(name, labels) for name, labels in TASKS])
+TAKEN = output_columns([Task(name, labels) for name, labels in TASKS], typicality=False)
 quick = settings(
     max_examples=120,
     deadline=None,
@@ -120,7 +120,7 @@ def run(where: Path, argument: Path, **known: Any) -> Outcome:
         _, definition = stage_shard(output, f"{number:05d}", table)
         staged = read_shard(output, definition)
         name = f"part-{number:05d}-a1.parquet"
-        put_table(output, name, with_labels(staged, labelled(len(staged)), spec))
+        put_table(output, name, with_labels(staged, labelled(len(staged)), spec, {}))
         for row in pq.read_table(output.path / name, partitioning=None).to_pylist():
             assert row["row_id"] not in rows
             rows[row["row_id"]] = row
@@ -565,7 +565,7 @@ def finished(where: Path, url: str, argument: Path, text: str = "text") -> Label
         ledger.claim(job, shard, shard, "worker")
         staged = read_shard(Folder(output), definition)
         part = f"part-{shard}-a1.parquet"
-        made = put_table(Folder(output), part, with_labels(staged, labelled(len(staged)), spec))
+        made = put_table(Folder(output), part, with_labels(staged, labelled(len(staged)), spec, {}))
         result = {"part": part, "rows": len(staged), "failed": 0, "errors": ""}
         result |= {"bytes": made.bytes, "sha256": made.sha256, "attempt": 1, "worker": "worker"}
         result |= {"tokens": 3, "duplicates": 0, "cached": 0, "truncated": 0, "engine": "made"}

@@ -30,9 +30,18 @@ TASKS = {"topic": ["World", "Sports"], "sentiment": ["Negative", "Positive"]}
 
 
 def made_output(
-    folder: Path, rows: int = 100, embedding: Embedding = "float32", parts: int = 2
+    folder: Path,
+    rows: int = 100,
+    embedding: Embedding = "float32",
+    parts: int = 2,
+    *,
+    typicality: bool = False,
 ) -> Path:
-    """A finished output: every fourth row is Sports, every third has no sentiment."""
+    """A finished output: every fourth row is Sports, every third has no sentiment.
+
+    Args:
+        typicality: whether it has such columns: as if the last half of the rows were no news.
+    """
     folder.mkdir()
     random = np.random.default_rng(0)
     entries = []
@@ -50,6 +59,10 @@ def made_output(
             "truncated": pa.array(ids == 5),
             **embedding_columns(vectors, embedding),
         }
+        if typicality:
+            typical = np.where(ids < rows / 2, 0.5, (rows - ids) / 10_000).astype(np.float32)
+            columns["topic_typicality"] = pa.array(typical)
+            columns["sentiment_typicality"] = pa.array(np.ones(len(ids), np.float32))
         name = f"part-0000{part}-a1.parquet"
         pq.write_table(pa.table(columns), folder / name)
         entries.append(
@@ -74,6 +87,8 @@ def made_output(
         embedding=embedding,
         errors=[{"file": f"{ERRORS}/_rows-input.parquet", "rows": 1, "sha256": "0"}],
     )
+    if typicality:
+        manifest["model"]["typicality_sha256"] = "0"
     (folder / MANIFEST).write_text(json.dumps(manifest))
     (folder / SUCCESS).touch()
     return folder
@@ -156,6 +171,33 @@ def test_texts_of_any_string_type_give_a_page_and_equal_ones_stand_once(tmp_path
         assert [row.text for row in facts.longest.rows] == ["a third", "other", "same"]
 
 
+def test_a_page_says_how_much_of_the_input_fits_each_task(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", typicality=True)
+    facts = write_report(Folder(output), tmp_path / "report.html")
+    topic, sentiment = facts.tasks
+    assert (topic.unlike, sentiment.unlike) == (50, 0)
+    assert [row.row_id for row in topic.untypical.rows] == list(range(99, 89, -1))
+    page = Reader((tmp_path / "report.html").read_text())
+    assert "topic: 50% of the rows below 0.05" in page.text
+    assert page.text.count("Least typical rows") == 1
+
+
+def test_a_page_about_an_output_without_typicality_does_not_speak_of_it(tmp_path: Path) -> None:
+    write_report(Folder(made_output(tmp_path / "out")), tmp_path / "report.html")
+    assert "ypical" not in (tmp_path / "report.html").read_text()
+
+
+def test_rows_that_a_task_does_not_fit_are_shown_dim(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", typicality=True)
+    arguments = ["show", str(output), "-n", "51"]
+    shown = CliRunner(env={"FORCE_COLOR": "1", "COLUMNS": "160"}).invoke(main, arguments)
+    lines = shown.output.splitlines()
+    dim = [line for line in lines if "\x1b[2m" in line]
+    assert len(dim) == 1
+    assert "\x1b[2mWorld 0.75 0.00" in dim[0]
+    assert "Negative 0.90 1.00" in dim[0]
+
+
 def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:
     output = made_output(tmp_path / "out")
     (output / SUCCESS).unlink()
@@ -190,7 +232,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    write_report(Folder(made_output(folder / "out")), folder / "report.html")
+    write_report(Folder(made_output(folder / "out", typicality=True)), folder / "report.html")
     return folder / "report.html"
 
 

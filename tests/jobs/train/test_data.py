@@ -15,7 +15,8 @@ from support import Mtl
 
 from jobs.settings import settings
 from jobs.specs import TrainSpec, job_id
-from jobs.train.data import check_data, described, load_split, split_loader
+from jobs.train.check import check_data
+from jobs.train.data import described, load_split, split_loader
 from jobs.train.made_by import MADE_BY, refuse_other
 from jobs.train.request import TrainRequest, checked_data, train_spec
 from mtl_core.config import train_config

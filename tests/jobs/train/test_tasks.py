@@ -58,6 +58,7 @@ def test_a_task_survives_json(urgency: Path) -> None:
         ("[urgency]\nlabels = ['a', 'a']\ntrain = 'x'\n", "a label is there twice"),
         ("[embedding]\nlabels = ['a', 'b']\ntrain = 'x'\n", "name of an output column"),
         ("[x]\nlabels = ['a', 'b']\ntrain = 'x'\ncolour = 1\n", r"\[x\] colour"),
+        ("[x_typicality]\nlabels = ['a', 'b']\ntrain = 'x'\n", "the name of an output column"),
         ("keep = ['mood']\n", "no shipped task 'mood'"),
         ("keep = []\n", "no task is left"),
         ("[[", "not TOML"),
@@ -85,7 +86,9 @@ def test_a_third_head_is_trained_and_its_columns_written(
     ran = mtl("label", "in.txt", "-o", "out", "--model", "desk")
     assert ran.code == 0, ran.err
     table = pq.read_table(tmp_path / "out")
-    assert {"topic", "sentiment", "urgency", "urgency_score"} <= set(table.column_names)
+    assert {"topic", "sentiment", "urgency", "urgency_score", "urgency_typicality"} <= set(
+        table.column_names
+    )
     assert set(table["urgency"].to_pylist()) <= {"low", "high"}
     ran = mtl("evaluate", "desk", "--data", made_data)
     assert "urgency: accuracy" in ran.out

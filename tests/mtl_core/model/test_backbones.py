@@ -22,7 +22,7 @@ from mtl_core.config import ModelConfig, train_config
 from mtl_core.engine.graph import LabelGraph
 from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import build_model, load_model
-from mtl_core.training.boundary import UpperLayers
+from mtl_core.training.kept.boundary import UpperLayers
 from mtl_core.training.run import TrainingRun
 from mtl_core.training.scenarios import apply_scenario
 

@@ -24,12 +24,12 @@ from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import MultiTaskModel, build_model, load_model
 from mtl_core.model.tokenizer import load_tokenizer
 from mtl_core.tasks import SENTIMENT, TOPIC
-from mtl_core.training.boundary import frozen_layers
 from mtl_core.training.checkpoint import CheckpointFolder
+from mtl_core.training.kept.boundary import frozen_layers
+from mtl_core.training.kept.published import published_pass
 from mtl_core.training.loop import Step, TrainingLoop, epoch_batches, linear_schedule
 from mtl_core.training.losses import similarity_loss
 from mtl_core.training.preparation import encode_splits
-from mtl_core.training.published import published_pass
 from mtl_core.training.run import TrainingRun
 from mtl_core.training.scenario_names import SCENARIOS
 from mtl_core.training.scenarios import apply_scenario, set_training_mode

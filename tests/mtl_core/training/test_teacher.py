@@ -18,15 +18,15 @@ from mtl_core.model.config import read_model_config
 from mtl_core.model.layers import evenly, transformer_layers
 from mtl_core.model.network import load_model
 from mtl_core.tasks import SENTIMENT, TOPIC
-from mtl_core.training.losses import teacher_loss
-from mtl_core.training.run import TrainingRun
-from mtl_core.training.start import fresh_model
-from mtl_core.training.teacher import (
+from mtl_core.training.kept.teacher import (
     Teacher,
     check_teachers,
     soft_labels,
     with_unlabelled,
 )
+from mtl_core.training.losses import teacher_loss
+from mtl_core.training.run import TrainingRun
+from mtl_core.training.start import fresh_model
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from mtl_core.model.encoder import BATCH_TOKENS, SentenceEncoder
 from mtl_core.model.precision import autocast
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing, with_pulse
-from mtl_core.training.boundary import captured
+from mtl_core.training.kept.boundary import captured
 
 # Converting the backbone to OpenVINO takes about 6 s on two cores and saves 33 µs a token.
 OPENVINO_FROM_TOKENS = 400_000

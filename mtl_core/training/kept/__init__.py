@@ -1,0 +1,1 @@
+"""What is computed once, before the first epoch, and kept in files."""

@@ -36,14 +36,14 @@ class TrainRequest:
     """The data folder; None: that of the settings, else the hub."""
     backbone: str = DEFAULT_BACKBONE
     task_file: str | None = None
+    changes: dict[str, Value] = field(default_factory=dict)
+    """Fields of ``TrainConfig`` given by the user."""
     add: tuple[str, ...] = ()
     """Files of further rows to train on."""
     teachers: tuple[str, ...] = ()
     """Names, paths or addresses of trained models."""
     unlabelled: tuple[str, ...] = ()
     """Files of texts without labels, as ``FILE`` or ``TASK=FILE``."""
-    changes: dict[str, Value] = field(default_factory=dict)
-    """Fields of ``TrainConfig`` given by the user."""
 
     def tasks(self) -> tuple[Task, ...]:
         """The shipped tasks, or those of the task file.

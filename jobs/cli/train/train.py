@@ -147,7 +147,9 @@ def train(
         require_redis_for_detach()
     given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
     names = tuple(name.strip() for name in teachers.split(",") if name.strip())
-    request = TrainRequest(preset, data, backbone, task_file, add, names, unlabelled, given)
+    request = TrainRequest(
+        preset, data, backbone, task_file, given, add=add, teachers=names, unlabelled=unlabelled
+    )
     wanted = {scenario: name} if scenario is not None else _all_of(request, name)
     for each in wanted:
         check_scenario(each, request.tasks())  # before the data is read

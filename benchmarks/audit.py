@@ -2,8 +2,8 @@
 
     python benchmarks/audit.py DATA --model default
 
-Labels the official splits, whose right labels are known, draws 200 rows of each as `mtl review` does,
-a thousand times, and compares each estimate's interval with the accuracy over the whole split and
+Labels the official splits, whose right labels are known, draws 200 rows of each a thousand times, as
+`mtl review` does, and compares each estimate's interval with the accuracy over the whole split and
 with the plain binomial interval (Wilson's) of as many rows drawn without strata.
 """
 
@@ -27,7 +27,7 @@ def audits(
     predicted, scores = probabilities.argmax(axis=1), probabilities.max(axis=1).astype(np.float64)
     correct = (predicted == labels).astype(np.float64)
     truth = correct.mean()
-    present, strata = np.unique(predicted, return_inverse=True)
+    strata = np.unique(predicted, return_inverse=True)[1]
     sizes = np.bincount(strata)
     held, widths, plain_held, plain_widths = [], [], [], []
     for draw in range(draws):

@@ -6,19 +6,17 @@ embeddings, so memory does not grow with the output.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.output.layout import read_manifest, require_finished
 from jobs.output.manifest import Manifest
-from mtl_core.errors import InputError
+from jobs.output.rows import BATCH_ROWS, batches, opened
 from mtl_core.storage.parquet import (
     EMBEDDING,
     EMBEDDING_SCALE,
@@ -28,7 +26,6 @@ from mtl_core.storage.parquet import (
 )
 from mtl_core.storage.place import Place
 
-BATCH_ROWS = 8192
 SHOWN_ROWS = 15
 SHOWN_CHARACTERS = 240
 MAP_ROWS = 2000
@@ -163,30 +160,18 @@ def gather(output: Place) -> ReportFacts:
 
 
 def _batches(output: Place, manifest: Manifest) -> Iterator[pa.Table]:
-    for part in manifest.parts:
-        with _opened(output, part.part) as file:
-            wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest.text_column}
-            wanted |= {name for task in manifest.model.tasks for name in (task, f"{task}_score")}
-            if manifest.has_typicality:
-                wanted |= {typicality_column(task) for task in manifest.model.tasks}
-            columns = [name for name in file.schema_arrow.names if name in wanted]
-            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-                yield _with_plain_text(pa.Table.from_batches([batch]), manifest.text_column)
+    wanted = {ROW_ID, TRUNCATED, EMBEDDING, EMBEDDING_SCALE, manifest.text_column}
+    wanted |= {name for task in manifest.model.tasks for name in (task, f"{task}_score")}
+    if manifest.has_typicality:
+        wanted |= {typicality_column(task) for task in manifest.model.tasks}
+    for batch in batches(output, manifest, wanted):
+        yield _with_plain_text(batch, manifest.text_column)
 
 
 def _with_plain_text(table: pa.Table, name: str) -> pa.Table:
     """The table with its texts as large strings; the column may be a dictionary or a view."""
     index = table.schema.get_field_index(name)
     return table.set_column(index, name, table.column(index).cast(pa.large_string()))
-
-
-@contextmanager
-def _opened(output: Place, name: str) -> Iterator[pq.ParquetFile]:
-    try:
-        with output.reading(name) as path, pq.ParquetFile(path) as file:
-            yield file
-    except FileNotFoundError as error:
-        raise InputError(f"{output.at(name)} is missing; label again into a new folder") from error
 
 
 def _labels(batch: pa.Table, task: str) -> list[str]:
@@ -261,7 +246,7 @@ def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
 def _read_errors(facts: ReportFacts, output: Place) -> None:
     reasons: Counter[str] = Counter()
     for entry in facts.manifest.errors:
-        with _opened(output, entry.file) as file:
+        with opened(output, entry.file) as file:
             for batch in file.iter_batches(BATCH_ROWS):
                 reasons.update(batch.column("reason").to_pylist())
                 facts.errors += batch.slice(0, SHOWN_ROWS - len(facts.errors)).to_pylist()

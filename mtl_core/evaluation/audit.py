@@ -62,7 +62,8 @@ class Checked:
     @property
     def counts(self) -> NDArray[np.int64]:
         """How many rows of each stratum were checked, int64 [S]."""
-        return np.bincount(self.strata, minlength=len(self.sizes))
+        counts: NDArray[np.int64] = np.bincount(self.strata, minlength=len(self.sizes))
+        return counts
 
 
 def allocate(sizes: Sequence[int], rows: int) -> NDArray[np.int64]:

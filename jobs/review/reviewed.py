@@ -1,0 +1,119 @@
+"""``reviewed.csv``: rows of an output with the labels that a person found right."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.input.files import AsGiven, fingerprint
+from jobs.input.folders import Located
+from jobs.input.source import open_source, read_source
+from mtl_core.errors import InputError
+from mtl_core.storage.parquet import ROW_ID
+from mtl_core.suggest import did_you_mean, near_hint
+
+PART = "part"
+WEIGHT = "weight"
+RANDOM = "random"
+UNSURE = "unsure"
+NOT_SURE = "?"
+"""Stands for a label that the person could not tell; it counts as not checked."""
+
+
+@dataclass(frozen=True)
+class ReviewedRow:
+    """A row that a person looked at."""
+
+    row_id: int
+    labels: Mapping[str, str]
+    """The right label by task, of those that were checked."""
+    part: str
+    """Whether a review sheet drew it at ``random`` or as ``unsure``; empty: no sheet did."""
+    weight: float | None
+    """How many rows of the output a random row stands for, itself included."""
+
+
+def read_reviewed(path: Path, tasks: Mapping[str, Sequence[str]]) -> list[ReviewedRow]:
+    """Read a file of checked rows: csv, or any other table that `mtl label` reads.
+
+    Columns: ``row_id``; one for each task with the right label, empty or ``?`` where it was not
+    checked; ``part`` and ``weight``, as a review sheet writes them. Others are passed over.
+
+    Args:
+        tasks: the labels of each task of the output.
+    Raises:
+        InputError: the file cannot be read, lacks a column, or a value is none; the message says
+            which row, counted from 1 below the header.
+    """
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    file = fingerprint(Located(path), AsGiven(text_columns=(ROW_ID,)))
+    source = open_source([file], [ROW_ID], set())
+    names = list(source.names)
+    checked = [task for task in tasks if task in names]
+    if not checked:
+        raise InputError(
+            f"{path}: no column is named after a task ({', '.join(tasks)})"
+            f"{did_you_mean(next(iter(tasks)), names, before='; ')}; it has: {', '.join(names)}"
+        )
+    rows: list[ReviewedRow] = []
+    first: dict[int, str] = {}
+    for numbered in read_source(source):
+        for bad in numbered.chunk.bad:
+            raise InputError(f"{path}:{bad.row}: {bad.reason}")
+        table = numbered.chunk.table
+        for number, values in zip(numbered.chunk.rows, table.to_pylist(), strict=True):
+            where = f"{path}:{number}"
+            row = _row(where, values, {task: tasks[task] for task in checked})
+            if row.row_id in first:
+                raise InputError(f"{where}: row {row.row_id} is in {first[row.row_id]}, too")
+            first[row.row_id] = where
+            rows.append(row)
+    if not any(row.labels for row in rows):
+        raise InputError(f"{path}: no row has a label; fill in a column: {', '.join(checked)}")
+    return rows
+
+
+def _row(
+    where: str, values: Mapping[str, object], tasks: Mapping[str, Sequence[str]]
+) -> ReviewedRow:
+    labels = {}
+    for task, known in tasks.items():
+        label = _text(values.get(task))
+        if label in ("", NOT_SURE):
+            continue
+        if label not in known:
+            raise InputError(f"{where}: '{label}' is no label of '{task}'{near_hint(label, known)}")
+        labels[task] = label
+    part = _text(values.get(PART))
+    if part not in ("", RANDOM, UNSURE):
+        raise InputError(f"{where}: part is '{part}'; it must be '{RANDOM}', '{UNSURE}' or empty")
+    return ReviewedRow(_row_id(where, values), labels, part, _weight(where, values))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _row_id(where: str, values: Mapping[str, object]) -> int:
+    text = _text(values[ROW_ID])
+    try:
+        number = float(text)  # a spreadsheet may have made 12.0 of 12
+        if number < 0 or not number.is_integer():
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{where}: {ROW_ID} is '{text}'; it must be a whole number") from None
+    return int(number)
+
+
+def _weight(where: str, values: Mapping[str, object]) -> float | None:
+    text = _text(values.get(WEIGHT))
+    if not text:
+        return None
+    try:
+        weight = float(text.replace(",", "."))
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise InputError(f"{where}: {WEIGHT} is '{text}'; it must be a number above 0")
+    return weight

@@ -2,7 +2,7 @@
 
     python benchmarks/audit.py DATA --model default
 
-Labels the official splits, whose right labels are known, draws 200 rows of each a thousand times, as
+Labels the official splits, whose right labels are known, draws 200 rows of each a thousand times as
 `mtl review` does, and compares each estimate's interval with the accuracy over the whole split and
 with the plain binomial interval (Wilson's) of as many rows drawn without strata.
 """

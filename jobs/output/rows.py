@@ -3,11 +3,14 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
 from mtl_core.errors import InputError
+from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE
 from mtl_core.storage.place import Place
 
 BATCH_ROWS = 8192
@@ -40,3 +43,15 @@ def batches(output: Place, manifest: Manifest, columns: Collection[str]) -> Iter
             there = [name for name in file.schema_arrow.names if name in columns]
             for batch in file.iter_batches(BATCH_ROWS, columns=there):
                 yield pa.Table.from_batches([batch])
+
+
+def vectors_of(batch: pa.Table, form: str) -> NDArray[np.float32]:
+    """The embeddings of a few rows, float32 [N, E], whatever form they are written in."""
+    column = batch.column(EMBEDDING).combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    if form == "binary":
+        return np.unpackbits(flat, axis=1).astype(np.float32) * 2 - 1
+    values: NDArray[np.float32] = flat.astype(np.float32)
+    if form == "int8":
+        values *= batch.column(EMBEDDING_SCALE).to_numpy()[:, None]
+    return values

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jobs.output.layout import read_manifest, require_finished
 from jobs.output.manifest import Manifest
-from jobs.output.rows import BATCH_ROWS, batches, opened
+from jobs.output.rows import BATCH_ROWS, batches, opened, vectors_of
 from mtl_core.storage.parquet import (
     EMBEDDING,
     EMBEDDING_SCALE,
@@ -150,7 +150,7 @@ def gather(output: Place) -> ReportFacts:
         here = wanted[(wanted >= offset) & (wanted < offset + len(batch))] - offset
         if len(here) and EMBEDDING in batch.column_names:
             some = batch.take(pa.array(here))
-            vectors.append(_vectors(some, manifest.embedding))
+            vectors.append(vectors_of(some, manifest.embedding))
             facts.sample += [_shown(facts, some, row, 0.0) for row in range(len(some))]
         offset += len(batch)
     _read_errors(facts, output)
@@ -218,18 +218,6 @@ def _shown(facts: ReportFacts, batch: pa.Table, row: int, number: float) -> Show
         text = text[:SHOWN_CHARACTERS] + "…"
     labels = [batch.column(task.name)[row].as_py() or NO_LABEL for task in facts.tasks]
     return ShownRow(batch.column(ROW_ID)[row].as_py(), text, tuple(labels), number)
-
-
-def _vectors(batch: pa.Table, form: str) -> NDArray[np.float32]:
-    """The embeddings of a few rows, float32 [N, E], whatever form they are written in."""
-    column = batch.column(EMBEDDING).combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-    if form == "binary":
-        return np.unpackbits(flat, axis=1).astype(np.float32) * 2 - 1
-    values: NDArray[np.float32] = flat.astype(np.float32)
-    if form == "int8":
-        values *= batch.column(EMBEDDING_SCALE).to_numpy()[:, None]
-    return values
 
 
 def _project(vectors: NDArray[np.float32]) -> NDArray[np.float64]:

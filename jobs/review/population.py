@@ -1,7 +1,7 @@
 """What an audit needs to know of all rows of an output, gathered in one pass."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,18 +67,19 @@ def gather(output: Place, manifest: Manifest, wanted: Collection[int]) -> Popula
         here = batch.filter(pc.is_in(batch[ROW_ID], ids))
         scores = [here[f"{task}_score"].to_pylist() for task in tasks]
         for row_id, labels, own in zip(
-            here[ROW_ID].to_pylist(), _strata(here, tasks), zip(*scores, strict=True), strict=True
+            here[ROW_ID].to_pylist(), strata_of(here, tasks), zip(*scores, strict=True), strict=True
         ):
             found.answers[row_id] = Answer(labels, own)
     return found
 
 
-def _strata(batch: pa.Table, tasks: Mapping[str, Sequence[str]]) -> list[Stratum]:
+def strata_of(batch: pa.Table, tasks: Iterable[str]) -> list[Stratum]:
+    """The labels of each row of a batch."""
     return list(zip(*(batch[task].to_pylist() for task in tasks), strict=True))
 
 
 def _count(found: Population, batch: pa.Table) -> None:
-    found.sizes.update(_strata(batch, found.tasks))
+    found.sizes.update(strata_of(batch, found.tasks))
     for task, labels in found.tasks.items():
         scores = batch[f"{task}_score"].to_numpy().astype(np.float64)
         places = pc.index_in(batch[task].cast(pa.string()), pa.array(labels, pa.string()))

@@ -17,4 +17,5 @@ def render(package: str, template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # labels keep their order
     return environment.get_template(template).render(**values)

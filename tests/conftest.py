@@ -1,10 +1,12 @@
 """Shared fixtures: a real redis-server, a tiny random backbone, real worker processes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +14,9 @@ import pytest
 from s3_server import S3Server
 from support import REPOSITORY, Mtl, Ran, Workers, made_texts, save_word_tokenizer
 from support import pace as machine_pace
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 SHARED_DATA = Path(os.environ.get("MTL_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
@@ -206,3 +211,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, line in report.user_properties:
             if name == RECOVERED:
                 terminalreporter.write_line(str(line))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
+    """Headless Chromium with a profile of its own; Debian's chromium and chromium-driver."""
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+        *("disable-background-networking", "disable-component-update", "disable-sync"),
+        *("window-size=1100,900", f"user-data-dir={tmp_path_factory.mktemp('profile')}"),
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = Chrome(options, Service(driver))
+    yield started
+    started.quit()

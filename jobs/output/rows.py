@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
+from jobs.output.where import Condition
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE
 from mtl_core.storage.place import Place
@@ -30,19 +31,37 @@ def opened(output: Place, name: str) -> Iterator[pq.ParquetFile]:
         raise InputError(f"{output.at(name)} is missing; label again into a new folder") from error
 
 
-def batches(output: Place, manifest: Manifest, columns: Collection[str]) -> Iterator[pa.Table]:
+def batches(
+    output: Place, manifest: Manifest, columns: Collection[str], where: Condition | None = None
+) -> Iterator[pa.Table]:
     """All labelled rows, part after part; memory does not grow with the output.
 
     Args:
         columns: names of those wanted; one that is not there is passed over.
+        where: which rows; None: all.
     Raises:
-        InputError: a part has gone.
+        InputError: a part has gone, or the condition does not fit the columns.
     """
+    read = {*columns, *(where.columns if where else ())}
     for part in manifest.parts:
         with opened(output, part.part) as file:
-            there = [name for name in file.schema_arrow.names if name in columns]
+            there = [name for name in file.schema_arrow.names if name in read]
+            wanted = [name for name in there if name in columns]
             for batch in file.iter_batches(BATCH_ROWS, columns=there):
-                yield pa.Table.from_batches([batch])
+                table = pa.Table.from_batches([batch])
+                yield where.of(table).select(wanted) if where else table
+
+
+def condition_of(output: Place, manifest: Manifest, text: str | None) -> Condition | None:
+    """A condition on an output's rows, as a user gives it; None if none is given.
+
+    Raises:
+        InputError: it cannot be read, or names a column that is not there.
+    """
+    if text is None or not manifest.parts:
+        return None
+    with opened(output, manifest.parts[0].part) as file:
+        return Condition(text, file.schema_arrow)
 
 
 def vectors_of(batch: pa.Table, form: str) -> NDArray[np.float32]:

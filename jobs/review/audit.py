@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.output.layout import read_manifest, require_finished
+from jobs.output.rows import condition_of
 from jobs.review.population import Answer, Population, Stratum, expectations, gather
 from jobs.review.reviewed import RANDOM, UNSURE, ReviewedRow
 from mtl_core.errors import InputError
@@ -44,20 +45,25 @@ class TaskAudit:
         return asdict(self)
 
 
-def audit(output: Place, rows: Sequence[ReviewedRow], *, random: bool = False) -> list[TaskAudit]:
+def audit(
+    output: Place, rows: Sequence[ReviewedRow], *, random: bool = False, where: str | None = None
+) -> list[TaskAudit]:
     """Audit every task of which rows were checked.
 
     Args:
         random: rows that no sheet drew were drawn at random, too.
+        where: the condition by which the sheet was drawn; the estimates are of these rows.
     Raises:
         InputError: the output is none, does not hold a row, or no row was drawn at random from it.
     """
     require_finished(output)
     manifest = read_manifest(output)
-    population = gather(output, manifest, {row.row_id for row in rows})
+    condition = condition_of(output, manifest, where)
+    population = gather(output, manifest, {row.row_id for row in rows}, condition)
     for row in rows:
         if row.row_id not in population.answers:
-            raise InputError(f"{output} has no labelled row {row.row_id}")
+            which = f" where {where}" if where else ""
+            raise InputError(f"{output} has no labelled row {row.row_id}{which}")
     drawn = [row for row in rows if row.part == RANDOM or (random and row.part != UNSURE)]
     if not drawn:
         raise InputError(
@@ -82,7 +88,7 @@ def _check_weights(population: Population, drawn: Sequence[ReviewedRow]) -> None
     if abs(total / population.rows - 1) > WEIGHTS_OFF:
         raise InputError(
             f"the random rows stand for {total:,.0f} rows by their weights, the output has "
-            f"{population.rows:,}; audit the output that the sheet was made of, with all its rows"
+            f"{population.rows:,}; audit the output that the sheet was made of, by the same --where"
         )
 
 

@@ -6,8 +6,9 @@ rows, near copies left out.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
 from jobs.output.rows import batches, vectors_of
+from jobs.output.where import Condition
 from jobs.review.population import Stratum, strata_of
 from jobs.review.reviewed import RANDOM, UNSURE
+from mtl_core.errors import InputError
 from mtl_core.evaluation.audit import allocate
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID
 from mtl_core.storage.place import Place
@@ -28,6 +31,10 @@ CANDIDATES = 20
 """The least sure rows are chosen from so many times as many."""
 ALIKE = 0.9
 """Cosine from which two rows count as near copies."""
+
+
+Source = Callable[[Collection[str]], Iterator[pa.Table]]
+"""A function that gives the rows to draw from, with the columns wanted, as a stream."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,12 @@ class SheetRow:
 
 
 def draw_rows(
-    output: Place, manifest: Manifest, tasks: Sequence[str], count: int, seed: int
+    output: Place,
+    manifest: Manifest,
+    tasks: Sequence[str],
+    count: int,
+    seed: int,
+    where: Condition | None = None,
 ) -> list[SheetRow]:
     """Draw rows to check, in random order.
 
@@ -55,12 +67,16 @@ def draw_rows(
     Args:
         tasks: those to check; a row is as unsure as its least sure label of these.
         count: how many rows; fewer if there are no more.
+        where: draw from these rows only.
     Raises:
-        InputError: a part has gone.
+        InputError: a part has gone, or no row meets the condition.
     """
     generator = np.random.default_rng(seed)
     at_random = round(count * RANDOM_SHARE)
-    sizes, least_sure = _scan(output, manifest, tasks, CANDIDATES * (count - at_random))
+    source = partial(batches, output, manifest, where=where)
+    sizes, least_sure = _scan(source, manifest, tasks, CANDIDATES * (count - at_random))
+    if not sizes:
+        raise InputError(f"{output}: no labelled row{' meets the condition' if where else ''}")
     if sizes.total() <= count:
         at_random = sizes.total()
     strata = sorted(sizes, key=str)
@@ -70,7 +86,7 @@ def draw_rows(
         for one, number in zip(strata, drawn.tolist(), strict=True)
     }
     weights = {one: sizes[one] / max(1, len(ranks[one])) for one in strata}
-    random, others = _fetch(output, manifest, ranks, least_sure)
+    random, others = _fetch(source, manifest, ranks, least_sure)
     rows = [_row(manifest, found, RANDOM, weights[found.stratum]) for found in random]
     unsure = _apart(random, others, count - len(rows))
     rows += [_row(manifest, found, UNSURE, None) for found in unsure]
@@ -92,14 +108,14 @@ class _Found:
 
 
 def _scan(
-    output: Place, manifest: Manifest, tasks: Sequence[str], most: int
+    source: Source, manifest: Manifest, tasks: Sequence[str], most: int
 ) -> tuple[Counter[Stratum], NDArray[np.int64]]:
     """How many rows each stratum has, and the ids of the least sure rows."""
     sizes: Counter[Stratum] = Counter()
     ids, scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
     known = manifest.model.tasks
     columns = {ROW_ID, *known, *(f"{task}_score" for task in known)}
-    for batch in batches(output, manifest, columns):
+    for batch in source(columns):
         sizes.update(strata_of(batch, known))
         ids = np.concatenate([ids, batch[ROW_ID].to_numpy()])
         scores = np.concatenate([scores, _least(batch, tasks)])
@@ -116,7 +132,7 @@ def _least(batch: pa.Table, tasks: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _fetch(
-    output: Place,
+    source: Source,
     manifest: Manifest,
     ranks: Mapping[Stratum, set[int]],
     least_sure: NDArray[np.int64],
@@ -128,7 +144,7 @@ def _fetch(
     wanted = pa.array(least_sure, pa.int64())
     seen: Counter[Stratum] = Counter()
     random, others = [], []
-    for batch in batches(output, manifest, columns):
+    for batch in source(columns):
         drawn = np.zeros(len(batch), dtype=bool)
         for place, stratum in enumerate(strata_of(batch, known)):
             drawn[place] = seen[stratum] in ranks[stratum]
@@ -166,7 +182,7 @@ def _apart(random: Sequence[_Found], others: Sequence[_Found], count: int) -> li
     texts = {found.text for found in random}
     taken = [found.vector for found in random if found.vector is not None]
     for found in sorted(others, key=lambda each: each.score):
-        if len(chosen) == count:
+        if len(chosen) >= count:
             break
         if found.text in texts or (taken and _nearest(taken, found.vector) > ALIKE):
             continue

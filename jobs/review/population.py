@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
 from jobs.output.rows import batches
+from jobs.output.where import Condition
 from mtl_core.storage.parquet import ROW_ID
 from mtl_core.storage.place import Place
 
@@ -48,11 +49,14 @@ class Population:
         return self.sizes.total()
 
 
-def gather(output: Place, manifest: Manifest, wanted: Collection[int]) -> Population:
+def gather(
+    output: Place, manifest: Manifest, wanted: Collection[int], where: Condition | None = None
+) -> Population:
     """Read an output's labels and scores once.
 
     Args:
         wanted: ids of the rows whose answers are kept.
+        where: look at these rows only.
     Raises:
         InputError: a part has gone.
     """
@@ -62,7 +66,7 @@ def gather(output: Place, manifest: Manifest, wanted: Collection[int]) -> Popula
     found.sure = {task: np.zeros(len(labels)) for task, labels in tasks.items()}
     ids = pa.array(sorted(wanted), pa.int64())
     columns = {ROW_ID, *tasks, *(f"{task}_score" for task in tasks)}
-    for batch in batches(output, manifest, columns):
+    for batch in batches(output, manifest, columns, where):
         _count(found, batch)
         here = batch.filter(pc.is_in(batch[ROW_ID], ids))
         scores = [here[f"{task}_score"].to_pylist() for task in tasks]

@@ -6,7 +6,13 @@ import click
 from rich.table import Table
 
 from jobs.cli.shared import complete
-from jobs.cli.shared.common import finished_argument, json_option, output_folder, print_json
+from jobs.cli.shared.common import (
+    finished_argument,
+    json_option,
+    output_folder,
+    print_json,
+    where_option,
+)
 from jobs.cli.shared.plain import cell, print_table
 from jobs.output.layout import read_manifest, require_finished
 from mtl_core.storage.address import local_path
@@ -29,8 +35,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Say how many checked rows an interval of this length needs.",
 )
+@where_option
 @json_option
-def audit(job: str, reviewed: str, random: bool, width: float, as_json: bool) -> None:
+def audit(
+    job: str, reviewed: str, random: bool, width: float, where: str | None, as_json: bool
+) -> None:
     """Say how right an output's labels are, from rows checked by hand.
 
     REVIEWED.csv is what `mtl review` gave you to fill in, or any table with `row_id` and a column
@@ -48,7 +57,7 @@ def audit(job: str, reviewed: str, random: bool, width: float, as_json: bool) ->
     require_finished(folder)
     tasks = read_manifest(folder).model.tasks
     rows = read_reviewed(local_path(reviewed), tasks)
-    found = audit_rows(folder, rows, random=random)
+    found = audit_rows(folder, rows, random=random, where=where)
     if as_json:
         print_json({each.task: each.as_json() for each in found})
         return

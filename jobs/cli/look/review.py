@@ -7,8 +7,10 @@ from jobs.cli.shared.common import (
     output_folder,
     output_option,
     overwrite_page_option,
+    where_option,
 )
 from jobs.output.layout import read_manifest, require_finished
+from jobs.output.rows import condition_of
 from mtl_core.storage.address import local_path
 from mtl_core.suggest import near_hint
 
@@ -18,6 +20,7 @@ from mtl_core.suggest import near_hint
 @output_option("FILE.html|FILE.csv", "Sheet to write: a page for a browser, or csv.")
 @click.option("-n", "--rows", type=click.IntRange(1), default=200, show_default=True, metavar="N")
 @click.option("--task", "only", metavar="TASK", multiple=True, help="Check this task only.")
+@where_option
 @click.option("--show-labels", is_flag=True, help="Show the labels given from the beginning.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw.")
 @overwrite_page_option
@@ -26,6 +29,7 @@ def review(
     output: str,
     rows: int,
     only: tuple[str, ...],
+    where: str | None,
     show_labels: bool,
     seed: int,
     overwrite: bool,
@@ -40,7 +44,7 @@ def review(
     \b
     Examples:
       mtl review out/ -o sheet.html
-      mtl review out/ -o sheet.csv -n 100 --task sentiment
+      mtl review out/ -o sheet.csv -n 100 --task sentiment --where "topic = 'Sports'"
     """
     from jobs.review.draw import draw_rows
     from jobs.review.sheet import write_sheet
@@ -53,7 +57,8 @@ def review(
         if task not in known:
             raise click.UsageError(f"no task '{task}'{near_hint(task, known)}")
     tasks = list(only) or known
-    drawn = draw_rows(folder, manifest, tasks, rows, seed)
+    condition = condition_of(folder, manifest, where)
+    drawn = draw_rows(folder, manifest, tasks, rows, seed, condition)
     target = local_path(output)
     write_sheet(target, manifest, tasks, drawn, show_labels=show_labels, overwrite=overwrite)
     at_random = sum(row.part == "random" for row in drawn)

@@ -36,6 +36,11 @@ finished_argument = click.argument(
     "job", metavar="JOB|OUT", shell_complete=complete.jobs_or_folders
 )
 """A label job by its id or by its output."""
+where_option = click.option(
+    "--where",
+    metavar="CONDITION",
+    help="Only these rows, as \"topic = 'Sports' and topic_score < 0.7\".",
+)
 overwrite_page_option = click.option(
     "--overwrite",
     is_flag=True,

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from axe_core_python.selenium import Axe
 from click.testing import CliRunner
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from specs import manifest_for
 
@@ -207,26 +204,6 @@ def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 # --- in a real browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """Headless Chromium with a profile of its own; Debian's chromium and chromium-driver."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("needs chromium and chromedriver (Debian: chromium, chromium-driver)")
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-        *("disable-background-networking", "disable-component-update", "disable-sync"),
-        *("window-size=1100,900", f"user-data-dir={tmp_path_factory.mktemp('profile')}"),
-    ):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = Chrome(options, Service(driver))
-    yield started
-    started.quit()
 
 
 @pytest.fixture(scope="module")

@@ -52,16 +52,24 @@ def batches(
                 yield where.of(table).select(wanted) if where else table
 
 
+def columns_of(output: Place, manifest: Manifest) -> list[str]:
+    """Names of an output's columns; none where no row was labelled."""
+    if not manifest.parts:
+        return []
+    with opened(output, manifest.parts[0].part) as file:
+        names: list[str] = file.schema_arrow.names
+    return names
+
+
 def condition_of(output: Place, manifest: Manifest, text: str | None) -> Condition | None:
     """A condition on an output's rows, as a user gives it; None if none is given.
 
     Raises:
         InputError: it cannot be read, or names a column that is not there.
     """
-    if text is None or not manifest.parts:
+    if text is None:
         return None
-    with opened(output, manifest.parts[0].part) as file:
-        return Condition(text, file.schema_arrow)
+    return Condition(text, columns_of(output, manifest))
 
 
 def vectors_of(batch: pa.Table, form: str) -> NDArray[np.float32]:

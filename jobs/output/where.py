@@ -1,7 +1,7 @@
 """Conditions on an output's columns: ``--where "topic = 'Sports' and topic_score < 0.7"``."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pyarrow as pa
@@ -33,15 +33,15 @@ FORM = (
 class Condition:
     """A condition on the rows of a table."""
 
-    def __init__(self, text: str, schema: pa.Schema) -> None:
+    def __init__(self, text: str, there: Collection[str]) -> None:
         """Read a condition.
 
         Args:
-            schema: the columns there are.
+            there: names of the columns there are.
         Raises:
             InputError: it cannot be read, or names a column that is not there.
         """
-        self.text, self._schema = text, schema
+        self.text, self._there = text, there
         self._tokens = _tokens(text)
         self.columns: set[str] = set()
         """Names of the columns it looks at."""
@@ -91,9 +91,9 @@ class Condition:
 
     def _column(self) -> str:
         name = self._next().strip('"')
-        if name not in self._schema.names:
+        if name not in self._there:
             raise InputError(
-                f"--where {self.text}: no column '{name}'{near_hint(name, self._schema.names)}"
+                f"--where {self.text}: no column '{name}'{near_hint(name, self._there)}"
             )
         self.columns.add(name)
         return name

@@ -104,6 +104,7 @@ class TrainingRun:
             data.load_split, data_dir=self.data_dir, pulse=pulse
         )
         self.stage("data")
+        unlabelled = {task.name: self.load_unlabelled(task) for task in tasks}
         splits = {
             task.name: training_split(task, self.config, load_split, self.load_added(task), pulse)
             for task in tasks
@@ -111,7 +112,6 @@ class TrainingRun:
         pairs = load_pairs(self.data_dir, ask_hub=not any_own_files(tasks), pulse=pulse)
         self.stage("model")
         model = fresh_model(self.config, self.model_config, self.teachers, pulse)
-        unlabelled = {task.name: self.load_unlabelled(task) for task in tasks}
         loop, history, similarity, suspects = self._train(model, splits, unlabelled, pairs)
         self.stage("evaluate")
         evaluation = evaluate_model(

@@ -111,7 +111,7 @@ class TrainingRun:
         }
         pairs = load_pairs(self.data_dir, ask_hub=not any_own_files(tasks), pulse=pulse)
         self.stage("model")
-        model = fresh_model(self.config, self.model_config, self.teachers, pulse)
+        model, taken = fresh_model(self.config, self.model_config, self.teachers, pulse)
         loop, history, similarity, suspects = self._train(model, splits, unlabelled, pairs)
         self.stage("evaluate")
         evaluation = evaluate_model(
@@ -128,7 +128,7 @@ class TrainingRun:
         pulse()
         write_suspects(self.output / SUSPECTS, suspects)
         evaluation = replace(evaluation, suspects={n: s.counts() for n, s in suspects.items()})
-        sha256 = self._save(model, loop, splits, history, evaluation, typicality, started)
+        sha256 = self._save(model, loop, taken, splits, history, evaluation, typicality, started)
         rows = loop.rows_total if loop.trained else 0
         return TrainedModel(self.output, sha256, rows, evaluation.official)
 
@@ -222,6 +222,7 @@ class TrainingRun:
         self,
         model: MultiTaskModel,
         loop: TrainingLoop,
+        taken: set[str],
         splits: Splits,
         history: History,
         evaluation: Evaluation,
@@ -239,7 +240,7 @@ class TrainingRun:
             **self.config.as_dict(),
         }
         trained, output = set(loop.trained), self.output
-        with_pulse(self.pulse, save_model, model.cpu(), trained, output, training_facts)
+        with_pulse(self.pulse, save_model, model.cpu(), trained | taken, output, training_facts)
         sha256 = file_sha256(output / WEIGHTS)
         write_typicality(output, typicality.tasks, sha256)
         facts = {

@@ -16,6 +16,7 @@ from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
 from mtl_core.data.overlap import without_copies
 from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.model.batches import starts_of
+from mtl_core.model.encoder import BATCH_TOKENS
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse
@@ -184,9 +185,11 @@ class Store:
         return replace(encoded, activations=kept)
 
     def _write(self, encoded: EncodedTexts, pooled: Path, activations: Path | None = None) -> None:
-        size = self.model.encoder.projection.in_features
+        projection = self.model.encoder.projection
         write_published(
-            self.run, self.tokenizer, encoded.ids, size, pooled, activations, self.pulse
+            *(self.run, self.tokenizer, encoded.ids, projection.in_features, pooled, activations),
+            pulse=self.pulse,
+            batch_tokens=BATCH_TOKENS[projection.weight.device.type],
         )
 
     def _path(self, encoded: EncodedTexts, part: str) -> Path:

@@ -24,6 +24,7 @@ from mtl_core.evaluation.suspects import SUSPECTS, Suspects, find_suspects, writ
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
 from mtl_core.model.network import MultiTaskModel, save_model
+from mtl_core.model.precision import best_device
 from mtl_core.model.typicality import write_typicality
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task, any_own_files
@@ -269,7 +270,7 @@ def _suspects(loop: TrainingLoop, splits: Splits, pulse: Pulse) -> dict[str, Sus
     for name, (rows, _) in splits.items():
         pooled = loop.training[name].pooled
         if pooled is not None:  # texts without labels stand behind the rows
-            found[name] = find_suspects(rows, pooled[: len(rows)], pulse)
+            found[name] = find_suspects(rows, pooled[: len(rows)], pulse, best_device())
     return found
 
 

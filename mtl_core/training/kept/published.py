@@ -104,6 +104,7 @@ def write_published(
     pooled_path: Path,
     activations_path: Path | None = None,
     pulse: Pulse = no_pulse,
+    batch_tokens: int = BATCH_TOKENS["cpu"],
 ) -> None:
     """Run all rows once and write ``.npy`` files, with a relative error of 5e-4 (half precision).
 
@@ -117,7 +118,7 @@ def write_published(
     kept = None
     if activations_path is not None:
         kept = new_array(activations_path, (int(lengths.sum()), hidden_size))
-    for rows in pulsing(token_batches(lengths, BATCH_TOKENS), pulse):
+    for rows in pulsing(token_batches(lengths, batch_tokens), pulse):
         pooled[rows], *states = run(*tokenizer.pad([ids[row] for row in rows]))
         if kept is not None:
             for state, row in zip(states[0], rows, strict=True):

@@ -60,6 +60,22 @@ class ModelConfig:
         return self.calibration.get(task, Calibration())
 
 
+LEAST: dict[str, float] = {
+    **dict.fromkeys(("layers", "epochs", "batch_rows", "keep_layers", "checkpoint_steps"), 1),
+    **dict.fromkeys(("max_tokens", "max_rows_per_task"), 3),
+    **dict.fromkeys(("backbone_learning_rate", "head_learning_rate", "weight_decay"), 0),
+    "similarity_weight": 0,
+    "logit_scale": 0.01,
+    "teacher_temperature": 0.1,
+}
+"""The least value of a setting of a training run."""
+SHARES = (
+    *("warmup_fraction", "dropout", "token_masking", "pooled_dropout", "teacher_weight"),
+    *("average_share", "label_smoothing"),
+)
+"""Settings of a training run that are shares, from 0 to 1."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run. The two presets are :data:`PRESETS`."""
@@ -120,12 +136,14 @@ class TrainConfig:
     checkpoint_steps: int = 200
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise SettingsError(f"epochs is {self.epochs}; it must be at least 1")
-        if self.layers < 1:
-            raise SettingsError(f"layers is {self.layers}; it must be at least 1")
-        if self.keep_layers is not None and self.keep_layers < 1:
-            raise SettingsError(f"keep_layers is {self.keep_layers}; it must be at least 1")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise SettingsError(f"{name} is {value}; it must be at least {least}")
+        for name in SHARES:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise SettingsError(f"{name} is {value}; it must be from 0 to 1")
         if not 0 < self.held_out_fraction < 1:
             raise SettingsError(
                 f"held_out_fraction is {self.held_out_fraction}; it must be between 0 and 1"

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtl_core.errors import ModelError
+
 
 @dataclass(frozen=True)
 class TaskSource:
@@ -129,3 +131,23 @@ def task_from_json(raw: Mapping[str, Any]) -> Task:
         frozen_weight=raw.get("frozen_weight"),
         descriptions=tuple(raw.get("descriptions", ())),
     )
+
+
+def demand_answers(models: Mapping[str, Sequence[Task]], tasks: Sequence[Task]) -> None:
+    """Check that some model answers each task.
+
+    Args:
+        models: the tasks of each model, by its name.
+    Raises:
+        ModelError: none answers some task, or one has other labels for it.
+    """
+    for task in tasks:
+        found = {name: own for name, all in models.items() for own in all if own.name == task.name}
+        if not found:
+            raise ModelError(f"no teacher ({', '.join(models)}) has a task '{task.name}'")
+        for name, own in found.items():
+            if own.labels != task.labels:
+                raise ModelError(
+                    f"teacher '{name}' has other labels for task '{task.name}': "
+                    f"{', '.join(own.labels)} instead of {', '.join(task.labels)}"
+                )

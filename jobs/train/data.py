@@ -114,7 +114,8 @@ def load_added(
             continue
         name = Path(file.path).name
         classes, notes = match_labels(task, file.name, rows.values, rows.numbers)
-        more = data.usable(task, name, rows.texts, classes, [*_left_out(rows.bad), *notes])
+        said = f"{name}: {len(rows.texts):,} rows added for {task.name}"
+        more = data.usable(task, name, rows.texts, classes, [said, *_left_out(rows.bad), *notes])
         found = more if found is None else found.joined(more)
     return found
 

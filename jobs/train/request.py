@@ -4,13 +4,15 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from jobs.roots import check_backbone_inside
 from jobs.settings import Settings
 from jobs.specs import TrainSpec
 from jobs.train.teaching import find_teachers, parse_unlabelled
-from mtl_core.config import DEFAULT_BACKBONE, train_config
+from mtl_core.config import DEFAULT_BACKBONE, TrainConfig, train_config
 from mtl_core.errors import SettingsError, UnknownScenarioError
 from mtl_core.model.backbones import check_backbone, weights_sha256
 from mtl_core.model.registry import check_name
@@ -64,6 +66,43 @@ class TrainRequest:
     def needs_hub(self) -> bool:
         """Whether some task has no files of its own; without a data folder it needs the hub."""
         return any(task.source is not None and not task.source.files for task in self.tasks())
+
+
+OWN_OPTIONS = frozenset(
+    {"layers", "epochs", "seed", "max_rows_per_task", "keep_overlap", "keep_layers"}
+)
+"""Fields of ``TrainConfig`` that have an option of their own, which is named as they are."""
+SETTABLE = {
+    name: kind
+    for name, kind in get_type_hints(TrainConfig).items()
+    if name not in OWN_OPTIONS | {"preset", "scenario"}
+}
+"""The other fields, which ``--set`` changes, and their types."""
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, Value]:
+    """Read ``NAME=VALUE`` as a user gives it.
+
+    Raises:
+        SettingsError: no setting of that name, or no value that it can have.
+    """
+    found: dict[str, Value] = {}
+    for each in given:
+        name, _, text = (part.strip() for part in each.partition("="))
+        if name in OWN_OPTIONS | {"preset", "scenario"}:
+            raise SettingsError(f"--set {each}: give --{name.replace('_', '-')} instead")
+        if name not in SETTABLE:
+            hint = did_you_mean(name, SETTABLE, behind=" ")
+            raise SettingsError(
+                f"--set {each}: no setting '{name}'; {hint}there are: {', '.join(SETTABLE)}"
+            )
+        reader = TypeAdapter(SETTABLE[name], config=ConfigDict(allow_inf_nan=False))
+        try:
+            found[name] = reader.validate_python(text)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise SettingsError(f"--set {each}: '{text}' is no value of {name}: {reason}") from None
+    return found
 
 
 def checked_data(request: TrainRequest, settings: Settings) -> "CheckedData":
@@ -147,6 +186,9 @@ def command_of(request: TrainRequest, scenario: str, name: str, *, local: bool) 
     """The command for the model card, without the paths of this machine."""
     words = ["mtl", "train", "--scenario", scenario, "--name", name, "--preset", request.preset]
     for key, value in request.changes.items():
+        if key in SETTABLE:
+            words += ["--set", f"{key}={value}"]
+            continue
         option = f"--{key.replace('_', '-')}"
         words += [option] if value is True else [option, str(value)]
     if request.backbone != DEFAULT_BACKBONE:

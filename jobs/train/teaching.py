@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from jobs.roots import place_inside
 from jobs.settings import Settings
 from jobs.specs import TeacherModel, UnlabelledFile
-from mtl_core.errors import ModelError, SettingsError
+from mtl_core.errors import SettingsError
 from mtl_core.model.registry import find_model
 from mtl_core.storage.address import local_path
 from mtl_core.storage.folder import Folder
 from mtl_core.suggest import did_you_mean
-from mtl_core.tasks import Task
+from mtl_core.tasks import Task, demand_answers, task_from_json
 
 
 def find_teachers(
@@ -22,23 +22,17 @@ def find_teachers(
         ModelError: there is no such model; one has other labels; none answers some task.
         SettingsError: a model lies below none of the configured roots.
     """
-    found, answered = [], set()
+    found: list[TeacherModel] = []
+    answering: dict[str, list[Task]] = {}
     for name in dict.fromkeys(names):
         entry = find_model(name, settings.models, settings.model_copies)
         if not isinstance(entry.home, Folder):
             place_inside(str(entry.home), settings)
-        labels = {each["name"]: tuple(each["labels"]) for each in entry.config()["tasks"]}
-        for task in tasks:
-            if labels.get(task.name, task.labels) != task.labels:
-                raise ModelError(
-                    f"teacher '{name}' has other labels for task '{task.name}': "
-                    f"{', '.join(labels[task.name])} instead of {', '.join(task.labels)}"
-                )
-        answered |= set(labels)
-        found.append(TeacherModel(name=name, home=str(entry.home), sha256=entry.sha256()))
-    missing = [task.name for task in tasks if task.name not in answered]
-    if found and missing:
-        raise ModelError(f"no teacher ({', '.join(names)}) has a task '{missing[0]}'")
+        answering[name] = [task_from_json(task) for task in entry.config()["tasks"]]
+        own = name.rstrip("/").rpartition("/")[2]  # the model's folder shows no folders of ours
+        found.append(TeacherModel(name=own, home=str(entry.home), sha256=entry.sha256()))
+    if found:
+        demand_answers(answering, tasks)
     return tuple(found)
 
 

@@ -48,7 +48,7 @@ def predict_logits(
                     model.head_logits(embedding, task).cpu().numpy()
                 )
             return logits
-        for rows in pulsing(token_batches(encoded.lengths, BATCH_TOKENS), pulse):
+        for rows in pulsing(token_batches(encoded.lengths, BATCH_TOKENS[device.type]), pulse):
             input_ids, mask = tokenizer.pad([encoded.ids[row] for row in rows])
             values = model(input_ids.to(device), mask.to(device), task=task)
             logits[rows] = values.float().cpu().numpy()

@@ -54,6 +54,7 @@ square."""
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths tried, as shares of the mean variance of a dimension."""
 BLOCK_ROWS = 2048
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ class Suspects:
 
 
 def find_suspects(
-    data: LabelledTexts, vectors: NDArray[np.floating], pulse: Pulse = no_pulse
+    data: LabelledTexts,
+    vectors: NDArray[np.floating],
+    pulse: Pulse = no_pulse,
+    device: torch.device = CPU,
 ) -> Suspects:
     """Judge each of a task's rows by the others.
 
@@ -92,13 +96,14 @@ def find_suspects(
     Args:
         vectors: of the texts, [N, H], shaped by no label; may be mapped from a file.
         pulse: called for every block of rows.
+        device: where neighbours are searched.
     """
     # Classes without rows are left out: the temperature would be fitted to silence them.
     present, labels = np.unique(data.labels, return_inverse=True)
     classes = len(present)
     axes = _axes_of(vectors, pulse)
     evidence = _leave_one_out(vectors, axes, labels, classes, pulse)
-    evidence += _votes(_directions(vectors, axes, pulse), labels, classes, pulse)
+    evidence += _votes(_directions(vectors, axes, pulse), labels, classes, pulse, device)
     temperature = with_pulse(pulse, fit_temperature, evidence, labels)
     predicted, margins, found = _judged(softmax(evidence, temperature), labels)
     return Suspects(data, present[predicted], margins, found)
@@ -201,7 +206,11 @@ def _directions(vectors: NDArray[np.floating], axes: _Axes, pulse: Pulse) -> NDA
 
 
 def _votes(
-    directions: NDArray[np.float32], labels: NDArray[np.int64], classes: int, pulse: Pulse
+    directions: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: int,
+    pulse: Pulse,
+    device: torch.device,
 ) -> NDArray[np.float32]:
     """Each row's vote by its nearest neighbours, weighted by cosine, float32 [N, C]."""
     count = len(labels)
@@ -210,16 +219,17 @@ def _votes(
         candidates = np.random.default_rng(0).choice(count, CANDIDATES, replace=False)
     place = np.full(count, -1)
     place[candidates] = np.arange(len(candidates))
-    among = torch.from_numpy(directions[candidates]).T.contiguous()
+    among = torch.from_numpy(directions[candidates]).T.contiguous().to(device)
     wanted = np.eye(classes, dtype=np.float32)[labels]
     votes = np.empty((count, classes), dtype=np.float32)
+    most = min(NEIGHBOURS, len(candidates))
     for start in pulsing(range(0, count, BLOCK_ROWS), pulse):
         block = slice(start, start + BLOCK_ROWS)
-        cosines = torch.from_numpy(directions[block]) @ among
+        cosines = torch.from_numpy(directions[block]).to(device) @ among
         itself = place[block]
         there = np.flatnonzero(itself >= 0)
         cosines[there, itself[there]] = -torch.inf
-        nearest, found = cosines.topk(min(NEIGHBOURS, len(candidates)), dim=1)
+        nearest, found = (each.cpu() for each in cosines.topk(most, dim=1))
         weights = np.exp((nearest.numpy() - 1) / WIDTH)
         weights /= weights.sum(axis=1, keepdims=True)
         votes[block] = (weights[:, :, None] * wanted[candidates[found.numpy()]]).sum(axis=1)

@@ -32,8 +32,8 @@ from mtl_core.model.precision import autocast
 from mtl_core.model.tokenizer import Tokenizer, load_tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing
 
-# Padded tokens in one batch; see mtl_core.engine.torch_engine.
-BATCH_TOKENS = 4096
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+"""Padded tokens in one batch, by the kind of device; see mtl_core.engine.torch_engine."""
 
 
 def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def pool(
     device = encoder.projection.weight.device
     vectors = np.empty((len(ids), encoder.projection.in_features), dtype=np.float32)
     with torch.inference_mode(), autocast(encoder, precision):
-        for rows in pulsing(token_batches(lengths_of(ids), BATCH_TOKENS), pulse):
+        for rows in pulsing(token_batches(lengths_of(ids), BATCH_TOKENS[device.type]), pulse):
             input_ids, mask = tokenizer.pad([ids[row] for row in rows])
             pooled = encoder.pool(input_ids.to(device), mask.to(device))
             vectors[rows] = pooled.float().cpu().numpy()

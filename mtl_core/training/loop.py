@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from mtl_core.config import TrainConfig
 from mtl_core.data.encoded import EncodedTexts
-from mtl_core.errors import ModelError
 from mtl_core.evaluation.predict import held_out_scores, predict_logits
 from mtl_core.model.batches import batches_by_length
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
@@ -36,6 +35,7 @@ from mtl_core.training.losses import label_loss, similarity_loss, teacher_loss
 from mtl_core.training.optimizer import make_optimizer, prepare_backbone
 from mtl_core.training.scenarios import apply_scenario, set_training_mode
 from mtl_core.training.start import principal_components, start_projection
+from mtl_core.training.tally import Tally
 from mtl_core.training.weights import TrainedWeights
 
 SIMILARITY = "similarity"
@@ -121,7 +121,7 @@ class TrainingLoop:
             name.startswith(BACKBONE_PREFIX) for name in self.trained
         )
         self.history: list[dict[str, Any]] = []
-        self._losses: dict[str, list[float]] = self._no_losses()
+        self._tally = Tally(training, (SIMILARITY, TEACHER))
         per_epoch = sum(math.ceil(len(e.ids) / config.batch_rows) for e in training.values())
         self.steps = per_epoch * config.epochs if self.trained else 0
         self.rows_total = sum(len(e.ids) for e in training.values()) * config.epochs
@@ -157,34 +157,28 @@ class TrainingLoop:
         self, epoch: int, batches: list[tuple[str, NDArray[np.int64]]], step: int, done: int
     ) -> int:
         set_training_mode(self.model)
-        recent: list[float] = []
         for task, rows in batches:
             step += 1
             self._rows += len(rows)
             if step <= done:
                 continue
             self.pulse()
-            recent.append(self._train_step(task, rows, step))
+            self._train_step(task, rows, step)
             if step == self.steps or step % 10 == 0:
-                mean_loss = float(np.mean(recent))
-                self.report(Step(step, self.steps, epoch, self._rows, self.rows_total, mean_loss))
-                recent.clear()
+                mean = self._tally.read()
+                self.report(Step(step, self.steps, epoch, self._rows, self.rows_total, mean))
             # The epoch's last step is saved below, once its record is in the history.
             if step % self.config.checkpoint_steps == 0 and rows is not batches[-1][1]:
                 self._checkpoint(step)
+        self._tally.read()
         self.history.append(
-            {
-                "epoch": epoch + 1,
-                "step": step,
-                "loss": {name: float(np.mean(v)) for name, v in self._losses.items() if v},
-                **self._scores(),
-            }
+            {"epoch": epoch + 1, "step": step, "loss": self._tally.means(), **self._scores()}
         )
-        self._losses = self._no_losses()
+        self._tally.clear()
         self._checkpoint(step)
         return step
 
-    def _train_step(self, task: str, rows: NDArray[np.int64], step: int) -> float:
+    def _train_step(self, task: str, rows: NDArray[np.int64], step: int) -> None:
         assert self.optimizer is not None
         factor = linear_schedule(step - 1, self.steps, self.config.warmup_fraction)
         for group in self.optimizer.param_groups:
@@ -202,13 +196,13 @@ class TrainingLoop:
             distance = teacher_loss(logits, soft, self.config.teacher_temperature)
             share = self.config.teacher_weight
             loss = (1 - share) * cross_entropy + share * distance
-            self._losses[TEACHER].append(float(distance.detach()))
+            self._tally.add(TEACHER, step, distance)
         loss = loss * self._weight(encoded.data.task)
         if self.config.similarity_weight and encoded.reference is not None:
             reference = self._on_device(encoded.reference[rows])
             similarity = similarity_loss(embedding, reference)
             loss = loss + self.config.similarity_weight * similarity
-            self._losses[SIMILARITY].append(float(similarity.detach()))
+            self._tally.add(SIMILARITY, step, similarity)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad], 1.0)
@@ -216,14 +210,7 @@ class TrainingLoop:
         # Until the window is full, the average is the plain mean of all steps so far.
         window = max(1.0, self.config.average_share * self.steps)
         self._weights.update_average(max(1 / window, 1 / step))
-        mean = float(cross_entropy.detach())
-        if not math.isfinite(float(loss.detach())):  # such a model could label nothing
-            raise ModelError(
-                f"training diverged: the loss of task '{task}' is {mean:g} at step {step:,}; "
-                "lower the task's weight, or train by another preset or seed"
-            )
-        self._losses[task].append(mean)
-        return mean
+        self._tally.add(task, step, cross_entropy)
 
     def _weight(self, task: Task) -> float:
         """Factor on a task's loss."""
@@ -260,9 +247,6 @@ class TrainingLoop:
         device = self.model.encoder.projection.weight.device
         return torch.from_numpy(values.astype(np.float32)).to(device)
 
-    def _no_losses(self) -> dict[str, list[float]]:
-        return {**{name: [] for name in self.training}, SIMILARITY: [], TEACHER: []}
-
     def _scores(self) -> dict[str, Any]:
         with self._weights.averaged():
             return held_out_scores(
@@ -283,8 +267,9 @@ class TrainingLoop:
     def _checkpoint(self, step: int) -> None:
         if self.checkpoints is None or self.optimizer is None:
             return
+        self._tally.read()  # weights that diverged are no place to go on from
         tensors = {"random_state": torch.get_rng_state(), **self._weights.tensors(self.optimizer)}
-        state = TrainState(step, tensors, self.history, self._losses)
+        state = TrainState(step, tensors, self.history, self._tally.losses())
         with_pulse(self.pulse, self.checkpoints.save, state)
 
     def _resume(self) -> int:
@@ -295,5 +280,6 @@ class TrainingLoop:
         tensors = dict(state.tensors)
         torch.set_rng_state(tensors.pop("random_state"))
         self._weights.restore(self.optimizer, tensors)
-        self.history, self._losses = list(state.history), dict(state.losses)
+        self.history = list(state.history)
+        self._tally.restore(state.losses)
         return state.step

@@ -3,8 +3,7 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +15,14 @@ from mtl_core.data.draws import balance_classes, sample_rows, split_held_out
 from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
 from mtl_core.data.overlap import without_copies
 from mtl_core.data.splits import LabelledTexts, LoadSplit
-from mtl_core.files import temporary_beside
 from mtl_core.model.batches import starts_of
+from mtl_core.model.encoder import BATCH_TOKENS
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse
 from mtl_core.tasks import Task
 from mtl_core.training.checkpoint import run_tag
+from mtl_core.training.kept.arrays import made
 from mtl_core.training.kept.boundary import UpperLayers, frozen_layers
 from mtl_core.training.kept.published import Pass, published_pass, write_published
 from mtl_core.training.kept.teacher import SoftLabels
@@ -161,7 +161,7 @@ class Store:
         """Add the pooled vectors of a part of a task's rows."""
         path = self._path(encoded, part)
         if not path.is_file():
-            with _made(path) as building:
+            with made(path) as building:
                 self._write(encoded, building)
         return replace(encoded, pooled=np.load(path, mmap_mode="r"))
 
@@ -178,16 +178,18 @@ class Store:
             if size * 2 > shutil.disk_usage(self.folder).free:
                 log.warning("no room to keep %d MB of activations in %s", size >> 20, self.folder)
                 return encoded
-            with _made(path) as building, _made(pooled) as building_pooled:
+            with made(path) as building, made(pooled) as building_pooled:
                 self._write(encoded, building_pooled, building)
         values = np.load(path, mmap_mode="r")
         kept = Activations(self.layer, values, starts_of(encoded.lengths), encoded.lengths)
         return replace(encoded, activations=kept)
 
     def _write(self, encoded: EncodedTexts, pooled: Path, activations: Path | None = None) -> None:
-        size = self.model.encoder.projection.in_features
+        projection = self.model.encoder.projection
         write_published(
-            self.run, self.tokenizer, encoded.ids, size, pooled, activations, self.pulse
+            *(self.run, self.tokenizer, encoded.ids, projection.in_features, pooled, activations),
+            pulse=self.pulse,
+            batch_tokens=BATCH_TOKENS[projection.weight.device.type],
         )
 
     def _path(self, encoded: EncodedTexts, part: str) -> Path:
@@ -201,17 +203,3 @@ class Store:
             tokens.hexdigest(),
         ]
         return self.folder / f"{part}-{run_tag({'of': identity})}.npy"
-
-
-@contextmanager
-def _made(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file to; the file is renamed to ``path`` at the context's end.
-
-    After an exception nothing is left: activations of a large split take gigabytes.
-    """
-    building = temporary_beside(path)
-    try:
-        yield building
-        building.replace(path)
-    finally:
-        building.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from mtl_core.evaluation.suspects import SUSPECTS, Suspects, find_suspects, writ
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
 from mtl_core.model.network import MultiTaskModel, save_model
+from mtl_core.model.precision import best_device
 from mtl_core.model.typicality import write_typicality
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task, any_own_files
@@ -104,14 +105,14 @@ class TrainingRun:
             data.load_split, data_dir=self.data_dir, pulse=pulse
         )
         self.stage("data")
+        unlabelled = {task.name: self.load_unlabelled(task) for task in tasks}
         splits = {
             task.name: training_split(task, self.config, load_split, self.load_added(task), pulse)
             for task in tasks
         }
         pairs = load_pairs(self.data_dir, ask_hub=not any_own_files(tasks), pulse=pulse)
         self.stage("model")
-        model = fresh_model(self.config, self.model_config, self.teachers, pulse)
-        unlabelled = {task.name: self.load_unlabelled(task) for task in tasks}
+        model, taken = fresh_model(self.config, self.model_config, self.teachers, pulse)
         loop, history, similarity, suspects = self._train(model, splits, unlabelled, pairs)
         self.stage("evaluate")
         evaluation = evaluate_model(
@@ -128,7 +129,7 @@ class TrainingRun:
         pulse()
         write_suspects(self.output / SUSPECTS, suspects)
         evaluation = replace(evaluation, suspects={n: s.counts() for n, s in suspects.items()})
-        sha256 = self._save(model, loop, splits, history, evaluation, typicality, started)
+        sha256 = self._save(model, loop, taken, splits, history, evaluation, typicality, started)
         rows = loop.rows_total if loop.trained else 0
         return TrainedModel(self.output, sha256, rows, evaluation.official)
 
@@ -222,6 +223,7 @@ class TrainingRun:
         self,
         model: MultiTaskModel,
         loop: TrainingLoop,
+        taken: set[str],
         splits: Splits,
         history: History,
         evaluation: Evaluation,
@@ -239,7 +241,7 @@ class TrainingRun:
             **self.config.as_dict(),
         }
         trained, output = set(loop.trained), self.output
-        with_pulse(self.pulse, save_model, model.cpu(), trained, output, training_facts)
+        with_pulse(self.pulse, save_model, model.cpu(), trained | taken, output, training_facts)
         sha256 = file_sha256(output / WEIGHTS)
         write_typicality(output, typicality.tasks, sha256)
         facts = {
@@ -268,7 +270,7 @@ def _suspects(loop: TrainingLoop, splits: Splits, pulse: Pulse) -> dict[str, Sus
     for name, (rows, _) in splits.items():
         pooled = loop.training[name].pooled
         if pooled is not None:  # texts without labels stand behind the rows
-            found[name] = find_suspects(rows, pooled[: len(rows)], pulse)
+            found[name] = find_suspects(rows, pooled[: len(rows)], pulse, best_device())
     return found
 
 

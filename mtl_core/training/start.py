@@ -29,12 +29,15 @@ def fresh_model(
     model_config: ModelConfig,
     teachers: Sequence[Teacher] = (),
     pulse: Pulse = no_pulse,
-) -> MultiTaskModel:
+) -> tuple[MultiTaskModel, set[str]]:
     """A model to train: the published backbone, whole or with some of its layers.
 
     Where it has lost layers and has a teacher of the same backbone, it starts as that teacher does
     without these layers; else projection and heads start at random.
 
+    Returns:
+        the model, and the names of the parameters that it has from its teacher. They must be saved
+        whether they are trained or not: the backbone as published holds others.
     Raises:
         ModelError: the backbone has fewer layers than are to be kept.
     """
@@ -45,23 +48,32 @@ def fresh_model(
         kept = evenly(len(transformer_layers(model.encoder.backbone)), config.keep_layers)
         keep_layers(model.encoder.backbone, kept)
         model.config = replace(model.config, layers_kept=kept)
-        if teachers:
-            loaded = with_pulse(pulse, load_model, teachers[0].folder)
-            _start_as(model, loaded.model)
-    return model.to(best_device())
+    taken: set[str] = set()
+    if config.keep_layers is not None and teachers:
+        loaded = with_pulse(pulse, load_model, teachers[0].folder)
+        taken = _start_as(model, loaded.model)
+    return model.to(best_device()), taken
 
 
 @torch.no_grad()
-def _start_as(model: MultiTaskModel, teacher: MultiTaskModel) -> None:
-    """Copy what fits from a teacher of the same backbone that has all layers."""
+def _start_as(model: MultiTaskModel, teacher: MultiTaskModel) -> set[str]:
+    """Copy what fits from a teacher of the same backbone that has all layers.
+
+    Returns:
+        the names of the parameters that are others now.
+    """
     own, other = model.config, teacher.config
     if own.backbone_sha256 != other.backbone_sha256 or other.layers_kept:
-        return
+        return set()
     keep_layers(teacher.encoder.backbone, own.layers_kept)
-    values = dict(teacher.named_parameters())
+    values, taken = dict(teacher.named_parameters()), set()
     for name, parameter in model.named_parameters():
-        if name in values and values[name].shape == parameter.shape:
-            parameter.copy_(values[name])
+        value = values.get(name)
+        if value is None or value.shape != parameter.shape or torch.equal(value, parameter):
+            continue
+        parameter.copy_(value)
+        taken.add(name)
+    return taken
 
 
 def principal_components(pooled: Iterable[NDArray[np.float16]]) -> Tensor:

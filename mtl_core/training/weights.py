@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class TrainedWeights:
@@ -21,8 +22,9 @@ class TrainedWeights:
     @torch.no_grad()
     def update_average(self, share: float) -> None:
         """Move the average by a share of the way towards the current weights."""
-        for name, average in self.average.items():
-            average.lerp_(self.own[name], share)
+        if self.average:
+            move = get_ema_multi_avg_fn(1 - share)  # all tensors of a kind by one kernel
+            move(list(self.average.values()), [self.own[name] for name in self.average], None)
 
     @torch.no_grad()
     def take_average(self) -> None:
@@ -66,4 +68,5 @@ class TrainedWeights:
             elif kind == "average":
                 self.average[name].copy_(value)
             else:
-                optimizer.state[self.own[name]][kind] = value.clone()
+                parameter = self.own[name]
+                optimizer.state[parameter][kind] = value.clone().to(parameter.device)

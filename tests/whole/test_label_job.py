@@ -313,7 +313,7 @@ def test_a_trained_model_is_registered_and_labels(
 
     labelled = mtl("label", sentences(tmp_path, 10), "-o", tmp_path / "out", "--model", "tiny")
     assert labelled.code == 0, labelled.err
-    again = mtl("train", "--scenario", "full", "--name", "tiny", "--data", made_data)
+    again = mtl("train", "-q", "--scenario", "full", "--name", "tiny", "--data", made_data)
     assert (again.code, len(again.err.strip().splitlines())) == (3, 1)
     assert "model 'tiny' was trained with other settings" in again.err
 

@@ -13,7 +13,9 @@ from support import Mtl, Workers
 pytestmark = pytest.mark.slow
 
 TEXTS = ["A moving, superb film.", "A dull and clumsy film.", "The team won the league.", ""]
-COLUMNS = ["row_id", "id", "text", "topic", "topic_score", "sentiment", "sentiment_score"]
+TOPIC = ["topic", "topic_score", "topic_typicality"]
+SENTIMENT = ["sentiment", "sentiment_score", "sentiment_typicality"]
+COLUMNS = ["row_id", "id", "text", *TOPIC, *SENTIMENT]
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_what_is_written_is_chosen(made: Path, mtl: Mtl, workers: Workers) -> No
     done = mtl("label", "reviews.csv", "-o", "few", *chosen, **environment)
     assert done.code == 0, done.err
     table = pq.read_table(made / "few")
-    assert table.column_names == [*COLUMNS[:5], "topic_top", "truncated"]
+    assert table.column_names == ["row_id", "id", "text", *TOPIC, "topic_top", "truncated"]
     for row in table.to_pylist():
         first, second = row["topic_top"]
         assert first == {"label": row["topic"], "score": pytest.approx(row["topic_score"])}

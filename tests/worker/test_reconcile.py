@@ -15,6 +15,7 @@ from specs import TRAIN_SPEC, lines, spec_for
 from support import Workers, wait_until
 
 from jobs.cli.group import main
+from jobs.ledger import cancel
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher, waiting
@@ -183,6 +184,16 @@ def test_a_job_fails_only_when_every_worker_there_is_has_declined_it(
     assert (snapshot.attempts["failed"], snapshot.attempts["released"]) == (0, 2)
     ledger.reopen(job)  # `mtl retry`, when that is mended
     assert ledger.claim(job, "0", "w", "host:1:a").answer == "LEASED"
+
+
+def test_a_cancelling_that_the_reconciler_ends_keeps_its_reason(
+    ledger: Ledger, publisher: Publisher
+) -> None:
+    job = run(ledger, "train-a", 1)
+    cancel.ask(ledger, job)  # and nobody waits for it
+    reconcile(ledger, publisher, expire=True)
+    found = ledger.snapshot(job)
+    assert (found.state, found.reason) == (JobState.CANCELLED, "cancelled by its user")
 
 
 def test_without_any_worker_a_declined_job_waits(ledger: Ledger) -> None:

@@ -16,6 +16,7 @@ from functools import cache, partial
 
 import redis
 
+from jobs.ledger import cancel
 from jobs.ledger.connection import PASSING_ERRORS
 from jobs.ledger.ledger import ALL_MESSAGES_REACHED, Ledger
 from jobs.ledger.lifecycle import JobState
@@ -169,7 +170,7 @@ def _reconcile_job(
         presence.note_unfit(child.rpartition("#")[0], child, f"{job}: {reason}")
     if snapshot.state is JobState.CANCELLING:
         if not snapshot.workers:
-            ledger.transition(job, JobState.CANCELLED)
+            ledger.transition(job, JobState.CANCELLED, cancel.REASON)
     elif snapshot.state in (JobState.RUNNING, JobState.FINALISING) and found.settled:
         _hint_to_finalise(ledger, publisher, snapshot)
     elif snapshot.state in (JobState.PLANNING, JobState.RUNNING):

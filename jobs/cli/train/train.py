@@ -20,7 +20,14 @@ from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher
 from jobs.settings import settings
 from jobs.specs import TrainSpec, job_id
-from jobs.train.request import TrainRequest, Value, check_scenario, checked_data, train_spec
+from jobs.train.request import (
+    TrainRequest,
+    Value,
+    check_scenario,
+    checked_data,
+    parse_settings,
+    train_spec,
+)
 from jobs.train.submit import submit_train
 from mtl_core.config import DEFAULT_BACKBONE, PRESETS
 from mtl_core.errors import JobError
@@ -118,6 +125,14 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     type=click.IntRange(1),
     help="Make a smaller, faster model with so many of the backbone's layers; best with a teacher.",
 )
+@click.option(
+    "--set",
+    "settable",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change any other setting of the preset, named as in a model's card: batch_rows, "
+    "backbone_learning_rate, similarity_weight … May be repeated.",
+)
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
 @priority_option
 @detach_option
@@ -133,6 +148,7 @@ def train(
     add: tuple[str, ...],
     teachers: str,
     unlabelled: tuple[str, ...],
+    settable: tuple[str, ...],
     backbone: str,
     priority: str,
     detach: bool,
@@ -146,6 +162,7 @@ def train(
     if detach:
         require_redis_for_detach()
     given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
+    given |= parse_settings(settable)
     names = tuple(name.strip() for name in teachers.split(",") if name.strip())
     request = TrainRequest(
         preset, data, backbone, task_file, given, add=add, teachers=names, unlabelled=unlabelled

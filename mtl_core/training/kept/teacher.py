@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from mtl_core.data.encoded import NO_LABEL
 from mtl_core.data.splits import LabelledTexts
 from mtl_core.engine.base import Engine
-from mtl_core.errors import ModelError
-from mtl_core.files import temporary_beside
-from mtl_core.pulse import Pulse, no_pulse
-from mtl_core.tasks import Task
+from mtl_core.pulse import Pulse, no_pulse, with_pulse
+from mtl_core.tasks import Task, demand_answers
 from mtl_core.training.checkpoint import run_tag
+from mtl_core.training.kept.arrays import made, new_array
 
 SHARD_ROWS = 8192
-"""Texts that a teacher labels at once; its answers are written then."""
+"""Texts that a teacher labels at once."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,8 @@ class Teacher:
     """Its model directory."""
 
     def answers(self, task: Task) -> bool:
-        """Whether it has a head for the task.
-
-        Raises:
-            ModelError: it has one, with other labels.
-        """
-        for own in self.tasks:
-            if own.name == task.name:
-                if own.labels != task.labels:
-                    raise ModelError(
-                        f"teacher '{self.name}' has other labels for task '{task.name}': "
-                        f"{', '.join(own.labels)} instead of {', '.join(task.labels)}"
-                    )
-                return True
-        return False
+        """Whether it has a head for the task."""
+        return any(own.name == task.name for own in self.tasks)
 
 
 @dataclass(frozen=True)
@@ -62,15 +49,6 @@ class SoftLabels:
     """Their mean, float16 [N, C]."""
     embeddings: NDArray[np.float16]
     """Of the first teacher, float16 [N, E]."""
-
-
-def check_teachers(teachers: Sequence[Teacher], tasks: Sequence[Task]) -> None:
-    """Raise ModelError unless some teacher answers each task, with the same labels."""
-    for task in tasks:
-        answering = [teacher.name for teacher in teachers if teacher.answers(task)]
-        if not answering:
-            names = ", ".join(f"'{teacher.name}'" for teacher in teachers)
-            raise ModelError(f"no teacher ({names}) has a task '{task.name}'")
 
 
 def with_unlabelled(data: LabelledTexts, texts: Sequence[str]) -> LabelledTexts:
@@ -91,9 +69,10 @@ def soft_labels(
         splits: rows by task.
         folder: where answers are kept; those that an interrupted run left there are used again.
     Raises:
-        ModelError: as :func:`check_teachers`.
+        ModelError: as :func:`mtl_core.tasks.demand_answers`.
     """
-    check_teachers(teachers, [data.task for data in splits.values()])
+    answering = {teacher.name: teacher.tasks for teacher in teachers}
+    demand_answers(answering, [data.task for data in splits.values()])
     found: dict[str, list[list[NDArray[np.float16]]]] = {}
     for teacher in teachers:
         files = {
@@ -116,19 +95,16 @@ def _files(folder: Path, teacher: Teacher, data: LabelledTexts) -> tuple[Path, P
 
 
 def _write(engine: Engine, data: LabelledTexts, labels: Path, vectors: Path, pulse: Pulse) -> None:
-    probabilities = np.empty((len(data), len(data.task.labels)), dtype=np.float16)
-    embeddings = np.empty((len(data), engine.config.embedding_size), dtype=np.float16)
-    for start in range(0, len(data), SHARD_ROWS):
-        rows = slice(start, start + SHARD_ROWS)
-        labelled = engine.label(data.texts[rows], lambda done: pulse())
-        (answer,) = (each for each in labelled.labels if each.task.name == data.task.name)
-        probabilities[rows], embeddings[rows] = answer.probabilities, labelled.embeddings
-    labels.parent.mkdir(parents=True, exist_ok=True)
-    for path, values in ((vectors, embeddings), (labels, probabilities)):
-        building = temporary_beside(path)
-        with building.open("wb") as stream:
-            np.save(stream, values)
-        building.replace(path)
+    with made(vectors) as building, made(labels) as building_labels:
+        embeddings = new_array(building, (len(data), engine.config.embedding_size))
+        probabilities = new_array(building_labels, (len(data), len(data.task.labels)))
+        for start in range(0, len(data), SHARD_ROWS):
+            rows = slice(start, start + SHARD_ROWS)
+            labelled = engine.label(data.texts[rows], lambda done: pulse())
+            (answer,) = (each for each in labelled.labels if each.task.name == data.task.name)
+            probabilities[rows], embeddings[rows] = answer.probabilities, labelled.embeddings
+        with_pulse(pulse, embeddings.flush)
+        with_pulse(pulse, probabilities.flush)
 
 
 def _mean(answers: Sequence[NDArray[np.float16]]) -> NDArray[np.float16]:

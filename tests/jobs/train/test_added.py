@@ -113,6 +113,8 @@ def test_a_run_says_what_it_left_out_and_trains_on_added_rows(
         made_data,
         "--backbone",
         tiny_backbone,
+        "--set",
+        "batch_rows=16",
     )
     for name, more in (("plain", ()), ("more", ("--add", path))):
         done = mtl("train", "--name", name, *arguments, *more, **models)
@@ -125,6 +127,8 @@ def test_a_run_says_what_it_left_out_and_trains_on_added_rows(
     assert rows_of["more"]["topic"] == rows_of["plain"]["topic"]
     card = (tmp_path / "models/more/README.md").read_text()
     assert "--add more.csv" in card
+    assert "more.csv: 50 rows added for sentiment" in card
+    assert "| batch_rows | 16 |" in card
     assert mtl("train", "--name", "more", *arguments, "--add", path, **models).code == 0
     missing = mtl("train", "--name", "other", *arguments, "--add", tmp_path / "none.csv", **models)
     assert missing.code != 0

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,9 @@ from mtl_core.errors import ModelError
 from mtl_core.model.config import read_model_config
 from mtl_core.model.layers import evenly, transformer_layers
 from mtl_core.model.network import load_model
-from mtl_core.tasks import SENTIMENT, TOPIC
+from mtl_core.tasks import SENTIMENT, TOPIC, demand_answers
 from mtl_core.training.kept.teacher import (
     Teacher,
-    check_teachers,
     soft_labels,
     with_unlabelled,
 )
@@ -81,9 +81,12 @@ def test_a_teacher_without_the_task_or_with_other_labels_is_refused(
 ) -> None:
     teacher = trained(1)
     topic_only = Teacher("t", teacher.sha256, (TOPIC,), teacher.load, teacher.folder)
-    with pytest.raises(ModelError, match=r"no teacher \('t'\) has a task 'sentiment'"):
-        check_teachers([topic_only], [TOPIC, SENTIMENT])
-    check_teachers([topic_only, teacher], [TOPIC, SENTIMENT])
+    with pytest.raises(ModelError, match=r"no teacher \(t\) has a task 'sentiment'"):
+        demand_answers({"t": topic_only.tasks}, [TOPIC, SENTIMENT])
+    demand_answers({"t": topic_only.tasks, "u": teacher.tasks}, [TOPIC, SENTIMENT])
+    other = replace(TOPIC, labels=("a", "b"))
+    with pytest.raises(ModelError, match="teacher 't' has other labels for task 'topic': World"):
+        demand_answers({"t": topic_only.tasks}, [other])
 
 
 def test_texts_without_labels_stand_behind_the_rows(made_data: Path) -> None:
@@ -109,7 +112,7 @@ def test_a_smaller_student_starts_as_its_teacher_without_the_layers(
 ) -> None:
     teacher = trained(1)
     config = train_config("recommended", keep_layers=2)
-    student = fresh_model(config, ModelConfig(str(tiny_backbone)), [teacher])
+    student, taken = fresh_model(config, ModelConfig(str(tiny_backbone)), [teacher])
     whole = load_model(teacher.folder).model
     assert student.config.layers_kept == (1, 3)
     layers = [transformer_layers(model.encoder.backbone) for model in (student, whole)]
@@ -117,6 +120,26 @@ def test_a_smaller_student_starts_as_its_teacher_without_the_layers(
     for own, his in zip(layers[0].parameters(), layers[1][1].parameters(), strict=False):
         assert torch.equal(own.cpu(), his)
     assert torch.equal(student.heads["topic"].weight.cpu(), whole.heads["topic"].weight)
+    assert "heads.topic.weight" in taken
+
+
+def test_a_student_keeps_what_its_teacher_gave_it_though_it_trains_only_the_rest(
+    trained: Callable[[int], Teacher], made_data: Path, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    teacher = trained(1)
+    config = train_config("recommended", "last-layers", layers=1, keep_layers=2, epochs=1)
+    TrainingRun(
+        *(config, ModelConfig(str(tiny_backbone)), made_data, tmp_path / "m"),
+        name="m",
+        command="",
+        teachers=[teacher],
+    ).run()
+    lower, upper = transformer_layers(load_model(tmp_path / "m").model.encoder.backbone)
+    his = transformer_layers(load_model(teacher.folder).model.encoder.backbone)
+    pairs = zip(lower.parameters(), his[1].parameters(), strict=True)
+    assert all(torch.equal(own, given) for own, given in pairs)
+    pairs = zip(upper.parameters(), his[3].parameters(), strict=True)
+    assert not all(torch.equal(own, given) for own, given in pairs)
 
 
 @pytest.mark.slow
@@ -144,7 +167,7 @@ def test_a_smaller_student_is_trained_by_command_and_labels_alike_on_both_engine
     assert read_model_config(folder).layers_kept == (1, 3)
     raw = json.loads((folder / "config.json").read_text())
     assert raw["format"] == 2  # an older version would put the weights into other layers
-    assert raw["training"]["teachers"] == {teacher.sha256: str(teacher.folder)}
+    assert raw["training"]["teachers"] == {teacher.sha256: "seed-1"}
     assert "teacher" in json.loads((folder / "history.json").read_text())[0]["loss"]
     assert "--teacher seed-1" in (folder / "README.md").read_text()
     answers = [

@@ -131,14 +131,22 @@ def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
 
 
 def test_unknown_model_gets_a_suggestion(tmp_path: Path) -> None:
-    assert [entry.name for entry in list_models(tmp_path)] == ["default"]
+    assert [entry.name for entry in list_models(tmp_path)] == ["default", "fast"]
     with pytest.raises(UnknownModelError, match="no model named 'defualt'; did you mean 'default'"):
         find_model("defualt", tmp_path)
 
 
-def test_the_shipped_model_fits_into_25_megabytes() -> None:
-    size = sum(path.stat().st_size for path in (SHIPPED_MODELS / "default").iterdir())
-    assert size <= 25_000_000
+@pytest.mark.parametrize(("name", "most"), [("default", 25_000_000), ("fast", 15_000_000)])
+def test_a_shipped_model_is_small(name: str, most: int) -> None:
+    assert sum(path.stat().st_size for path in (SHIPPED_MODELS / name).iterdir()) <= most
+
+
+def test_the_fast_model_gives_the_same_plain_answers() -> None:
+    fast = TorchEngine(load_model(SHIPPED_MODELS / "fast"), precision="float32")
+    topics, sentiments = fast.label(TEXTS[:4], lambda done: None).labels
+    assert [topics.task.labels[topics.classes[row]] for row in (0, 2)] == ["Business", "Sports"]
+    given = [sentiments.task.labels[sentiments.classes[row]] for row in (1, 3)]
+    assert given == ["Positive", "Negative"]
 
 
 SHORT_OF_MEMORY = """

@@ -15,11 +15,11 @@ def test_the_shipped_model_reaches_its_promised_accuracy(mtl: Mtl, shared_data: 
     found = json.loads(done.out)
     figures = found["official"]
     assert figures["topic"]["rows"] == 7600
-    assert figures["topic"]["accuracy"] >= 0.92
+    assert figures["topic"]["accuracy"] >= 0.935
     assert figures["sentiment"]["rows"] == 872
-    assert figures["sentiment"]["accuracy"] >= 0.88
+    assert figures["sentiment"]["accuracy"] >= 0.895
     assert found["stsb"]["pairs"] == 1500
-    assert found["stsb"]["spearman"] >= 0.84  # similarity search still works
+    assert found["stsb"]["spearman"] >= 0.855  # similarity search still works
     for task in ("topic", "sentiment"):
         ece = found["calibration"][task]
         assert ece["ece_after"] <= max(ece["ece_before"], 0.03)

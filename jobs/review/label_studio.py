@@ -66,10 +66,10 @@ def read_export(
     rows: list[tuple[int, Mapping[str, object]]] = []
     others: set[str] = set()
     for number, entry in enumerate(exported, 1):
-        values, chosen = entry, entry.items()
+        values, names = entry, set(entry)
         if isinstance(entry.get("data"), dict):
-            values, chosen = _values(f"{path}:{number}", entry, tasks)
-        others.update(name for name, _ in chosen if name not in tasks)
+            values, names = _values(f"{path}:{number}", entry, tasks)
+        others |= names.difference(tasks)
         rows.append((number, values))
     if others and not any(task in values for _, values in rows for task in tasks):
         raise InputError(
@@ -93,10 +93,11 @@ def _load(path: Path) -> list[dict[str, Any]] | None:
 
 def _values(
     where: str, entry: Mapping[str, Any], tasks: Collection[str]
-) -> tuple[dict[str, object], list[tuple[str, str]]]:
-    """A row as a table would have it, and all that was chosen."""
-    chosen, labels = list(_chosen(where, entry)), dict[str, str]()
-    for name, label in chosen:
+) -> tuple[dict[str, Any], set[str]]:
+    """A row as a table would have it, and the names of all choices made."""
+    labels, names = dict[str, str](), set[str]()
+    for name, label in _chosen(where, entry):
+        names.add(name)
         if name in tasks and labels.setdefault(name, label) != label:
             raise InputError(
                 f"{where}: row {entry['data'].get(ROW_ID)} is both '{labels[name]}' and "
@@ -104,7 +105,7 @@ def _values(
             )
     # What the data call by a task's name may be what a model said; nobody chose it.
     data = {name: value for name, value in entry["data"].items() if name not in tasks}
-    return {**data, **labels}, chosen
+    return {**data, **labels}, names
 
 
 def _chosen(where: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,18 @@
 """``reviewed.csv``: rows of an output with the labels that a person found right."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.json
+import pyarrow.parquet as pq
+
 from jobs.input.files import AsGiven, fingerprint
 from jobs.input.folders import Located
-from jobs.input.source import open_source, read_source
+from jobs.input.source import Source, open_source, read_source
 from jobs.review.label_studio import read_export
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import ROW_ID
@@ -19,6 +24,12 @@ RANDOM = "random"
 UNSURE = "unsure"
 NOT_SURE = "?"
 """Stands for a label that the person could not tell; it counts as not checked."""
+TYPED: Mapping[str, Callable[[Path], pa.Table]] = {
+    "jsonl": pyarrow.json.read_json,
+    "parquet": pq.read_table,
+    "arrow": pyarrow.feather.read_table,
+}
+"""Reads what may hold ``row_id`` as a number; what labels texts wants it as text."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +79,25 @@ def _table(
 ) -> Iterator[tuple[int, Mapping[str, object]]]:
     """The rows of a table, each with its number from 1."""
     file = fingerprint(Located(path), AsGiven(text_columns=(ROW_ID,)))
-    source = open_source([file], [ROW_ID], set())
-    names = list(source.names)
+    rows: Iterator[tuple[int, Mapping[str, object]]]
+    if read := TYPED.get(file.format):
+        try:
+            table = read(path)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+        names, rows = table.column_names, enumerate(table.to_pylist(), 1)
+    else:
+        source = open_source([file], [ROW_ID], set())
+        names, rows = list(source.names), _text_rows(path, source)
     if not any(task in names for task in tasks):
         raise InputError(
             f"{path}: no column is named after a task ({', '.join(tasks)})"
             f"{did_you_mean(next(iter(tasks)), names, before='; ')}; it has: {', '.join(names)}"
         )
+    yield from rows
+
+
+def _text_rows(path: Path, source: Source) -> Iterator[tuple[int, Mapping[str, object]]]:
     for numbered in read_source(source):
         for bad in numbered.chunk.bad:
             raise InputError(f"{path}:{bad.row}: {bad.reason}")

@@ -5,6 +5,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
 from axe_core_python.selenium import Axe
 from click.testing import CliRunner
@@ -114,6 +117,21 @@ def test_a_fault_in_a_reviewed_file_is_said_with_its_row(
     with pytest.raises(InputError) as caught:
         read_reviewed(tmp_path / "r.csv", TASKS)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["r.parquet", "r.jsonl", "r.json", "r.feather"])
+def test_a_table_with_numbers_as_row_ids_is_read(tmp_path: Path, name: str) -> None:
+    rows = [{"row_id": 3, "topic": "World"}, {"row_id": 4, "topic": None}]
+    path, table = tmp_path / name, pa.Table.from_pylist(rows)
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    elif path.suffix == ".feather":
+        pyarrow.feather.write_feather(table, path)
+    else:
+        lines = [json.dumps(row) for row in rows]
+        path.write_text("\n".join(lines) if path.suffix == ".jsonl" else json.dumps(rows))
+    found = read_reviewed(path, TASKS)
+    assert [(row.row_id, row.labels) for row in found] == [(3, {"topic": "World"}), (4, {})]
 
 
 # --- the audit

@@ -15,7 +15,6 @@ from jobs.cli.shared.common import (
 )
 from jobs.cli.shared.plain import cell, print_table
 from jobs.output.layout import read_manifest
-from jobs.output.targets import check_page_target
 from mtl_core.storage.address import local_path
 
 if TYPE_CHECKING:
@@ -54,6 +53,7 @@ def diff(
       mtl diff out/ out2/ --reviewed reviewed.csv
       mtl diff out/ out2/ --by topic -o diff.html
     """
+    from jobs.output.targets import check_page_target
     from jobs.review.diff import diff as compare
     from jobs.review.diff_page import write_page
     from jobs.review.reviewed import read_reviewed
@@ -62,9 +62,8 @@ def diff(
     if target:
         check_page_target(target, overwrite=overwrite)
     first, second = output_folder(before), output_folder(after)
-    rows = []
-    if reviewed is not None:
-        rows = read_reviewed(local_path(reviewed), read_manifest(second).model.tasks)
+    tasks = read_manifest(second).model.tasks
+    rows = [] if reviewed is None else read_reviewed(local_path(reviewed), tasks)
     found = compare(first, second, by, rows)
     if target:
         write_page(target, (first, second), found, by=by, reviewed=reviewed is not None)

@@ -42,8 +42,12 @@ class TaskDiff:
     """What changed in one task's labels."""
 
     task: str
+    labels: Sequence[str]
+    """All labels that it has in either output."""
     rows: int = 0
     """Rows that both outputs hold."""
+    kept: Counter[str] = field(default_factory=Counter)
+    """Rows by label, of those that did not change; empty: none."""
     flips: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows by label before and after, of those that changed; empty: none."""
     slices: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -64,7 +68,7 @@ class TaskDiff:
     def as_json(self) -> dict[str, Any]:
         """The public JSON of ``mtl diff --json``."""
         flips = [{"before": a, "after": b, "rows": n} for (a, b), n in self.flips.most_common()]
-        return {**asdict(self), "changed": self.changed, "flips": flips}
+        return {**asdict(self), "changed": self.changed, "flips": flips, "kept": dict(self.kept)}
 
 
 def diff(
@@ -85,7 +89,7 @@ def diff(
     manifests = read_manifest(before), read_manifest(after)
     tasks = _shared_tasks(manifests)
     known = _labels_by_row(before, manifests[0], tasks)
-    found = {task: TaskDiff(task) for task in tasks}
+    found = {task: TaskDiff(task, labels) for task, labels in tasks.items()}
     right = {row.row_id: row.labels for row in reviewed}
     if by is not None and by not in (names := columns_of(after, manifests[1])):
         raise InputError(f"{after}: no column '{by}'{near_hint(by, names)}")
@@ -98,7 +102,7 @@ def diff(
         for task, each in found.items():
             old = known[task][ids]
             met += int((old != UNKNOWN).sum())
-            _compare(each, batch, old, tasks[task], manifests[1].text_column, by, right)
+            _compare(each, batch, old, manifests[1].text_column, by, right)
     if not met:
         raise InputError(f"{before} and {after} share no row; they were made of other inputs")
     for each in found.values():
@@ -143,28 +147,24 @@ def _compare(
     found: TaskDiff,
     batch: pa.Table,
     old: NDArray[np.int16],
-    labels: Sequence[str],
     text_column: str,
     by: str | None,
     right: Mapping[int, Mapping[str, str]],
 ) -> None:
     """Count a batch's changes into a task's."""
-    new = _codes(batch[found.task], labels)
+    new = _codes(batch[found.task], found.labels)
     both = old != UNKNOWN
     changed = np.flatnonzero(both & (old != new))
-    names = [*labels, ""]  # -1 is the last one
+    names = [*found.labels, ""]  # -1 is the last one
     found.rows += int(both.sum())
     pairs = Counter(zip(old[changed].tolist(), new[changed].tolist(), strict=True))
     for (before, after), count in pairs.items():
         found.flips[names[before], names[after]] += count
+    codes, counts = np.unique(old[both & (old == new)], return_counts=True)
+    for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+        found.kept[names[code]] += count
     if by is not None:
-        values = [str(value) for value in batch[by].to_pylist()]
-        for value, count in Counter(values[row] for row in np.flatnonzero(both)).items():
-            had = found.slices.get(value, (0, 0))
-            found.slices[value] = (had[0], had[1] + count)
-        for value, count in Counter(values[row] for row in changed).items():
-            had = found.slices[value]
-            found.slices[value] = (had[0] + count, had[1])
+        _slice(found, [str(value) for value in batch[by].to_pylist()], both, changed)
     ids = batch[ROW_ID].to_numpy()
     for row in changed.tolist():
         before, after = names[old[row]], names[new[row]]
@@ -175,3 +175,15 @@ def _compare(
             found.checked += 1
             found.corrected += truth == after
             found.spoilt += truth == before
+
+
+def _slice(
+    found: TaskDiff, values: Sequence[str], both: NDArray[np.bool_], changed: NDArray[np.intp]
+) -> None:
+    """Count a batch's rows, and those that changed, by a column's values."""
+    for value, count in Counter(values[row] for row in np.flatnonzero(both).tolist()).items():
+        had = found.slices.get(value, (0, 0))
+        found.slices[value] = (had[0], had[1] + count)
+    for value, count in Counter(values[row] for row in changed.tolist()).items():
+        had = found.slices[value]
+        found.slices[value] = (had[0] + count, had[1])

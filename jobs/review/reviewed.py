@@ -1,13 +1,19 @@
 """``reviewed.csv``: rows of an output with the labels that a person found right."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.json
+import pyarrow.parquet as pq
+
 from jobs.input.files import AsGiven, fingerprint
 from jobs.input.folders import Located
-from jobs.input.source import open_source, read_source
+from jobs.input.source import Source, open_source, read_source
+from jobs.review.label_studio import read_export
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import ROW_ID
 from mtl_core.suggest import did_you_mean, near_hint
@@ -18,6 +24,12 @@ RANDOM = "random"
 UNSURE = "unsure"
 NOT_SURE = "?"
 """Stands for a label that the person could not tell; it counts as not checked."""
+TYPED: Mapping[str, Callable[[Path], pa.Table]] = {
+    "jsonl": pyarrow.json.read_json,
+    "parquet": pq.read_table,
+    "arrow": pyarrow.feather.read_table,
+}
+"""Reads what may hold ``row_id`` as a number; what labels texts wants it as text."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class ReviewedRow:
 
 
 def read_reviewed(path: Path, tasks: Mapping[str, Sequence[str]]) -> list[ReviewedRow]:
-    """Read a file of checked rows: csv, or any other table that `mtl label` reads.
+    """Read a file of checked rows: csv, any other table that `mtl label` reads, or Label Studio's.
 
     Columns: ``row_id``; one for each task with the right label, empty or ``?`` where it was not
     checked; ``part`` and ``weight``, as a review sheet writes them. Others are passed over.
@@ -47,31 +59,49 @@ def read_reviewed(path: Path, tasks: Mapping[str, Sequence[str]]) -> list[Review
     """
     if not path.is_file():
         raise InputError(f"no file {path}")
+    rows: list[ReviewedRow] = []
+    first: dict[int, str] = {}
+    export = read_export(path, tasks)
+    for number, values in _table(path, tasks) if export is None else export:
+        where = f"{path}:{number}"
+        row = _row(where, values, tasks)
+        if row.row_id in first:
+            raise InputError(f"{where}: row {row.row_id} is in {first[row.row_id]}, too")
+        first[row.row_id] = where
+        rows.append(row)
+    if not any(row.labels for row in rows):
+        raise InputError(f"{path}: no row has a label; the tasks are: {', '.join(tasks)}")
+    return rows
+
+
+def _table(
+    path: Path, tasks: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """The rows of a table, each with its number from 1."""
     file = fingerprint(Located(path), AsGiven(text_columns=(ROW_ID,)))
-    source = open_source([file], [ROW_ID], set())
-    names = list(source.names)
-    checked = [task for task in tasks if task in names]
-    if not checked:
+    rows: Iterator[tuple[int, Mapping[str, object]]]
+    if read := TYPED.get(file.format):
+        try:
+            table = read(path)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+        names, rows = table.column_names, enumerate(table.to_pylist(), 1)
+    else:
+        source = open_source([file], [ROW_ID], set())
+        names, rows = list(source.names), _text_rows(path, source)
+    if not any(task in names for task in tasks):
         raise InputError(
             f"{path}: no column is named after a task ({', '.join(tasks)})"
             f"{did_you_mean(next(iter(tasks)), names, before='; ')}; it has: {', '.join(names)}"
         )
-    rows: list[ReviewedRow] = []
-    first: dict[int, str] = {}
+    yield from rows
+
+
+def _text_rows(path: Path, source: Source) -> Iterator[tuple[int, Mapping[str, object]]]:
     for numbered in read_source(source):
         for bad in numbered.chunk.bad:
             raise InputError(f"{path}:{bad.row}: {bad.reason}")
-        table = numbered.chunk.table
-        for number, values in zip(numbered.chunk.rows, table.to_pylist(), strict=True):
-            where = f"{path}:{number}"
-            row = _row(where, values, {task: tasks[task] for task in checked})
-            if row.row_id in first:
-                raise InputError(f"{where}: row {row.row_id} is in {first[row.row_id]}, too")
-            first[row.row_id] = where
-            rows.append(row)
-    if not any(row.labels for row in rows):
-        raise InputError(f"{path}: no row has a label; fill in a column: {', '.join(checked)}")
-    return rows
+        yield from zip(numbered.chunk.rows, numbered.chunk.table.to_pylist(), strict=True)
 
 
 def _row(
@@ -96,7 +126,7 @@ def _text(value: object) -> str:
 
 
 def _row_id(where: str, values: Mapping[str, object]) -> int:
-    text = _text(values[ROW_ID])
+    text = _text(values.get(ROW_ID))
     try:
         number = float(text)  # a spreadsheet may have made 12.0 of 12
         if number < 0 or not number.is_integer():

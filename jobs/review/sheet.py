@@ -1,12 +1,14 @@
-"""A review sheet: rows to check, as csv for a spreadsheet or as a page for a browser."""
+"""A review sheet: rows to check, as a page for a browser, as csv, or for Label Studio."""
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.output.manifest import Manifest
 from jobs.output.targets import check_file_target, check_page_target, in_one_line
+from jobs.review import label_studio
 from jobs.review.draw import SheetRow
 from jobs.review.reviewed import PART, WEIGHT
 from mtl_core import pages
@@ -18,6 +20,34 @@ GIVEN = "{task}_given"
 """Column of the label that the output has, where the sheet shows it."""
 
 
+FORMATS = {"html": ".html", "csv": ".csv", "label-studio": ".json"}
+"""How a file's name ends, by the format of the sheet."""
+
+
+def check_sheet(target: Path, form: str | None, *, overwrite: bool) -> None:
+    """Refuse a sheet that could not be written, before rows are drawn.
+
+    Args:
+        form: one of FORMATS; None: as the name says.
+        overwrite: replace a file that is there, also where it is no page of ours.
+    Raises:
+        OutputError: the name ends otherwise, or a file is there.
+    """
+    ends = list(FORMATS.values()) if form is None else [FORMATS[form]]
+    if target.suffix not in ends:
+        of = f"{form} sheet" if form else "sheet"
+        raise OutputError(f"{target}: the name of a {of} ends in {' or '.join(ends)}")
+    check = check_page_target if target.suffix == ".html" else check_file_target
+    check(target, overwrite=overwrite)
+    if target.suffix == ".json":
+        check_file_target(interface_of(target), overwrite=overwrite)
+
+
+def interface_of(target: Path) -> Path:
+    """The file beside a Label Studio sheet that holds its labelling interface."""
+    return target.with_suffix(".xml")
+
+
 def write_sheet(
     target: Path,
     manifest: Manifest,
@@ -25,27 +55,22 @@ def write_sheet(
     rows: Sequence[SheetRow],
     *,
     show_labels: bool,
-    overwrite: bool,
 ) -> None:
-    """Write a sheet as the target's name says: ``.csv`` or ``.html``.
+    """Write a sheet as the target's name says, over what is there.
 
     Args:
+        target: as :func:`check_sheet` lets it pass.
         tasks: those to check.
         show_labels: also write what the output says; a person who sees it agrees too easily.
-        overwrite: replace a file that is there, also where it is no page of ours.
     Raises:
-        OutputError: the name ends otherwise, the file is there, or it cannot be written.
+        OutputError: it cannot be written.
     """
-    if target.suffix == ".csv":
-        check_file_target(target, overwrite=overwrite)
-        text = _as_csv(manifest, tasks, rows, show_labels)
-    elif target.suffix == ".html":
-        check_page_target(target, overwrite=overwrite)
-        text = _as_page(manifest, tasks, rows, show_labels)
-    else:
-        raise OutputError(f"{target}: a sheet's name ends in .csv or .html")
+    make = {".html": _as_page, ".csv": _as_csv, ".json": _as_label_studio}[target.suffix]
     with in_one_line(target):
-        write_text(target, text)
+        write_text(target, make(manifest, tasks, rows, show_labels))
+        if target.suffix == ".json":
+            labels = {task: manifest.model.tasks[task] for task in tasks}
+            write_text(interface_of(target), label_studio.interface(labels))
 
 
 def _as_csv(
@@ -61,6 +86,22 @@ def _as_csv(
         weight = "" if row.weight is None else f"{row.weight:.6g}"
         writer.writerow([row.row_id, *("" for _ in tasks), *labels, row.text, row.part, weight])
     return "\ufeff" + stream.getvalue()
+
+
+def _as_label_studio(
+    manifest: Manifest, tasks: Sequence[str], rows: Sequence[SheetRow], show_labels: bool
+) -> str:
+    entries: list[dict[str, object]] = []
+    for row in rows:
+        data = {"text": row.text, ROW_ID: row.row_id, PART: row.part}
+        entry: dict[str, object] = {
+            "data": data if row.weight is None else {**data, WEIGHT: row.weight}
+        }
+        if show_labels:
+            labels = {task: row.labels[task] for task in tasks}
+            entry["predictions"] = [label_studio.prediction(manifest.model.name, labels)]
+        entries.append(entry)
+    return json.dumps(entries, ensure_ascii=False, indent=1) + "\n"
 
 
 def _as_page(

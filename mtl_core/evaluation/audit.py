@@ -74,7 +74,9 @@ def allocate(sizes: Sequence[int], rows: int) -> NDArray[np.int64]:
     """
     counts = np.asarray(sizes, dtype=np.int64)
     wanted = rows * counts / max(1, counts.sum())
-    drawn = np.minimum(counts, np.maximum(LEAST_ROWS, np.floor(wanted).astype(np.int64)))
+    drawn: NDArray[np.int64] = np.minimum(
+        counts, np.maximum(LEAST_ROWS, np.floor(wanted).astype(np.int64))
+    )
     for stratum in np.argsort(drawn - wanted, kind="stable"):
         if drawn.sum() >= rows:
             break

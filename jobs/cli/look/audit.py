@@ -42,9 +42,10 @@ def audit(
 ) -> None:
     """Say how right an output's labels are, from rows checked by hand.
 
-    REVIEWED.csv is what `mtl review` gave you to fill in, or any table with `row_id` and a column
-    named after each task. Accuracy, the true labels' shares and which labels are mistaken for which
-    are told of the whole output, with 95 % intervals, from the rows drawn at random alone.
+    REVIEWED.csv is what `mtl review` gave you to fill in, its export as JSON from Label Studio, or
+    any table with `row_id` and a column named after each task. Accuracy, the true labels' shares
+    and which labels are mistaken for which are told of the whole output, with 95 % intervals, from
+    the rows drawn at random alone.
 
     \b
     Example:

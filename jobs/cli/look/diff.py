@@ -6,7 +6,13 @@ import click
 from rich.table import Table
 
 from jobs.cli.shared import complete
-from jobs.cli.shared.common import json_option, output_folder, print_json
+from jobs.cli.shared.common import (
+    json_option,
+    output_folder,
+    output_option,
+    overwrite_page_option,
+    print_json,
+)
 from jobs.cli.shared.plain import cell, print_table
 from jobs.output.layout import read_manifest
 from mtl_core.storage.address import local_path
@@ -25,27 +31,49 @@ if TYPE_CHECKING:
     help="Rows checked by hand: say how many changes corrected a label, and how many spoilt one.",
     shell_complete=complete.files,
 )
+@output_option("FILE.html", "Write what changed as a page.", required=False)
+@overwrite_page_option
 @json_option
-def diff(before: str, after: str, by: str | None, reviewed: str | None, as_json: bool) -> None:
+def diff(
+    before: str,
+    after: str,
+    by: str | None,
+    reviewed: str | None,
+    output: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Show how the labels of two outputs of the same input differ.
 
+    REVIEWED.csv is as for `mtl audit`. The page holds what is printed without it, works offline,
+    and shows for each label what became of it.
+
     \b
-    Example:
+    Examples:
       mtl diff out/ out2/ --reviewed reviewed.csv
+      mtl diff out/ out2/ --by topic -o diff.html
     """
+    from jobs.output.targets import check_page_target
     from jobs.review.diff import diff as compare
+    from jobs.review.diff_page import write_page
     from jobs.review.reviewed import read_reviewed
 
+    target = local_path(output) if output else None
+    if target:
+        check_page_target(target, overwrite=overwrite)
     first, second = output_folder(before), output_folder(after)
-    rows = []
-    if reviewed is not None:
-        rows = read_reviewed(local_path(reviewed), read_manifest(second).model.tasks)
+    tasks = read_manifest(second).model.tasks
+    rows = [] if reviewed is None else read_reviewed(local_path(reviewed), tasks)
     found = compare(first, second, by, rows)
+    if target:
+        write_page(target, (first, second), found, by=by, reviewed=reviewed is not None)
     if as_json:
         print_json({each.task: each.as_json() for each in found})
-        return
-    for each in found:
-        _print(each, by)
+    elif target:
+        click.echo(f"{target}: {target.stat().st_size:,} bytes")
+    else:
+        for each in found:
+            _print(each, by)
 
 
 def _print(found: "TaskDiff", by: str | None) -> None:

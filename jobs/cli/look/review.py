@@ -1,5 +1,9 @@
 """``mtl review``."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from jobs.cli.shared.common import (
@@ -10,14 +14,22 @@ from jobs.cli.shared.common import (
     where_option,
 )
 from jobs.output.layout import read_manifest, require_finished
-from jobs.output.rows import condition_of
 from mtl_core.storage.address import local_path
 from mtl_core.suggest import near_hint
+
+if TYPE_CHECKING:
+    from jobs.review.draw import SheetRow
 
 
 @click.command()
 @finished_argument
-@output_option("FILE.html|FILE.csv", "Sheet to write: a page for a browser, or csv.")
+@output_option("FILE", "Sheet to write: .html, a page for a browser; .csv; or .json.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "csv", "label-studio"]),
+    help="As the name of the file ends, unless given; .json is Label Studio's.",
+)
 @click.option("-n", "--rows", type=click.IntRange(1), default=200, show_default=True, metavar="N")
 @click.option("--task", "only", metavar="TASK", multiple=True, help="Check this task only.")
 @where_option
@@ -27,6 +39,7 @@ from mtl_core.suggest import near_hint
 def review(
     job: str,
     output: str,
+    form: str | None,
     rows: int,
     only: tuple[str, ...],
     where: str | None,
@@ -38,30 +51,41 @@ def review(
 
     Three quarters are drawn at random, stratified by label; the rest are the least sure rows, near
     copies left out. The page works by keyboard and offline, and saves `reviewed.csv`; a csv sheet
-    is filled in where its label columns are empty. Labels given are hidden, so that nobody just
-    agrees.
+    is filled in where its label columns are empty. Label Studio imports the .json; the .xml beside
+    it is its labelling interface. Labels given are hidden, so that nobody just agrees.
 
     \b
     Examples:
       mtl review out/ -o sheet.html
       mtl review out/ -o sheet.csv -n 100 --task sentiment --where "topic = 'Sports'"
+      mtl review out/ -o tasks.json --format label-studio
     """
+    from jobs.output.rows import condition_of
     from jobs.review.draw import draw_rows
-    from jobs.review.sheet import write_sheet
+    from jobs.review.sheet import check_sheet, write_sheet
 
-    folder = output_folder(job)
-    require_finished(folder)
+    require_finished(folder := output_folder(job))
     manifest = read_manifest(folder)
-    known = list(manifest.model.tasks)
-    for task in only:
-        if task not in known:
-            raise click.UsageError(f"no task '{task}'{near_hint(task, known)}")
-    tasks = list(only) or known
+    tasks = list(dict.fromkeys(only or manifest.model.tasks))
+    for task in tasks:
+        if task not in manifest.model.tasks:
+            raise click.UsageError(f"no task '{task}'{near_hint(task, manifest.model.tasks)}")
+    target = local_path(output)
+    check_sheet(target, form, overwrite=overwrite)
     condition = condition_of(folder, manifest, where)
     drawn = draw_rows(folder, manifest, tasks, rows, seed, condition)
-    target = local_path(output)
-    write_sheet(target, manifest, tasks, drawn, show_labels=show_labels, overwrite=overwrite)
+    write_sheet(target, manifest, tasks, drawn, show_labels=show_labels)
+    _say(job, target, drawn)
+
+
+def _say(job: str, target: Path, drawn: Sequence["SheetRow"]) -> None:
+    """What was written, and what to do with it."""
+    from jobs.review.sheet import interface_of
+
     at_random = sum(row.part == "random" for row in drawn)
-    others = len(drawn) - at_random
-    click.echo(f"{target}: {at_random} rows at random, {others} the least sure")
-    click.echo(f"then: mtl audit {job} reviewed.csv")
+    click.echo(f"{target}: {at_random} rows at random, {len(drawn) - at_random} the least sure")
+    filled = "reviewed.csv"
+    if target.suffix == ".json":
+        click.echo(f"{interface_of(target)}: paste into Settings > Labeling Interface > Code")
+        filled = "EXPORT.json"
+    click.echo(f"then: mtl audit {job} {filled}")

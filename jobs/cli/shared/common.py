@@ -48,11 +48,13 @@ overwrite_page_option = click.option(
 )
 
 
-def output_option(metavar: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option ``-o``, by which a command must be told where to write."""
+def output_option(
+    metavar: str, help: str, *, required: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option ``-o``, by which a command is told where to write."""
     return click.option(
         *("-o", "--output"),
-        required=True,
+        required=required,
         metavar=metavar,
         help=help,
         shell_complete=complete.files,

@@ -2,67 +2,28 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from axe_core_python.selenium import Axe
 from click.testing import CliRunner
+from outputs import ROWS, TASKS
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
-from specs import manifest_for
 from support import wait_until
 
 from jobs.cli.group import main
-from jobs.output.layout import MANIFEST, SUCCESS, read_manifest
+from jobs.output.layout import read_manifest
 from jobs.output.rows import batches, condition_of
 from jobs.review.audit import audit
-from jobs.review.diff import diff
 from jobs.review.draw import SheetRow, draw_rows
 from jobs.review.reviewed import ReviewedRow, read_reviewed
 from mtl_core.errors import InputError
 from mtl_core.storage.folder import Folder
-from mtl_core.storage.parquet import dictionary_column, embedding_columns
-
-TASKS = {"topic": ["World", "Sports"], "sentiment": ["Negative", "Positive"]}
-ROWS = 2000
-
-
-@pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished output of two parts; a third of its topics is Sports."""
-    return made(tmp_path_factory.mktemp("review") / "out")
-
-
-def made(folder: Path, sports_every: int = 3) -> Path:
-    folder.mkdir()
-    random = np.random.default_rng(3)
-    entries = []
-    for part, ids in enumerate(np.array_split(np.arange(ROWS), 2)):
-        vectors = random.normal(size=(len(ids), 16)).astype(np.float32)
-        columns = {
-            "row_id": pa.array(ids),
-            "text": pa.array([f'text {i}, with a "quote" and <b>' for i in ids]),
-            "topic": dictionary_column((ids % sports_every == 0).astype(np.int8), TASKS["topic"]),
-            "topic_score": pa.array((0.55 + ids / (2.5 * ROWS)).astype(np.float32)),
-            "sentiment": dictionary_column(
-                (ids % 2).astype(np.int8), TASKS["sentiment"], ids % 10 == 0
-            ),
-            "sentiment_score": pa.array(np.full(len(ids), 0.9, np.float32)),
-            "truncated": pa.array(np.zeros(len(ids), bool)),
-            "lang": pa.array(["de" if i % 4 == 0 else "en" for i in ids]),
-            **embedding_columns(vectors, "float32"),
-        }
-        name = f"part-0000{part}-a1.parquet"
-        pq.write_table(pa.table(columns), folder / name)
-        entries.append({"part": name, "rows": len(ids)})
-    manifest = manifest_for(entries, TASKS, embedding="float32")
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    (folder / SUCCESS).touch()
-    return folder
 
 
 def drawn(output: Path, count: int = 200, tasks: tuple[str, ...] = ("topic",)) -> list[SheetRow]:
@@ -156,6 +117,21 @@ def test_a_fault_in_a_reviewed_file_is_said_with_its_row(
     with pytest.raises(InputError) as caught:
         read_reviewed(tmp_path / "r.csv", TASKS)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["r.parquet", "r.jsonl", "r.json", "r.feather"])
+def test_a_table_with_numbers_as_row_ids_is_read(tmp_path: Path, name: str) -> None:
+    rows = [{"row_id": 3, "topic": "World"}, {"row_id": 4, "topic": None}]
+    path, table = tmp_path / name, pa.Table.from_pylist(rows)
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    elif path.suffix == ".feather":
+        pyarrow.feather.write_feather(table, path)
+    else:
+        lines = [json.dumps(row) for row in rows]
+        path.write_text("\n".join(lines) if path.suffix == ".jsonl" else json.dumps(rows))
+    found = read_reviewed(path, TASKS)
+    assert [(row.row_id, row.labels) for row in found] == [(3, {"topic": "World"}), (4, {})]
 
 
 # --- the audit
@@ -265,60 +241,6 @@ def test_a_slice_is_audited_by_the_condition_it_was_drawn_by(output: Path) -> No
     truth = np.mean([topic_right(row) for row in range(0, ROWS, 3)])
     assert found.accuracy is not None
     assert found.accuracy.low < truth < found.accuracy.high
-
-
-# --- two outputs compared
-
-
-@pytest.fixture(scope="module")
-def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same input labelled otherwise: every sixth row is Sports, and not every third."""
-    return made(tmp_path_factory.mktemp("later") / "out", sports_every=6)
-
-
-def test_changes_are_counted_by_label_and_by_column(output: Path, later: Path) -> None:
-    topic, sentiment = diff(Folder(output), Folder(later), by="lang")
-    expected = [row for row in range(ROWS) if row % 3 == 0 and row % 6]
-    assert topic.rows == ROWS
-    assert topic.flips == {("Sports", "World"): len(expected)}
-    assert topic.slices["de"] == (sum(row % 4 == 0 for row in expected), 500)
-    assert topic.slices["en"][0] == topic.changed - topic.slices["de"][0]
-    assert [change.row_id for change in topic.examples] == expected[:5]
-    assert (sentiment.changed, sentiment.examples) == (0, [])
-
-
-def test_checked_rows_say_which_changes_are_corrections(output: Path, later: Path) -> None:
-    rows = [
-        ReviewedRow(3, {"topic": "World"}, "random", 1.0),  # was Sports
-        ReviewedRow(9, {"topic": "Sports"}, "random", 1.0),
-        ReviewedRow(6, {"topic": "Sports"}, "random", 1.0),  # did not change
-    ]
-    topic, _ = diff(Folder(output), Folder(later), reviewed=rows)
-    assert (topic.checked, topic.corrected, topic.spoilt) == (2, 1, 1)
-
-
-def test_outputs_of_other_tasks_or_without_such_a_column_are_refused(
-    output: Path, later: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match="no column 'land'; did you mean 'lang'"):
-        diff(Folder(output), Folder(later), by="land")
-    other = shutil.copytree(output, tmp_path / "other")
-    manifest = json.loads((other / MANIFEST).read_text())
-    manifest["model"]["tasks"] = {"urgency": ["low", "high"]}
-    (other / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="share no task: topic, sentiment before, urgency after"):
-        diff(Folder(output), Folder(other))
-
-
-def test_the_command_shows_flips_and_examples(output: Path, later: Path) -> None:
-    done = CliRunner().invoke(main, ["diff", str(output), str(later), "--by", "lang"])
-    assert done.exit_code == 0, done.output
-    assert "topic: 333 of 2,000 labels changed (16.7%)" in done.output
-    assert "lang de: " in done.output
-    assert "sentiment: 0 of 2,000 labels changed (0.0%)" in done.output
-    asked = CliRunner().invoke(main, ["diff", str(output), str(later), "--json"])
-    flips = json.loads(asked.output)["topic"]["flips"]
-    assert flips == [{"before": "Sports", "after": "World", "rows": 333}]
 
 
 # --- the page, in a real browser

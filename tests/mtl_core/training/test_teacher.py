@@ -163,7 +163,7 @@ def test_a_smaller_student_is_trained_by_command_and_labels_alike_on_both_engine
     arguments = (*arguments, "--teacher", teacher.folder)
     done = mtl("train", "--name", "small", *arguments, MTL_MODELS_DIR=str(models))
     assert done.code == 0, done.err
-    folder = models / "fast"
+    folder = models / "small"
     assert read_model_config(folder).layers_kept == (1, 3)
     raw = json.loads((folder / "config.json").read_text())
     assert raw["format"] == 2  # an older version would put the weights into other layers

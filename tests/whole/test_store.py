@@ -147,7 +147,7 @@ def test_a_model_in_a_store_is_copied_once_and_copied_anew_when_it_changed(
 ) -> None:
     models = place_of(f"{s3.address}/models")
     publish(SHIPPED_MODELS / "default", models.below("mine"))
-    assert [entry.name for entry in list_models(models)] == ["mine", "default"]
+    assert [entry.name for entry in list_models(models)] == ["mine", "default", "fast"]
     by_name = find_model("mine", models, tmp_path / "copies")
     by_address = find_model(f"{s3.address}/models/mine", tmp_path, tmp_path / "copies")
     assert by_name.sha256() == by_address.sha256() == find_model("default", tmp_path).sha256()

@@ -134,5 +134,7 @@ def test_one_text_alone_is_refused_and_what_is_no_text_named_by_its_row(
 
 
 def test_a_name_that_is_no_models_lists_each_model_once() -> None:
-    with pytest.raises(UnknownModelError, match=r"no model named 'nope'; there are: default$"):
+    with pytest.raises(
+        UnknownModelError, match=r"no model named 'nope'; there are: default, fast$"
+    ):
         MultiTaskModel.from_pretrained("nope")

@@ -157,13 +157,13 @@ def test_a_smaller_student_is_trained_by_command_and_labels_alike_on_both_engine
     models = tmp_path / "models"
     arguments = ("--scenario", "full", "--epochs", "2", "--data", made_data, "--keep-layers", "2")
     arguments = (*arguments, "--backbone", tiny_backbone, "--unlabelled", f"sentiment={unlabelled}")
-    refused = mtl("train", "--name", "fast", *arguments, MTL_MODELS_DIR=str(models))
+    refused = mtl("train", "--name", "small", *arguments, MTL_MODELS_DIR=str(models))
     assert refused.code != 0
     assert "--unlabelled needs a --teacher" in refused.err
     arguments = (*arguments, "--teacher", teacher.folder)
-    done = mtl("train", "--name", "fast", *arguments, MTL_MODELS_DIR=str(models))
+    done = mtl("train", "--name", "small", *arguments, MTL_MODELS_DIR=str(models))
     assert done.code == 0, done.err
-    folder = models / "fast"
+    folder = models / "small"
     assert read_model_config(folder).layers_kept == (1, 3)
     raw = json.loads((folder / "config.json").read_text())
     assert raw["format"] == 2  # an older version would put the weights into other layers

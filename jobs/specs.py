@@ -32,7 +32,7 @@ class InputFile(Spec):
     """One input file, how to read it, and its fingerprint."""
 
     added: ClassVar[frozenset[str]] = frozenset(
-        {"quotes", "header", "skip", "line_end", "partition"}
+        {"quotes", "header", "skip", "line_end", "partition", "kept"}
     )
 
     path: str
@@ -56,6 +56,9 @@ class InputFile(Spec):
     """What ends a line of a text format; \\r\\n is taken as \\n."""
     partition: tuple[tuple[str, str | None], ...] = ()
     """Columns that the names of its folders give (``lang=en``), with their value."""
+    kept: tuple[str, ...] = ()
+    """Of a part of an output that is labelled anew: the columns read. Its rows keep their
+    ``row_id``. Empty: all columns are read, and rows are counted."""
     bytes: int
     sha256: str
 
@@ -68,7 +71,7 @@ class InputFile(Spec):
 class LabelSpec(Spec):
     """A label job: files in, one Parquet dataset out."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"typicality_sha256", "min_typicality"})
+    added: ClassVar[frozenset[str]] = frozenset({"typicality_sha256", "min_typicality", "relabels"})
 
     kind: Literal["label"] = "label"
     inputs: tuple[InputFile, ...] = Field(min_length=1)
@@ -106,6 +109,13 @@ class LabelSpec(Spec):
     """A shard is cut at this many tokens, estimated from its characters."""
     cache: bool = False
     """Whether workers look up and keep answers in their machine's cache."""
+    relabels: str = ""
+    """Path or address of the output that is labelled anew, whose parts are the inputs."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether the embeddings are read from the inputs, and no text is encoded."""
+        return bool(self.relabels) and "embedding" in self.inputs[0].kept
 
     @property
     def abstains(self) -> bool:

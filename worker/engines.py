@@ -13,6 +13,7 @@ from jobs.specs import LabelSpec
 from mtl_core.config import LabelPrecision
 from mtl_core.engine.base import Engine
 from mtl_core.engine.cache import LabelCache
+from mtl_core.engine.heads import Heads, read_heads
 from mtl_core.engine.load import load_engine
 from mtl_core.engine.quantise import CALIBRATION_TEXTS
 from mtl_core.errors import ModelError
@@ -82,12 +83,37 @@ def engine_of(spec: LabelSpec, folder: Path, output: Place, pulse: Pulse = no_pu
     precision = spec.precision if spec.precision != "auto" else settings().precision
     texts = _calibration(output, spec) if precision == "int8" else ()
     engine = engine_for(folder, precision, texts, pulse)
-    if engine.model_sha256 != spec.model_sha256:
+    _demand_model(spec, engine.model_sha256)
+    return engine
+
+
+def heads_of(spec: LabelSpec, folder: Path) -> Heads:
+    """The heads for a label job that needs no engine, checked to be those of the job's model.
+
+    Args:
+        folder: the model's folder, as :func:`folder_of` gives it.
+    Raises:
+        ModelError: the folder holds another model than the job was submitted with.
+    """
+    with own_trouble("the model"):
+        contents = [_sha256(folder / name) for name in (WEIGHTS, CONFIG)]
+    heads = _heads(folder, *contents)
+    _demand_model(spec, heads.model_sha256)
+    return heads
+
+
+@lru_cache(maxsize=ENGINES_KEPT)
+def _heads(folder: Path, *contents: str) -> Heads:
+    with own_trouble("the model"):
+        return read_heads(folder)
+
+
+def _demand_model(spec: LabelSpec, sha256: str) -> None:
+    if sha256 != spec.model_sha256:
         raise ModelError(
             f"model '{spec.model}' on worker {worker_name()} has sha256 "
-            f"{engine.model_sha256[:12]}…, the job was submitted with {spec.model_sha256[:12]}…"
+            f"{sha256[:12]}…, the job was submitted with {spec.model_sha256[:12]}…"
         )
-    return engine
 
 
 def typicality_of(spec: LabelSpec, folder: Path) -> dict[str, Typicality]:

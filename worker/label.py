@@ -1,26 +1,38 @@
 """One label shard: read its rows, run the engine, write one part."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.label.staging import error_rows, read_texts
+from jobs.label.staging import error_rows, read_shard, read_texts
 from jobs.output.layout import ERRORS, mark
+from jobs.output.rows import vectors_of
 from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
 from mtl_core import __version__
 from mtl_core.config import UNTYPICAL_BELOW
-from mtl_core.engine.base import Engine, Labelled
+from mtl_core.engine.base import Labelled
 from mtl_core.engine.once import Once, label_once
 from mtl_core.model.typicality import Typicality
-from mtl_core.storage.parquet import ROW_ID, TaskAnswer, add_labels, put_table, typicality_column
+from mtl_core.storage.parquet import (
+    EMBEDDING_SCALE,
+    OF_ENCODER,
+    ROW_ID,
+    TRUNCATED,
+    TaskAnswer,
+    add_labels,
+    put_table,
+    typicality_column,
+)
 from mtl_core.storage.place import Place
-from worker.engines import cache_for, engine_of, folder_of, typicality_of
+from worker.engines import cache_for, engine_of, folder_of, heads_of, typicality_of
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
 
@@ -35,6 +47,18 @@ class Files:
     origin: dict[str, str]
     """Metadata for the Parquet schema of the part."""
     errors_origin: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A shard with all that is needed to label it."""
+
+    staged: pa.Table
+    label: Callable[[], Once]
+    """Labels its rows."""
+    engine: str
+    """What labels, for the manifest."""
+    precision: str
 
 
 def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
@@ -56,17 +80,17 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     files = _files(attempt, spec)
     folder = folder_of(spec.model_dir, spec.model_sha256, heartbeat.pulse)
     output = place_inside(spec.output, settings(), settings().store_patience_s)
-    staged, texts = read_texts(output, attempt.definition)  # no pulse: a hanging disk must be seen
-    engine = engine_of(spec, folder, output, heartbeat.pulse)
+    make_ready = _from_stored if spec.stored else _from_texts
+    ready = make_ready(attempt, spec, folder, output, heartbeat)
     typicality = typicality_of(spec, folder)
     loaded = time.monotonic()
-    once = label_once(engine, texts, heartbeat.progress, cache_for(engine) if spec.cache else None)
+    once, staged = ready.label(), ready.staged
     table = with_labels(staged, once.labelled, spec, typicality)
     labelled = time.monotonic()
     heartbeat.confirm()
     return {
         **_write(output, files, staged, table, once.labelled, attempt.worker, spec),
-        **_facts(attempt, engine, once),
+        **_facts(attempt, ready, once),
         "finished_s": round(time.time(), 3),
         "seconds": {
             "load": round(loaded - started, 3),
@@ -74,6 +98,34 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
             "write": round(time.monotonic() - labelled, 3),
         },
     }
+
+
+def _from_texts(
+    attempt: Attempt, spec: LabelSpec, folder: Path, output: Place, heartbeat: Heartbeat
+) -> Ready:
+    staged, texts = read_texts(output, attempt.definition)  # no pulse: a hanging disk must be seen
+    engine = engine_of(spec, folder, output, heartbeat.pulse)
+    cache = cache_for(engine) if spec.cache else None
+
+    def label() -> Once:
+        return label_once(engine, texts, heartbeat.progress, cache)
+
+    return Ready(staged, label, engine.name, engine.precision)
+
+
+def _from_stored(
+    attempt: Attempt, spec: LabelSpec, folder: Path, output: Place, heartbeat: Heartbeat
+) -> Ready:
+    """For rows that hold their embeddings: the heads alone, and no engine."""
+    staged, heads = read_shard(output, attempt.definition), heads_of(spec, folder)
+
+    def label() -> Once:
+        truncated = np.asarray(staged.column(TRUNCATED))
+        labelled = heads.label(vectors_of(staged, spec.embedding), truncated)
+        heartbeat.progress(len(staged))
+        return Once(labelled, duplicates=0, cached=0, tokens=0)
+
+    return Ready(staged, label, "stored embeddings", spec.embedding)
 
 
 def _files(attempt: Attempt, spec: LabelSpec) -> Files:
@@ -113,8 +165,9 @@ def with_labels(
         )
         for name, _ in spec.tasks
     ]
-    return add_labels(
-        staged,
+    stored = [name for name in OF_ENCODER if spec.stored and name in staged.column_names]
+    table = add_labels(
+        staged.drop_columns(stored),
         answers,
         labelled.embeddings,
         labelled.truncated,
@@ -122,6 +175,10 @@ def with_labels(
         abstains=spec.abstains,
         top=spec.top,
     )
+    if EMBEDDING_SCALE in stored:  # made again, its last bit may differ
+        at = table.schema.get_field_index(EMBEDDING_SCALE)
+        table = table.set_column(at, table.schema.field(at), staged.column(EMBEDDING_SCALE))
+    return table
 
 
 def _untypical(table: pa.Table, spec: LabelSpec) -> dict[str, int]:
@@ -165,7 +222,7 @@ def _write(
     }
 
 
-def _facts(attempt: Attempt, engine: Engine, once: Once) -> dict[str, Any]:
+def _facts(attempt: Attempt, ready: Ready, once: Once) -> dict[str, Any]:
     return {
         "attempt": attempt.number,
         "worker": attempt.worker,
@@ -173,6 +230,6 @@ def _facts(attempt: Attempt, engine: Engine, once: Once) -> dict[str, Any]:
         "duplicates": once.duplicates,
         "cached": once.cached,
         "truncated": int(once.labelled.truncated.sum()),
-        "engine": engine.name,
-        "precision": engine.precision,
+        "engine": ready.engine,
+        "precision": ready.precision,
     }

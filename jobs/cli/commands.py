@@ -20,6 +20,7 @@ COMMANDS = {
     "label": Command(
         "Label", "label.label", "Label files of sentences: topic, sentiment, embedding."
     ),
+    "relabel": Command("Label", "label.relabel", "Label an output anew with another model."),
     "collect": Command(
         "Label", "label.collect", "Write a finished job's rows into one file: Parquet, csv, jsonl."
     ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.input.columns import Columns, written_names
@@ -19,6 +20,7 @@ from jobs.input.readers import (
 from jobs.input.text_column import find_text_column, text_path
 from jobs.specs import InputFile
 from mtl_core.errors import InputError
+from mtl_core.storage.parquet import OF_ENCODER, ROW_ID
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def open_source(
         types[made.name] = made.type
     if pa.types.is_null(types[text.name]):
         types[text.name] = pa.string()
-    names = written_names(types, frozenset(taken))
+    stored = {name for file in files for name in file.kept if name in OF_ENCODER}
+    names = written_names(types, frozenset(taken - stored))
     written = tuple(pa.field(names[n], kind) for n, kind in types.items())
     return Source(tuple(files), text, written, names, limit, tuple(notes))
 
@@ -137,6 +140,8 @@ class NumberedChunk:
 def read_source(source: Source, chunk_rows: int = 4096) -> Iterator[NumberedChunk]:
     """Read all files as a stream, in order; ``row_id`` counts rows from 0 over all files.
 
+    Parts of an output that is labelled anew say themselves which ``row_id`` a row has.
+
     Bad rows have ids too, so that labelled and bad rows together hold every id once.
 
     Raises:
@@ -144,16 +149,27 @@ def read_source(source: Source, chunk_rows: int = 4096) -> Iterator[NumberedChun
     """
     offset = 0
     for file in source.files:
-        rows = 0
+        rows, own = 0, _own_ids(file)
         for chunk in read_rows(file, source.text, chunk_rows):
             chunk = _first_rows(chunk, source.limit, offset)
             good = np.asarray(chunk.rows, dtype=np.int64) + (offset - 1)
             bad = np.asarray([row.row for row in chunk.bad], dtype=np.int64) + (offset - 1)
             rows += len(good) + len(bad)
+            if own is not None:
+                good, bad = own[good - offset], own[bad - offset]
             yield NumberedChunk(file, chunk, good, bad)
             if source.limit is not None and offset + rows >= source.limit:
                 return
         offset += rows
+
+
+def _own_ids(file: InputFile) -> NDArray[np.int64] | None:
+    """The ids that a file's rows have already, int64 [rows]; None: they have none."""
+    if not file.kept:
+        return None
+    with pq.ParquetFile(file.path) as opened:
+        ids: NDArray[np.int64] = opened.read([ROW_ID]).column(ROW_ID).to_numpy()
+    return ids
 
 
 def _first_rows(chunk: Chunk, limit: int | None, offset: int) -> Chunk:

@@ -181,6 +181,7 @@ def _manifest(
         rows=_rows(snapshot.rows, parts),
         tokens=sum(part.tokens for part in parts),
         inputs=tuple(Input(**file.model_dump()) for file in spec.inputs),
+        relabels=spec.relabels,
         limit=spec.limit,
         text_columns=spec.text_columns,
         text_column=spec.text_column,
@@ -257,6 +258,8 @@ def readme(manifest: Manifest) -> str:
 
 
 def _inputs(manifest: Manifest) -> str:
+    if manifest.relabels:
+        return manifest.relabels
     names = [Path(file.path).name for file in manifest.inputs]
     more = f" and {len(names) - 3} more files" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

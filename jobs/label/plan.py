@@ -22,9 +22,11 @@ from jobs.label.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from jobs.ledger.ledger import JobClosed, Ledger
 from jobs.ledger.lifecycle import PLANNABLE
 from jobs.ledger.messages import Publisher
-from jobs.output.layout import ERRORS, INPUT_ERRORS, mark
+from jobs.output.layout import ERRORS, INPUT_ERRORS, mark, read_manifest
+from jobs.output.rows import opened
 from jobs.specs import LabelSpec
 from mtl_core.errors import InputError
+from mtl_core.storage.address import place_of
 from mtl_core.storage.parquet import ERROR_SCHEMA, ROW_ID
 from mtl_core.storage.place import Place
 
@@ -73,10 +75,30 @@ def plan(
             rows_total += len(numbered.row_ids) + len(numbered.chunk.bad)
             send(cutter.add(numbered))
             ledger.update(job.id, rows_total=rows_total, rows_bad=rows_bad)
+        for aside in earlier_errors(job.spec):
+            errors.write(aside)
+            rows_bad, rows_total = rows_bad + len(aside), rows_total + len(aside)
+            ledger.update(job.id, rows_total=rows_total, rows_bad=rows_bad)
         if rows_total == 0:
             raise InputError(f"{', '.join(file.name for file in job.source.files)}: no rows")
         send(cutter.rest())
     ledger.update(job.id, planned=1)
+
+
+def earlier_errors(spec: LabelSpec) -> Iterator[pa.Table]:
+    """The rows in ``errors/`` of the output that is labelled anew, if the job labels one.
+
+    They are taken over as they are: so each ``row_id`` of that output is in this one, too.
+
+    Raises:
+        InputError: a file of them has gone.
+    """
+    if not spec.relabels:
+        return
+    output = place_of(spec.relabels)
+    for entry in read_manifest(output).errors:
+        with opened(output, entry.file) as file:
+            yield file.read(ERROR_SCHEMA.names).cast(ERROR_SCHEMA)
 
 
 class ShardCutter:

@@ -13,7 +13,7 @@ from jobs.input.source import Source, open_source
 from jobs.output.layout import finished
 from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings
-from jobs.specs import Format, LabelSpec, job_id
+from jobs.specs import Format, InputFile, LabelSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
 from mtl_core.errors import InputError, ModelError, UnknownTaskError
 from mtl_core.files import file_sha256
@@ -101,9 +101,32 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
         SettingsError: a file, the model or the output lies below none of the configured roots.
     """
     located = _located(request.inputs, settings)
-    target = _target(request.output, settings)
+    target = target_of(request.output, settings)
     files, notes = describe(located.files, request.as_given())
-    entry = _model(request.model, settings)
+    entry = model_of(request.model, settings)
+    return label_job(request, files, (*located.notes, *notes), target, entry, settings)
+
+
+def label_job(
+    request: LabelRequest,
+    files: tuple[InputFile, ...],
+    notes: Sequence[str],
+    target: str,
+    entry: ModelEntry,
+    settings: Settings,
+    relabels: str = "",
+) -> LabelJob:
+    """Make a job's spec and id, where its files are found.
+
+    Args:
+        files: take the place of the request's inputs.
+        notes: what the user should know of them.
+        target: as :func:`target_of` gives it.
+        entry: the model.
+        relabels: the output whose parts the files are; empty: they are no such parts.
+    Raises:
+        InputError, ModelError, UnknownTaskError, SettingsError: as :func:`prepare_label`.
+    """
     config = entry.config()
     check_backbone_inside(config["backbone"], settings)
     tasks = _chosen_tasks(config, request.only)
@@ -135,11 +158,12 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
         shard_rows=request.shard_rows,
         shard_tokens=request.shard_tokens,
         cache=request.cache,
+        relabels=relabels,
     )
-    return LabelJob(job_id(spec), spec, source, (*located.notes, *notes, *source.notes))
+    return LabelJob(job_id(spec), spec, source, (*notes, *source.notes))
 
 
-def _target(output: str, settings: Settings) -> str:
+def target_of(output: str, settings: Settings) -> str:
     """The output as the spec holds it: an absolute path or an address.
 
     Raises:
@@ -160,7 +184,7 @@ def _located(inputs: Sequence[str], settings: Settings) -> Listing:
     return located
 
 
-def _model(name: str, settings: Settings) -> ModelEntry:
+def model_of(name: str, settings: Settings) -> ModelEntry:
     """Find a model by its name, and check that jobs may read it."""
     entry = find_model(name, settings.models, settings.model_copies)
     if not isinstance(entry.home, Folder):

@@ -134,7 +134,7 @@ def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 class Manifest(_Record):
     """The whole manifest."""
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"min_typicality"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"min_typicality", "relabels"})
 
     format: int = 1
     job: str
@@ -142,6 +142,8 @@ class Manifest(_Record):
     rows: Rows
     tokens: int
     inputs: tuple[Input, ...]
+    relabels: str = ""
+    """Path or address of the output that was labelled anew, whose parts are the inputs."""
     limit: int | None = None
     text_columns: tuple[str, ...] = ()
     """Empty in the oldest outputs, where ``text_column`` is the only one."""

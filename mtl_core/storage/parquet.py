@@ -18,7 +18,9 @@ ROW_ID = "row_id"
 EMBEDDING = "embedding"
 EMBEDDING_SCALE = "embedding_scale"
 TRUNCATED = "truncated"
-RESERVED_COLUMNS = frozenset({ROW_ID, EMBEDDING, EMBEDDING_SCALE, TRUNCATED})
+OF_ENCODER = (TRUNCATED, EMBEDDING, EMBEDDING_SCALE)
+"""Columns that the encoder alone decides, and no head."""
+RESERVED_COLUMNS = frozenset({ROW_ID, *OF_ENCODER})
 
 ERROR_SCHEMA = pa.schema(
     [

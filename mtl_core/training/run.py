@@ -23,8 +23,10 @@ from mtl_core.evaluation.similarity import SimilarityProbe
 from mtl_core.evaluation.suspects import SUSPECTS, Suspects, find_suspects, write_suspects
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS
+from mtl_core.model.identity import encoder_sha256
 from mtl_core.model.network import MultiTaskModel, save_model
 from mtl_core.model.precision import best_device
+from mtl_core.model.stored import write_stored
 from mtl_core.model.typicality import write_typicality
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task, any_own_files
@@ -244,6 +246,7 @@ class TrainingRun:
         with_pulse(self.pulse, save_model, model.cpu(), trained | taken, output, training_facts)
         sha256 = file_sha256(output / WEIGHTS)
         write_typicality(output, typicality.tasks, sha256)
+        write_stored(output, typicality.stored, encoder_sha256(output))
         facts = {
             **evaluation.as_dict(),
             "typicality": typicality.facts,

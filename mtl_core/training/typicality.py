@@ -6,7 +6,7 @@ come from rows held out, which the model has not been fitted to.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from mtl_core.data.draws import sample_rows
 from mtl_core.data.encoded import NO_LABEL, EncodedTexts
 from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.model.encoder import embed, project
+from mtl_core.model.stored import HELD_OUT_SHARE, StoredRows, rows_to_store
 from mtl_core.model.typicality import Typicality
 from mtl_core.pulse import Pulse, with_pulse
 from mtl_core.tasks import Task
@@ -34,11 +35,22 @@ length 1: the mean of its E variances is about 1/E."""
 NO_DISTANCES: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
 
+class Rows(NamedTuple):
+    """Embeddings of rows with their labels."""
+
+    embeddings: NDArray[np.float32]
+    """float32 [N, E]."""
+    labels: NDArray[np.int64]
+    """int64 [N]."""
+
+
 @dataclass(frozen=True)
 class FittedTypicality:
     """The statistics of a run's tasks, and what they give on the official splits."""
 
     tasks: dict[str, Typicality]
+    stored: dict[str, StoredRows]
+    """Some of the rows that they were fitted on, to keep in the model's folder."""
     facts: dict[str, dict[str, Any]]
     """By task, for ``metrics.json``: ``rows`` and ``held_out``, how many rows were used; and where
     the task has an official split, ``official``: how many ``rows`` of it were looked at, and the
@@ -81,19 +93,18 @@ def fit_typicality(loop: TrainingLoop, load_split: LoadSplit, pulse: Pulse) -> F
         DataError: as ``load_split``.
     """
     statistics: dict[str, Typicality] = {}
+    stored: dict[str, StoredRows] = {}
     facts: dict[str, dict[str, Any]] = {}
     for name, training in loop.training.items():
         labels = training.data.labels
         labelled = labels[labels != NO_LABEL]  # the others stand behind them
         rows = balanced_rows(labelled, FIT_ROWS, loop.config.seed)
         kept = _some(len(loop.held_out[name].ids), HELD_OUT_ROWS, loop.config.seed)
-        statistics[name] = with_pulse(
-            pulse,
-            fit_statistics,
-            _embeddings(loop, training, rows, pulse),
-            labels[rows],
-            _embeddings(loop, loop.held_out[name], kept, pulse),
-        )
+        fitted = Rows(_embeddings(loop, training, rows, pulse), labels[rows])
+        held_out = loop.held_out[name]
+        apart = Rows(_embeddings(loop, held_out, kept, pulse), held_out.data.labels[kept])
+        statistics[name] = with_pulse(pulse, fit_statistics, *fitted, apart.embeddings)
+        stored[name] = some_to_store(fitted, apart, len(loop.training), loop.config.seed)
         facts[name] = {"rows": len(rows), "held_out": len(kept)}
     official = {
         task.name: _embed(loop, sample_rows(data, OFFICIAL_ROWS, loop.config.seed).texts, pulse)
@@ -101,7 +112,25 @@ def fit_typicality(loop: TrainingLoop, load_split: LoadSplit, pulse: Pulse) -> F
     }
     for name, task_facts in facts.items():
         task_facts |= measured(statistics[name], name, official)
-    return FittedTypicality(statistics, facts)
+    return FittedTypicality(statistics, stored, facts)
+
+
+def some_to_store(fitted: Rows, held_out: Rows, tasks: int, seed: int) -> StoredRows:
+    """Draw as many of a task's rows as its model's folder has room for.
+
+    Args:
+        fitted: rows trained on.
+        held_out: rows held out of training.
+        tasks: how many tasks the model has.
+    """
+    room = rows_to_store(tasks, fitted.embeddings.shape[1])
+    apart = _some(len(held_out.labels), room // HELD_OUT_SHARE, seed)
+    trained = balanced_rows(fitted.labels, room - len(apart), seed)
+    return StoredRows(
+        np.concatenate([fitted.embeddings[trained], held_out.embeddings[apart]]).astype(np.float16),
+        np.concatenate([fitted.labels[trained], held_out.labels[apart]]).astype(np.uint16),
+        np.repeat([0, 1], [len(trained), len(apart)]).astype(np.uint8),
+    )
 
 
 def measured(

@@ -27,6 +27,37 @@ from jobs.settings import settings
 from mtl_core.config import EMBEDDINGS, LABEL_PRECISIONS
 from mtl_core.model.registry import DEFAULT_MODEL
 
+only_option = click.option(
+    "--only",
+    metavar="TASK",
+    multiple=True,
+    help="Write this task's labels only.",
+    shell_complete=complete.tasks,
+)
+top_option = click.option(
+    "--top",
+    type=click.IntRange(0, 100),
+    default=LabelRequest.top,
+    show_default=True,
+    metavar="K",
+    help="Add a column TASK_top with the K most probable labels and their scores.",
+)
+abstain_option = click.option(
+    "--abstain-below",
+    type=click.FloatRange(0.8, 0.99),
+    metavar="PRECISION",
+    help="Leave a label empty (null) unless labels as sure as it were right this often, 0.80 to "
+    "0.99, on held-out rows.",
+)
+typicality_option = click.option(
+    "--min-typicality",
+    type=click.FloatRange(0, 1),
+    default=LabelRequest.min_typicality,
+    metavar="P",
+    help="Leave a label empty (null) where TASK_typicality is below P: the row is unlike the texts "
+    "that the task was trained on.",
+)
+
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT…", shell_complete=complete.files)
@@ -72,21 +103,8 @@ from mtl_core.model.registry import DEFAULT_MODEL
     help="A name (see `mtl models`), folder or s3:// address.",
     shell_complete=complete.models,
 )
-@click.option(
-    "--only",
-    metavar="TASK",
-    multiple=True,
-    help="Write this task's labels only.",
-    shell_complete=complete.tasks,
-)
-@click.option(
-    "--top",
-    type=click.IntRange(0, 100),
-    default=LabelRequest.top,
-    show_default=True,
-    metavar="K",
-    help="Add a column TASK_top with the K most probable labels and their scores.",
-)
+@only_option
+@top_option
 @click.option(
     "--embedding",
     type=click.Choice(EMBEDDINGS),
@@ -102,21 +120,8 @@ from mtl_core.model.registry import DEFAULT_MODEL
     help="What to compute in; auto: bfloat16 where a worker's chip has it, else float32. int8 is "
     "calibrated on the job's first texts.",
 )
-@click.option(
-    "--abstain-below",
-    type=click.FloatRange(0.8, 0.99),
-    metavar="PRECISION",
-    help="Leave a label empty (null) unless labels as sure as it were right this often, 0.80 to "
-    "0.99, on held-out rows.",
-)
-@click.option(
-    "--min-typicality",
-    type=click.FloatRange(0, 1),
-    default=LabelRequest.min_typicality,
-    metavar="P",
-    help="Leave a label empty (null) where TASK_typicality is below P: the row is unlike the texts "
-    "that the task was trained on.",
-)
+@abstain_option
+@typicality_option
 @click.option(
     "--shard-rows",
     type=click.IntRange(1, 1_000_000),
@@ -176,6 +181,15 @@ def label(
     if dry_run:
         _print_estimate(job, as_json)
         return
+    finish(job, priority, detach=detach, quiet=quiet, as_json=as_json)
+
+
+def finish(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bool) -> None:
+    """Queue a job, wait for its end unless ``detach``, and print what became of it.
+
+    Raises:
+        MtlError: it cannot be queued, or did not end ``done``.
+    """
     if not job.finished:
         _run(job, priority, detach=detach, quiet=quiet or as_json, as_json=as_json)
     else:

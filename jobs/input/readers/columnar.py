@@ -39,10 +39,14 @@ class ParquetReader:
             ) from error
 
     def fields(self, file: InputFile) -> list[pa.Field]:
-        return carried_fields(file.name, self._file(file).schema_arrow)
+        schema = self._file(file).schema_arrow
+        if file.kept:
+            schema = pa.schema([field for field in schema if field.name in file.kept])
+        return carried_fields(file.name, schema)
 
     def read(self, file: InputFile, text: TextColumn, chunk_rows: int) -> Iterator[Chunk]:
-        batches = self._file(file).iter_batches(batch_size=chunk_rows)
+        columns = list(file.kept) or None
+        batches = self._file(file).iter_batches(batch_size=chunk_rows, columns=columns)
         yield from _read(file, self.fields(file), batches, text, chunk_rows)
 
 

@@ -1,0 +1,87 @@
+"""Embeddings of some rows that a model was trained on, kept in its folder without their texts.
+
+New heads for the same encoder are trained on them beside checked rows (:mod:`mtl_core.training.
+heads`), so that no training data and no backbone are needed for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mtl_core.errors import ModelError
+from mtl_core.files import replace_file, temporary_beside
+
+STORED = "embeddings.safetensors"
+STORED_BYTES = 2_400_000
+"""Size of the file, at most, about."""
+HELD_OUT_SHARE = 4
+"""One row of so many is one that was held out of training."""
+PARTS = ("embeddings", "labels", "held_out")
+ENCODER = "encoder_sha256"
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Some of a task's rows."""
+
+    embeddings: NDArray[np.float16]
+    """float16 [N, E]."""
+    labels: NDArray[np.uint16]
+    """uint16 [N]."""
+    held_out: NDArray[np.uint8]
+    """Whether a row was held out of training, 0 or 1, uint8 [N]."""
+
+    def part(self, *, held_out: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Embeddings, float32 [M, E], and labels, int64 [M], of the rows of one kind."""
+        rows = self.held_out == held_out
+        return self.embeddings[rows].astype(np.float32), self.labels[rows].astype(np.int64)
+
+
+def rows_to_store(tasks: int, size: int) -> int:
+    """How many rows of each task fit into :data:`STORED_BYTES` at an embedding size."""
+    return STORED_BYTES // max(1, tasks) // (2 * size + 3)
+
+
+def write_stored(folder: Path, tasks: Mapping[str, StoredRows], encoder: str) -> None:
+    """Write all tasks' rows into a model's folder, whole or not at all.
+
+    Args:
+        encoder: :func:`mtl_core.model.identity.encoder_sha256` of the model; another encoder has
+            no use for them.
+    """
+    tensors = {
+        f"{task}.{part}": np.ascontiguousarray(getattr(rows, part))
+        for task, rows in tasks.items()
+        for part in PARTS
+    }
+    path = folder / STORED
+    temporary = temporary_beside(path)
+    save_file(tensors, str(temporary), metadata={ENCODER: encoder})
+    replace_file(temporary, path)
+
+
+def read_stored(folder: Path, encoder: str) -> dict[str, StoredRows]:
+    """The rows stored for a model's tasks; empty if its folder has none for this encoder.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = folder / STORED
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(str(path), framework="np") as stream:
+            if (stream.metadata() or {}).get(ENCODER) != encoder:
+                return {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
+            return {
+                name: StoredRows(*(tensors[f"{name}.{part}"] for part in PARTS)) for name in names
+            }
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error

@@ -145,7 +145,7 @@ class TrainSpec(Spec):
     """A train job: a scenario and its settings in, a model directory out."""
 
     added: ClassVar[frozenset[str]] = frozenset(
-        {"backbone_sha256", "data", "add", "teachers", "unlabelled"}
+        {"backbone_sha256", "data", "add", "teachers", "unlabelled", "start", "checked"}
     )
 
     kind: Literal["train"] = "train"
@@ -169,6 +169,10 @@ class TrainSpec(Spec):
     """Paths of those among them that hold further rows to train on, in the order given."""
     teachers: tuple[TeacherModel, ...] = ()
     unlabelled: tuple[UnlabelledFile, ...] = ()
+    start: TeacherModel | None = None
+    """The model whose heads are trained, in the scenario ``heads``."""
+    checked: str = ""
+    """Path or address of the output whose rows were checked, in the same scenario."""
     command: str
 
 

@@ -29,8 +29,10 @@ from mtl_core.tasks import task_from_json
 from mtl_core.training.kept.teacher import Teacher
 from mtl_core.training.loop import Step
 from mtl_core.training.run import TrainedModel, TrainingRun
+from mtl_core.training.scenario_names import HEADS
 from worker.checkpoint_copies import CheckpointCopies
 from worker.engines import engine_for, folder_of
+from worker.heads import train_heads
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
 from worker.process.threads import threads_of_child
@@ -171,6 +173,9 @@ def _train(
     spec: TrainSpec, data_dir: Path | None, places: Places, teller: Teller, pulse: Pulse
 ) -> TrainedModel:
     """Run the training; it makes the model directory in ``places.building``."""
+    if spec.scenario == HEADS:
+        teller.stage("train")
+        return train_heads(spec, places.building, pulse)
     tasks = tuple(map(task_from_json, spec.tasks))
     files = _described(spec)
     return TrainingRun(

@@ -54,7 +54,7 @@ def prepare_relabel(out: Place, request: LabelRequest, settings: Settings) -> La
     if place_inside(target, settings) == place_inside(source, settings):
         raise OutputError(f"{out} cannot be labelled into itself; give another folder by -o")
     entry = model_of(request.model, settings)
-    reason = _why_encode(manifest, entry, settings)
+    reason = why_encode(manifest, entry, settings)
     files = _files(out, manifest, settings, stored=not reason)
     asked = replace(
         request,
@@ -74,7 +74,7 @@ def _notes(out: Place, manifest: Manifest, reason: str) -> list[str]:
     return notes
 
 
-def _why_encode(manifest: Manifest, entry: ModelEntry, settings: Settings) -> str:
+def why_encode(manifest: Manifest, entry: ModelEntry, settings: Settings) -> str:
     """Why an output's embeddings are of no use to a model; empty if they are."""
     from mtl_core.model.identity import encoder_sha256  # loads numpy
 

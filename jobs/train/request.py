@@ -21,7 +21,7 @@ from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
 from mtl_core.suggest import did_you_mean
 from mtl_core.tasks import DEFAULT_TASKS, Task, task_as_json
-from mtl_core.training.scenario_names import scenario_help
+from mtl_core.training.scenario_names import HEADS, scenario_help
 
 if TYPE_CHECKING:
     from jobs.train.check import CheckedData
@@ -46,6 +46,10 @@ class TrainRequest:
     """Names, paths or addresses of trained models."""
     unlabelled: tuple[str, ...] = ()
     """Files of texts without labels, as ``FILE`` or ``TASK=FILE``."""
+    start: str = ""
+    """Name, path or address of the model whose heads are trained."""
+    output: str = ""
+    """The output whose rows were checked."""
 
     def tasks(self) -> tuple[Task, ...]:
         """The shipped tasks, or those of the task file.
@@ -152,7 +156,7 @@ def train_spec(
     checked = checked or checked_data(request, settings)
     return TrainSpec(
         name=name,
-        output=_absolute(settings.models.below(name)),
+        output=absolute(settings.models.below(name)),
         data_dir=str(data_dir) if data_dir else None,
         preset=request.preset,
         scenario=scenario,
@@ -168,13 +172,14 @@ def train_spec(
     )
 
 
-def _absolute(place: Place) -> str:
+def absolute(place: Place) -> str:
+    """A place's path from the root, or its address."""
     return str(place.path.absolute()) if isinstance(place, Folder) else str(place)
 
 
 def check_scenario(scenario: str, tasks: Sequence[Task]) -> None:
     """Raise UnknownScenarioError unless there is such a scenario for the tasks."""
-    known = scenario_help(tasks)
+    known = [*scenario_help(tasks), HEADS]
     if scenario not in known:
         hint = did_you_mean(scenario, known, behind=" ")
         raise UnknownScenarioError(

@@ -7,7 +7,7 @@ from typing import Any
 from mtl_core.errors import ModelError, StoreError
 from mtl_core.model.registry import ModelEntry
 
-NOT_SETTINGS = ("rows", "command", "data", "files", "notes", "teachers")
+NOT_SETTINGS = ("rows", "command", "data", "files", "notes", "teachers", "from")
 """Keys among a run's recorded settings that are no settings."""
 
 

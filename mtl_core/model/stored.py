@@ -7,6 +7,7 @@ heads`), so that no training data and no backbone are needed for it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,31 @@ PARTS = ("embeddings", "labels", "held_out")
 ENCODER = "encoder_sha256"
 
 
+class Rows(NamedTuple):
+    """Embeddings of rows with their labels."""
+
+    embeddings: NDArray[np.float32]
+    """float32 [N, E]."""
+    labels: NDArray[np.int64]
+    """int64 [N]."""
+
+    @property
+    def number(self) -> int:
+        """How many rows."""
+        return len(self.labels)
+
+    def of(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Rows":
+        """Some of them."""
+        return Rows(self.embeddings[rows], self.labels[rows])
+
+    def joined(self, more: "Rows") -> "Rows":
+        """These, and more behind them."""
+        return Rows(
+            np.concatenate([self.embeddings, more.embeddings]),
+            np.concatenate([self.labels, more.labels]),
+        )
+
+
 @dataclass(frozen=True)
 class StoredRows:
     """Some of a task's rows."""
@@ -36,10 +62,10 @@ class StoredRows:
     held_out: NDArray[np.uint8]
     """Whether a row was held out of training, 0 or 1, uint8 [N]."""
 
-    def part(self, *, held_out: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Embeddings, float32 [M, E], and labels, int64 [M], of the rows of one kind."""
+    def part(self, *, held_out: bool) -> Rows:
+        """Those that were held out of training, or the others."""
         rows = self.held_out == held_out
-        return self.embeddings[rows].astype(np.float32), self.labels[rows].astype(np.int64)
+        return Rows(self.embeddings[rows].astype(np.float32), self.labels[rows].astype(np.int64))
 
 
 def rows_to_store(tasks: int, size: int) -> int:

@@ -54,6 +54,8 @@ def model_card(
 
 
 def _data(config: ModelConfig, training: dict[str, Any]) -> list[str]:
+    if "from" in training:
+        return _new_heads(config, training)
     return [
         f"- **{task.name}**: {', '.join(task.labels)}; trained on {training['rows'][task.name]:,} "
         f"rows of {task.source.name if task.source else 'own data'}"
@@ -62,7 +64,26 @@ def _data(config: ModelConfig, training: dict[str, Any]) -> list[str]:
     ]
 
 
+def _new_heads(config: ModelConfig, training: dict[str, Any]) -> list[str]:
+    """What a model has of another one whose heads were moved by checked rows."""
+    before = next(iter(training["from"].values()))
+    heads = {
+        name: f"head of `{before}`, moved by {rows:,} checked rows" if rows else f"as in `{before}`"
+        for name, rows in training["rows"].items()
+    }
+    return [
+        *(
+            f"- **{task.name}**: {', '.join(task.labels)}; {heads[task.name]}"
+            for task in config.tasks
+        ),
+        "",
+        f"Its encoder is that of `{before}`, byte for byte.",
+    ]
+
+
 def _figures(facts: dict[str, Any]) -> list[str]:
+    if not facts["official"]:
+        return ["Not scored there by the run that made it; `mtl evaluate` does."]
     rows = [
         f"| {task} | {m['accuracy']:.4f} | {m['precision']:.4f} | {m['recall']:.4f} "
         f"| {m['f1']:.4f} | {facts['calibration'][task]['ece_before']:.4f} "

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl_core.evaluation.calibration import softmax
+from mtl_core.model.stored import Rows
 from mtl_core.pulse import Pulse, no_pulse
 
 STRENGTHS = (0.1, 0.01, 0.003, 0.001, 0.0003)
@@ -20,23 +21,6 @@ FOLDS = 5
 """Parts that the checked rows are left out by."""
 STORED_WEIGHT = 0.1
 """Weight of all stored rows together, as a share of that of all checked rows."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Embeddings of rows with their labels."""
-
-    embeddings: NDArray[np.float32]
-    """float32 [N, E]."""
-    labels: NDArray[np.int64]
-    """int64 [N]."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def of(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Rows":
-        """Some of them."""
-        return Rows(self.embeddings[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -88,13 +72,13 @@ def fit_head(
     start = before or Head(np.zeros((classes, size)), np.zeros(classes))
     best = FittedHead(start, start.logits(checked.embeddings), np.inf)
     losses = _losses(best.left_out, checked.labels)
-    folds = np.random.default_rng(seed).permutation(len(checked)) % FOLDS
+    folds = np.random.default_rng(seed).permutation(checked.number) % FOLDS
     for strength in STRENGTHS:
-        left_out = np.empty((len(checked), classes))
+        left_out = np.empty((checked.number, classes))
         for fold in np.unique(folds):
             pulse()
             kept = checked.of(folds != fold)
-            head = _fit(start, kept, stored, strength) if len(kept) else start
+            head = _fit(start, kept, stored, strength) if kept.number else start
             left_out[folds == fold] = head.logits(checked.embeddings[folds == fold])
         gains = losses - _losses(left_out, checked.labels)
         if gains.mean() > gains.std() / np.sqrt(len(gains)):
@@ -115,12 +99,15 @@ def _fit(start: Head, checked: Rows, stored: Rows | None, strength: float) -> He
     """The head with the least weighted cross-entropy plus ridge on its change."""
     from scipy.optimize import minimize
 
-    parts = [checked] if stored is None or not len(stored) else [checked, stored]
+    parts = [checked] if stored is None or not stored.number else [checked, stored]
     shares = [1.0, STORED_WEIGHT][: len(parts)]
     embeddings = np.concatenate([part.embeddings for part in parts]).astype(np.float64)
     labels = np.concatenate([part.labels for part in parts])
     weights = np.concatenate(
-        [np.full(len(part), share / len(part)) for part, share in zip(parts, shares, strict=True)]
+        [
+            np.full(part.number, share / part.number)
+            for part, share in zip(parts, shares, strict=True)
+        ]
     )
     inputs = np.column_stack([embeddings, np.ones(len(embeddings))])
     base, shape = start.logits(embeddings), (len(start.bias), inputs.shape[1])

@@ -1,13 +1,11 @@
 """A whole training run: data, model, scenario, loop, official evaluation, model directory."""
 
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +34,7 @@ from mtl_core.training.kept.teacher import SoftLabels, Teacher, soft_labels, wit
 from mtl_core.training.loop import Step, TrainingLoop
 from mtl_core.training.preparation import Splits, encode_splits, training_split
 from mtl_core.training.scalars import Scalars
+from mtl_core.training.software import software_versions
 from mtl_core.training.start import fresh_model
 from mtl_core.training.typicality import FittedTypicality, fit_typicality
 
@@ -282,12 +281,4 @@ def _calibration(loop: TrainingLoop, pulse: Pulse) -> dict[str, Calibration]:
     return {
         name: with_pulse(pulse, fit_calibration, loop.held_out_logits(name), encoded.data.labels)
         for name, encoded in loop.held_out.items()
-    }
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of the software that decides a run's numbers."""
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }

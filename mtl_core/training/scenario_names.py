@@ -20,4 +20,10 @@ def scenario_help(tasks: Sequence[Task] = DEFAULT_TASKS) -> dict[str, str]:
     }
 
 
-SCENARIOS = scenario_help()
+HEADS = "heads"
+"""The scenario that trains heads alone, on checked rows of an output."""
+SCENARIOS = {
+    **scenario_help(),
+    HEADS: "train the heads of --from on rows checked by hand (--add) of --output; seconds",
+}
+"""All scenarios for the shipped tasks."""

@@ -6,7 +6,7 @@ come from rows held out, which the model has not been fitted to.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from mtl_core.data.draws import sample_rows
 from mtl_core.data.encoded import NO_LABEL, EncodedTexts
 from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.model.encoder import embed, project
-from mtl_core.model.stored import HELD_OUT_SHARE, StoredRows, rows_to_store
+from mtl_core.model.stored import HELD_OUT_SHARE, Rows, StoredRows, rows_to_store
 from mtl_core.model.typicality import Typicality
 from mtl_core.pulse import Pulse, with_pulse
 from mtl_core.tasks import Task
@@ -33,15 +33,6 @@ LEAST_VARIANCE = 1e-6
 """Added to each variance, so that rows that are all alike have an inverse, too. An embedding is of
 length 1: the mean of its E variances is about 1/E."""
 NO_DISTANCES: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
-
-
-class Rows(NamedTuple):
-    """Embeddings of rows with their labels."""
-
-    embeddings: NDArray[np.float32]
-    """float32 [N, E]."""
-    labels: NDArray[np.int64]
-    """int64 [N]."""
 
 
 @dataclass(frozen=True)

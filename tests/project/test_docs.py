@@ -189,7 +189,7 @@ BEFORE = {
         mv out-reviews out
     """,
     "docs/howto-check.md": """
-        for out in out out2; do mtl label reviews.csv -o $out/; done
+        mtl label reviews.csv -o out/
         printf 'row_id,topic,sentiment\n0,World,Positive\n7,,Negative\n20,Sports,?\n' > reviewed.csv
     """,
 }

@@ -1,6 +1,6 @@
 """``mtl train``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -34,7 +34,7 @@ from mtl_core.errors import JobError
 from mtl_core.evaluation.facts import read_facts
 from mtl_core.model.registry import ModelEntry
 from mtl_core.storage.address import place_of
-from mtl_core.training.scenario_names import SCENARIOS, scenario_help
+from mtl_core.training.scenario_names import HEADS, SCENARIOS, scenario_help
 
 SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     f"      {name:<22} {text}" for name, text in SCENARIOS.items()
@@ -54,6 +54,7 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
       mtl train --scenario last-layers --layers 2 --name transfer --preset reference
       mtl train --all-scenarios --name trial --data data/
       mtl train --scenario full --name desk --data data/ --tasks tasks.toml
+      mtl train --scenario heads --from default --add reviewed.csv --output out/ --name mine
     """
 )
 @click.option(
@@ -133,6 +134,21 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     help="Change any other setting of the preset, named as in a model's card: batch_rows, "
     "backbone_learning_rate, similarity_weight … May be repeated.",
 )
+@click.option(
+    "--from",
+    "start",
+    metavar="MODEL",
+    default="",
+    help="The model whose heads `heads` trains.",
+    shell_complete=complete.models,
+)
+@click.option(
+    "--output",
+    metavar="OUT",
+    default="",
+    help="The output whose rows were checked, for `heads`.",
+    shell_complete=complete.jobs_or_folders,
+)
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
 @priority_option
 @detach_option
@@ -149,6 +165,8 @@ def train(
     teachers: str,
     unlabelled: tuple[str, ...],
     settable: tuple[str, ...],
+    start: str,
+    output: str,
     backbone: str,
     priority: str,
     detach: bool,
@@ -165,16 +183,25 @@ def train(
     given |= parse_settings(settable)
     names = tuple(name.strip() for name in teachers.split(",") if name.strip())
     request = TrainRequest(
-        preset, data, backbone, task_file, given, add=add, teachers=names, unlabelled=unlabelled
+        preset,
+        data,
+        backbone,
+        task_file,
+        given,
+        add=add,
+        teachers=names,
+        unlabelled=unlabelled,
+        start=start,
+        output=output,
     )
     wanted = {scenario: name} if scenario is not None else _all_of(request, name)
     for each in wanted:
         check_scenario(each, request.tasks())  # before the data is read
-    checked = checked_data(request, settings())
-    specs = [train_spec(request, each, own, settings(), checked) for each, own in wanted.items()]
-    for note in checked.notes if not quiet else ():
+    specs, notes = _specs(request, wanted)
+    for note in notes if not quiet else ():
         click.echo(note, err=True)
-    if specs[0].data_dir is None and not (quiet or as_json) and request.needs_hub():
+    from_hub = specs[0].data_dir is None and scenario != HEADS and request.needs_hub()
+    if from_hub and not (quiet or as_json):
         click.echo("data sets come from the hub; --data DIR takes those of a folder", err=True)
     _run(specs, priority, detach=detach, quiet=quiet or as_json)
     if detach:
@@ -182,9 +209,25 @@ def train(
         answer = {"ids": ids} if all_scenarios else {"id": ids[0]}
         print_json(answer) if as_json else click.echo("\n".join(ids))
     elif scenario is not None:
-        _print_result(specs[0], as_json, said=checked.notes)
+        _print_result(specs[0], as_json, said=notes)
     else:
         _print_comparison(specs, as_json)
+
+
+def _specs(
+    request: TrainRequest, wanted: Mapping[str, str]
+) -> tuple[list[TrainSpec], Sequence[str]]:
+    """The jobs' specs, and what their data makes worth saying."""
+    if HEADS in wanted:
+        from jobs.train.heads import heads_spec  # loads the readers of outputs
+
+        return [heads_spec(request, wanted[HEADS], settings())], ()
+    for option, given in (("--from", request.start), ("--output", request.output)):
+        if given:
+            raise click.UsageError(f"{option} is for --scenario {HEADS}")
+    checked = checked_data(request, settings())
+    specs = [train_spec(request, each, own, settings(), checked) for each, own in wanted.items()]
+    return specs, checked.notes
 
 
 def _all_of(request: TrainRequest, name: str) -> dict[str, str]:

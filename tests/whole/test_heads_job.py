@@ -1,0 +1,73 @@
+"""The whole loop: label, check some rows, train heads on them, relabel, and see what changed."""
+
+import csv
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support import EXAMPLES, Mtl
+
+pytestmark = pytest.mark.slow
+
+CHECKED = 90
+
+
+@pytest.fixture
+def checked(mtl: Mtl, tmp_path: Path) -> Path:
+    """An output, and beside it checked rows that say the other sentiment of every row."""
+    ran = mtl("label", EXAMPLES, "-o", tmp_path / "out", "-q")
+    assert ran.code == 0, ran.err
+    rows = pd.read_parquet(tmp_path / "out").sort_values("row_id").head(CHECKED)
+    other = rows["sentiment"].map({"Positive": "Negative", "Negative": "Positive"})
+    write(tmp_path / "reviewed.csv", list(zip(rows["row_id"], other, strict=True)))
+    return tmp_path
+
+
+def write(path: Path, rows: list[tuple[object, ...]]) -> None:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("row_id", "sentiment"), *rows])
+
+
+def test_checked_rows_move_the_labels_and_no_text_is_encoded_again(mtl: Mtl, checked: Path) -> None:
+    heads = ("train", "--scenario", "heads", "--from", "default", "--name", "turned")
+    rows = ("--add", checked / "reviewed.csv", "--output", checked / "out")
+    models = {"MTL_MODELS_DIR": str(checked / "models")}
+    ran = mtl(*heads, *rows, **models)
+    assert ran.code == 0, ran.err
+    assert f"sentiment: {CHECKED} checked rows; accuracy on them 0.000 before" in ran.err
+    assert mtl(*heads, *rows, **models).code == 0  # the same job again
+    ran = mtl("relabel", checked / "out", "--model", "turned", "-o", checked / "out2", **models)
+    assert ran.code == 0, ran.err
+    assert "no text is encoded" in ran.err
+    ran = mtl("diff", checked / "out", checked / "out2", "--json",
+              "--reviewed", checked / "reviewed.csv")  # fmt: skip
+    before, after = (
+        pd.read_parquet(checked / name).sort_values("row_id") for name in ("out", "out2")
+    )
+    assert (before["sentiment"] != after["sentiment"]).mean() > 0.8
+    assert (before["topic"] == after["topic"]).all()
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)
+    assert mtl("verify", checked / "out2").code == 0
+    assert mtl("compare", "turned", "default", **models).code == 0
+
+
+def test_what_cannot_be_trained_on_is_said_in_one_line(mtl: Mtl, checked: Path) -> None:
+    def refused(*arguments: object) -> str:
+        ran = mtl("train", "--scenario", "heads", "--name", "m", *arguments)
+        assert ran.code == 2, ran.err
+        assert "Traceback" not in ran.err
+        return ran.err.strip().splitlines()[-1]
+
+    rows = ("--add", checked / "reviewed.csv")
+    output = ("--output", checked / "out")
+    assert "needs --from MODEL" in refused(*rows, *output)
+    assert "needs --output OUT" in refused("--from", "default", *rows)
+    assert "needs --add FILE" in refused("--from", "default", *output)
+    assert "no use for --epochs" in refused("--from", "default", *rows, *output, "--epochs", "1")
+    assert "another encoder" in refused("--from", "fast", *rows, *output)
+    write(checked / "reviewed.csv", [(5000, "Positive")])
+    assert "row 5000 is not among the labelled rows" in refused("--from", "default", *rows, *output)
+    write(checked / "reviewed.csv", [(1, "Positiv")])
+    assert "did you mean 'Positive'" in refused("--from", "default", *rows, *output)

@@ -7,17 +7,22 @@ from pathlib import Path
 from support import REPOSITORY
 
 from jobs.specs import LabelSpec
+from mtl_core.files import file_sha256
+from mtl_core.model.config import WEIGHTS
 from mtl_core.model.registry import SHIPPED_MODELS
 
 JOB = "label-0498cde4631d"
+MODEL = "11480c172df73fe940c59a110821500d9ce073850f2cb2463d2655d9ed78ee90"
+"""SHA-256 of the model that was shipped then; a job goes on with the model that it began with."""
 
 
 def earlier_files(folder: Path) -> Path:
-    """A copy of it, its absolute paths made those of this machine."""
+    """A copy of it, its paths and its model made those of this machine."""
     copy = folder / "old"
     shutil.copytree(REPOSITORY / "tests" / "whole" / "before_the_rooms", copy)
     for file in copy.rglob("*.json"):
         text = file.read_text().replace("/models/default", str(SHIPPED_MODELS / "default"))
+        text = text.replace(MODEL, file_sha256(SHIPPED_MODELS / "default" / WEIGHTS))
         file.write_text(text.replace("/old/", f"{copy}/"))
     return copy
 

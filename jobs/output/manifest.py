@@ -172,4 +172,8 @@ class Manifest(_Record):
     def as_json(self) -> dict[str, Any]:
         """The content of ``_manifest.json``."""
         without = {"inputs": {"__all__": {"version"}}}
-        return self.model_dump(mode="json", by_alias=True, exclude=without)
+        written = self.model_dump(mode="json", by_alias=True, exclude=without)
+        for file in written["inputs"]:
+            if not file["kept"]:  # earlier versions did not write it
+                del file["kept"]
+        return written

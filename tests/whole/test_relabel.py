@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from s3_server import S3Server
 from safetensors.numpy import load_file, save_file
 from support import Mtl, made_texts
 
@@ -96,6 +97,11 @@ def test_with_the_same_encoder_no_text_is_encoded_and_labels_are_as_if_they_were
     again = mtl("relabel", "out2", "--model", "default", "-o", "out3")
     assert "no text is encoded" in again.err, again.err
     assert mtl("verify", "out3", "--input").code == 0
+    back = read(tmp_path / "out3")
+    for task in ("topic", "sentiment"):
+        assert (back[task].astype(object) == old[task].astype(object)).mean() >= least
+        far = np.abs(back[f"{task}_typicality"] - old[f"{task}_typicality"])
+        assert far.max() < (1e-6 if form == "float32" else 0.1)
     assert "was done before" in mtl("relabel", "out2", "--model", "default", "-o", "out3").err
 
 
@@ -131,6 +137,18 @@ def test_else_the_texts_are_encoded_again_and_the_reason_is_said(
     manifest = json.loads((tmp_path / "out2/_manifest.json").read_text())
     assert manifest["embedding"] == embedding
     assert manifest["tokens"] > 0
+
+
+def test_an_output_in_a_store_is_labelled_anew_into_the_store(
+    s3: S3Server, mtl: Mtl, source: Path, new: Path
+) -> None:
+    out, out2 = f"{s3.address}/out", f"{s3.address}/out2"
+    label(mtl, source, out)
+    ran = mtl("relabel", out, "--model", new, "-o", out2)
+    assert ran.code == 0, ran.err
+    assert "no text is encoded" in ran.err
+    assert "1 in errors" in ran.out
+    assert mtl("verify", out2, "--input").code == 0
 
 
 def test_what_cannot_be_labelled_anew_is_told_in_one_line(

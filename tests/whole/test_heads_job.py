@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support import EXAMPLES, Mtl
+from support import REPOSITORY, Mtl
 
 pytestmark = pytest.mark.slow
 
+EXAMPLES = REPOSITORY / "examples" / "sentences.csv"
 CHECKED = 90
 
 
@@ -45,7 +46,7 @@ def test_checked_rows_move_the_labels_and_no_text_is_encoded_again(mtl: Mtl, che
     before, after = (
         pd.read_parquet(checked / name).sort_values("row_id") for name in ("out", "out2")
     )
-    assert (before["sentiment"] != after["sentiment"]).mean() > 0.8
+    assert (before["sentiment"] != after["sentiment"]).mean() > 0.5
     assert (before["topic"] == after["topic"]).all()
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)

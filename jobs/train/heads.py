@@ -12,7 +12,6 @@ from jobs.settings import Settings
 from jobs.specs import TeacherModel, TrainSpec
 from jobs.train.data import described
 from jobs.train.request import TrainRequest, absolute
-from mtl_core.config import DEFAULT_BACKBONE
 from mtl_core.errors import InputError, SettingsError
 from mtl_core.model.registry import check_name, find_model
 from mtl_core.storage.address import local_path, place_of
@@ -35,7 +34,7 @@ def heads_spec(request: TrainRequest, name: str, settings: Settings) -> TrainSpe
     """The spec of a job that trains the heads of a model on checked rows; all of it is checked.
 
     Raises:
-        SettingsError: an option is missing, or is of no use here.
+        SettingsError: an option is missing.
         InputError: the output or a file of checked rows cannot be used.
         ModelError: no such model, or the name cannot be given to a new one.
     """
@@ -59,7 +58,7 @@ def heads_spec(request: TrainRequest, name: str, settings: Settings) -> TrainSpe
         data_dir=None,
         preset=request.preset,
         scenario=HEADS,
-        settings=request.changes,
+        settings={key: value for key, value in request.changes.items() if key == "seed"},
         backbone=entry.config()["backbone"],
         tasks=tuple(tasks),
         data=tuple(described(path) for path in paths),
@@ -96,17 +95,6 @@ def _check_options(request: TrainRequest) -> None:
     for field, needed in NEEDS.items():
         if not getattr(request, field):
             raise SettingsError(f"--scenario {HEADS} needs {needed}")
-    others = {
-        "--data": request.data,
-        "--tasks": request.task_file,
-        "--teacher": request.teachers,
-        "--unlabelled": request.unlabelled,
-        "--backbone": request.backbone != DEFAULT_BACKBONE,
-        **{f"--{key.replace('_', '-')}": key != "seed" for key in request.changes},
-    }
-    for option, given in others.items():
-        if given:
-            raise SettingsError(f"--scenario {HEADS} has no use for {option}")
 
 
 def _own(name: str) -> str:
@@ -117,6 +105,6 @@ def _command(request: TrainRequest, name: str) -> str:
     words = ["mtl", "train", "--scenario", HEADS, "--name", name, "--from", _own(request.start)]
     for path in request.add:
         words += ["--add", Path(path).name]
-    for key, value in request.changes.items():
-        words += [f"--{key.replace('_', '-')}", str(value)]
+    if "seed" in request.changes:
+        words += ["--seed", str(request.changes["seed"])]
     return shlex.join([*words, "--output", "OUT"])

@@ -108,7 +108,8 @@ def estimate_share(
         share, unseen = sizes[stratum] / total, 1 - counts[stratum] / sizes[stratum]
         variance += share**2 * unseen * float(own.var(ddof=1)) / len(own)
     low, high = _interval(value, variance, len(found), total)
-    return Estimate(min(max(value, 0.0), 1.0), low, high, len(found))
+    value = min(max(value, 0.0), 1.0)  # with a few rows Wilson's interval may lie beside it
+    return Estimate(value, min(low, value), max(high, value), len(found))
 
 
 def _interval(value: float, variance: float, rows: int, total: int) -> tuple[float, float]:

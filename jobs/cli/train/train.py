@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import click
+from click.core import ParameterSource
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
@@ -36,6 +37,11 @@ from mtl_core.model.registry import ModelEntry
 from mtl_core.storage.address import place_of
 from mtl_core.training.scenario_names import HEADS, SCENARIOS, scenario_help
 
+OF_OTHER_SCENARIOS = frozenset(
+    {"data", "preset", "layers", "epochs", "max_rows_per_task", "task_file", "keep_overlap"}
+    | {"teachers", "unlabelled", "keep_layers", "settable", "backbone"}
+)
+"""Names of options that the scenario ``heads`` has no use for."""
 SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     f"      {name:<22} {text}" for name, text in SCENARIOS.items()
 )
@@ -221,6 +227,7 @@ def _specs(
     if HEADS in wanted:
         from jobs.train.heads import heads_spec  # loads the readers of outputs
 
+        _demand_of_heads()
         return [heads_spec(request, wanted[HEADS], settings())], ()
     for option, given in (("--from", request.start), ("--output", request.output)):
         if given:
@@ -228,6 +235,15 @@ def _specs(
     checked = checked_data(request, settings())
     specs = [train_spec(request, each, own, settings(), checked) for each, own in wanted.items()]
     return specs, checked.notes
+
+
+def _demand_of_heads() -> None:
+    """Refuse options that were typed and that the scenario would pass over in silence."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        typed = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if typed and option.name in OF_OTHER_SCENARIOS:
+            raise click.UsageError(f"--scenario {HEADS} has no use for {option.opts[0]}")
 
 
 def _all_of(request: TrainRequest, name: str) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import click
-from click.core import ParameterSource
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
@@ -17,6 +16,7 @@ from jobs.cli.shared.common import (
 )
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.cli.train.compare import print_comparison
+from jobs.cli.train.heads import spec_of_heads
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher
 from jobs.settings import settings
@@ -37,11 +37,6 @@ from mtl_core.model.registry import ModelEntry
 from mtl_core.storage.address import place_of
 from mtl_core.training.scenario_names import HEADS, SCENARIOS, scenario_help
 
-OF_OTHER_SCENARIOS = frozenset(
-    {"data", "preset", "layers", "epochs", "max_rows_per_task", "task_file", "keep_overlap"}
-    | {"teachers", "unlabelled", "keep_layers", "settable", "backbone"}
-)
-"""Names of options that the scenario ``heads`` has no use for."""
 SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     f"      {name:<22} {text}" for name, text in SCENARIOS.items()
 )
@@ -150,7 +145,7 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
 )
 @click.option(
     "--output",
-    metavar="OUT",
+    metavar="JOB|OUT",
     default="",
     help="The output whose rows were checked, for `heads`.",
     shell_complete=complete.jobs_or_folders,
@@ -225,25 +220,13 @@ def _specs(
 ) -> tuple[list[TrainSpec], Sequence[str]]:
     """The jobs' specs, and what their data makes worth saying."""
     if HEADS in wanted:
-        from jobs.train.heads import heads_spec  # loads the readers of outputs
-
-        _demand_of_heads()
-        return [heads_spec(request, wanted[HEADS], settings())], ()
+        return [spec_of_heads(request, wanted[HEADS])], ()
     for option, given in (("--from", request.start), ("--output", request.output)):
         if given:
             raise click.UsageError(f"{option} is for --scenario {HEADS}")
     checked = checked_data(request, settings())
     specs = [train_spec(request, each, own, settings(), checked) for each, own in wanted.items()]
     return specs, checked.notes
-
-
-def _demand_of_heads() -> None:
-    """Refuse options that were typed and that the scenario would pass over in silence."""
-    context = click.get_current_context()
-    for option in context.command.params:
-        typed = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
-        if typed and option.name in OF_OTHER_SCENARIOS:
-            raise click.UsageError(f"--scenario {HEADS} has no use for {option.opts[0]}")
 
 
 def _all_of(request: TrainRequest, name: str) -> dict[str, str]:

@@ -22,8 +22,10 @@ def scenario_help(tasks: Sequence[Task] = DEFAULT_TASKS) -> dict[str, str]:
 
 HEADS = "heads"
 """The scenario that trains heads alone, on checked rows of an output."""
-SCENARIOS = {
-    **scenario_help(),
+SCENARIOS = scenario_help()
+"""The freezing scenarios for the shipped tasks."""
+COMMANDS = {
+    **SCENARIOS,
     HEADS: "train the heads of --from on rows checked by hand (--add) of --output; seconds",
 }
-"""All scenarios for the shipped tasks."""
+"""What ``mtl train --scenario`` takes for the shipped tasks."""

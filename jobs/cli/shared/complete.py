@@ -76,9 +76,9 @@ def _jobs() -> list[str]:
 
 
 def _scenarios() -> list[str]:
-    from mtl_core.training.scenario_names import SCENARIOS
+    from mtl_core.training.scenario_names import COMMANDS
 
-    return list(SCENARIOS)
+    return list(COMMANDS)
 
 
 def _tasks() -> list[str]:

@@ -35,10 +35,10 @@ from mtl_core.errors import JobError
 from mtl_core.evaluation.facts import read_facts
 from mtl_core.model.registry import ModelEntry
 from mtl_core.storage.address import place_of
-from mtl_core.training.scenario_names import HEADS, SCENARIOS, scenario_help
+from mtl_core.training.scenario_names import COMMANDS, HEADS, scenario_help
 
 SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
-    f"      {name:<22} {text}" for name, text in SCENARIOS.items()
+    f"      {name:<22} {text}" for name, text in COMMANDS.items()
 )
 
 

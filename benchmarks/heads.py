@@ -56,7 +56,7 @@ def main() -> None:
                 for draw in range(given.draws):
                     order = np.random.default_rng(draw).permutation(rows.number)
                     checked, rest = order[:size], rows.of(order[size:])
-                    new = fit_head(head, rows.of(checked), stored, 2, draw).head
+                    new = fit_head(head, rows.of(checked), stored, draw).head
                     after = new.logits(rest.embeddings).argmax(axis=1) == rest.labels
                     gains.append(100 * (after.mean() - before[order[size:]].mean()))
                 least, fine = min(gains), sum(gain >= 0 for gain in gains)

@@ -9,7 +9,7 @@ from pathlib import Path
 from jobs.label.staging import read_first_shard, text_column_of
 from jobs.roots import model_folder
 from jobs.settings import settings
-from jobs.specs import LabelSpec
+from jobs.specs import LabelSpec, TeacherModel
 from mtl_core.config import LabelPrecision
 from mtl_core.engine.base import Engine
 from mtl_core.engine.cache import LabelCache
@@ -31,6 +31,19 @@ ENGINES_KEPT = 2
 
 _engines: dict[tuple[str, ...], Engine] = {}
 """The engines that this process used last, by what they were made of; the last used at the end."""
+
+
+def folder_as_submitted(model: TeacherModel, pulse: Pulse) -> Path:
+    """The folder of a model that a train job reads, on this machine; of a store it is copied first.
+
+    Raises:
+        SettingsError: it lies outside the configured roots, or cannot be copied here.
+        ModelError: it has changed since the job was submitted.
+    """
+    folder = folder_of(model.home, model.sha256, pulse)
+    if file_sha256(folder / WEIGHTS) != model.sha256:
+        raise ModelError(f"model '{model.name}' has changed since the job was submitted")
+    return folder
 
 
 def engine_for(

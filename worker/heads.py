@@ -8,13 +8,10 @@ from jobs.settings import settings
 from jobs.specs import TrainSpec
 from jobs.train.heads import rows_to_train_on
 from jobs.train.made_by import files_of
-from mtl_core.errors import ModelError
-from mtl_core.files import file_sha256
-from mtl_core.model.config import WEIGHTS
 from mtl_core.pulse import Pulse, with_pulse
 from mtl_core.training.new_heads import NewHeads
 from mtl_core.training.run import TrainedModel
-from worker.engines import folder_of
+from worker.engines import folder_as_submitted
 
 
 def train_heads(spec: TrainSpec, building: Path, pulse: Pulse) -> TrainedModel:
@@ -26,9 +23,7 @@ def train_heads(spec: TrainSpec, building: Path, pulse: Pulse) -> TrainedModel:
         SettingsError: the output or the model lies outside the configured roots.
     """
     assert spec.start is not None
-    folder = folder_of(spec.start.home, spec.start.sha256, pulse)
-    if file_sha256(folder / WEIGHTS) != spec.start.sha256:
-        raise ModelError(f"model '{spec.start.name}' has changed since the job was submitted")
+    folder = folder_as_submitted(spec.start, pulse)
     output = place_inside(spec.checked, settings(), settings().store_patience_s)
     require_finished(output)
     checked = with_pulse(pulse, rows_to_train_on, output, list(spec.add), list(spec.tasks))

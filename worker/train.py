@@ -17,9 +17,9 @@ from jobs.specs import InputFile, TeacherModel, TrainSpec
 from jobs.train.data import check_unchanged, load_added, load_unlabelled, split_loader
 from jobs.train.made_by import MADE_BY, files_of, finished_result, made_by
 from mtl_core.config import ModelConfig, train_config
-from mtl_core.errors import ModelError, OutputError
-from mtl_core.files import file_sha256, write_json
-from mtl_core.model.config import WEIGHTS, read_model_config
+from mtl_core.errors import OutputError
+from mtl_core.files import write_json
+from mtl_core.model.config import read_model_config
 from mtl_core.model.copies import publish
 from mtl_core.pulse import Pulse, with_pulse
 from mtl_core.storage.bucket import Bucket
@@ -31,7 +31,7 @@ from mtl_core.training.loop import Step
 from mtl_core.training.run import TrainedModel, TrainingRun
 from mtl_core.training.scenario_names import HEADS
 from worker.checkpoint_copies import CheckpointCopies
-from worker.engines import engine_for, folder_of
+from worker.engines import engine_for, folder_as_submitted
 from worker.heads import train_heads
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
@@ -105,15 +105,12 @@ def _described(spec: TrainSpec) -> dict[str, InputFile]:
 
 
 def _teacher(model: TeacherModel, pulse: Pulse) -> Teacher:
-    """A teacher on this machine; one of an object store is copied first.
+    """A teacher on this machine.
 
     Raises:
-        SettingsError: it lies outside the configured roots, or cannot be copied here.
-        ModelError: it has changed since the job was submitted.
+        SettingsError, ModelError: as :func:`worker.engines.folder_as_submitted`.
     """
-    folder = folder_of(model.home, model.sha256, pulse)
-    if file_sha256(folder / WEIGHTS) != model.sha256:
-        raise ModelError(f"teacher '{model.name}' has changed since the job was submitted")
+    folder = folder_as_submitted(model, pulse)
     tasks = read_model_config(folder).tasks
     return Teacher(
         model.name, model.sha256, tasks, partial(engine_for, folder, pulse=pulse), folder

@@ -7,15 +7,12 @@ heads`), so that no training data and no backbone are needed for it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from mtl_core.errors import ModelError
-from mtl_core.files import replace_file, temporary_beside
+from mtl_core.model.task_arrays import read_arrays, write_arrays
 
 STORED = "embeddings.safetensors"
 STORED_BYTES = 2_400_000
@@ -80,15 +77,8 @@ def write_stored(folder: Path, tasks: Mapping[str, StoredRows], encoder: str) ->
         encoder: :func:`mtl_core.model.identity.encoder_sha256` of the model; another encoder has
             no use for them.
     """
-    tensors = {
-        f"{task}.{part}": np.ascontiguousarray(getattr(rows, part))
-        for task, rows in tasks.items()
-        for part in PARTS
-    }
-    path = folder / STORED
-    temporary = temporary_beside(path)
-    save_file(tensors, str(temporary), metadata={ENCODER: encoder})
-    replace_file(temporary, path)
+    arrays = {task: {part: getattr(rows, part) for part in PARTS} for task, rows in tasks.items()}
+    write_arrays(folder / STORED, arrays, {ENCODER: encoder})
 
 
 def read_stored(folder: Path, encoder: str) -> dict[str, StoredRows]:
@@ -97,17 +87,5 @@ def read_stored(folder: Path, encoder: str) -> dict[str, StoredRows]:
     Raises:
         ModelError: the file is damaged.
     """
-    path = folder / STORED
-    if not path.is_file():
-        return {}
-    try:
-        with safe_open(str(path), framework="np") as stream:
-            if (stream.metadata() or {}).get(ENCODER) != encoder:
-                return {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
-            return {
-                name: StoredRows(*(tensors[f"{name}.{part}"] for part in PARTS)) for name in names
-            }
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+    found: dict[str, Any] = read_arrays(folder / STORED, PARTS, {ENCODER: encoder})
+    return {task: StoredRows(*arrays) for task, arrays in found.items()}

@@ -19,15 +19,13 @@ Legend of shapes: N texts, E embedding size, C classes, M held-out texts.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from mtl_core.errors import ModelError
-from mtl_core.files import replace_file, temporary_beside
 from mtl_core.model.config import TYPICALITY
+from mtl_core.model.task_arrays import read_arrays, write_arrays
 
 MODEL = "model_sha256"
 PARTS = ("means", "whitening", "distances")
@@ -75,15 +73,11 @@ def write_typicality(folder: Path, tasks: Mapping[str, Typicality], model_sha256
     Args:
         model_sha256: of the weights that gave the embeddings; other weights have no use for them.
     """
-    tensors = {
-        f"{task}.{part}": np.ascontiguousarray(getattr(statistics, part), np.float32)
+    arrays = {
+        task: {part: getattr(statistics, part).astype(np.float32) for part in PARTS}
         for task, statistics in tasks.items()
-        for part in PARTS
     }
-    path = folder / TYPICALITY
-    temporary = temporary_beside(path)
-    save_file(tensors, str(temporary), metadata={MODEL: model_sha256})
-    replace_file(temporary, path)
+    write_arrays(folder / TYPICALITY, arrays, {MODEL: model_sha256})
 
 
 def read_typicality(folder: Path, model_sha256: str) -> dict[str, Typicality]:
@@ -92,17 +86,5 @@ def read_typicality(folder: Path, model_sha256: str) -> dict[str, Typicality]:
     Raises:
         ModelError: the file is damaged.
     """
-    path = folder / TYPICALITY
-    if not path.is_file():
-        return {}
-    try:
-        with safe_open(str(path), framework="np") as stream:
-            if (stream.metadata() or {}).get(MODEL) != model_sha256:
-                return {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
-            return {
-                name: Typicality(*(tensors[f"{name}.{part}"] for part in PARTS)) for name in names
-            }
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
+    found: dict[str, Any] = read_arrays(folder / TYPICALITY, PARTS, {MODEL: model_sha256})
+    return {task: Typicality(*arrays) for task, arrays in found.items()}

@@ -50,42 +50,39 @@ class FittedHead:
 
 
 def fit_head(
-    before: Head | None,
+    before: Head,
     checked: Rows,
     stored: Rows | None,
-    classes: int,
     seed: int = 0,
     pulse: Pulse = no_pulse,
 ) -> FittedHead:
-    """Fit a head of ``classes`` labels.
+    """Move a head by checked rows.
 
     From the strongest ridge on, a weaker one is taken where the checked rows left out are more
-    likely under it by more than a standard error; a head that was there is changed only so.
+    likely under it by more than a standard error; else the head stays as it was.
 
     Args:
-        before: the head to start from; None: a new one, of zeros.
+        before: the head to start from.
         checked: at least one row.
         stored: rows that the model was trained on; None: there are none.
         seed: decides which rows are left out together.
     """
-    size = checked.embeddings.shape[1]
-    start = before or Head(np.zeros((classes, size)), np.zeros(classes))
-    best = FittedHead(start, start.logits(checked.embeddings), np.inf)
+    best = FittedHead(before, before.logits(checked.embeddings), np.inf)
     losses = _losses(best.left_out, checked.labels)
     folds = np.random.default_rng(seed).permutation(checked.number) % FOLDS
     for strength in STRENGTHS:
-        left_out = np.empty((checked.number, classes))
+        left_out = np.empty_like(best.left_out)
         for fold in np.unique(folds):
             pulse()
             kept = checked.of(folds != fold)
-            head = _fit(start, kept, stored, strength) if kept.number else start
+            head = _fit(before, kept, stored, strength) if kept.number else before
             left_out[folds == fold] = head.logits(checked.embeddings[folds == fold])
         gains = losses - _losses(left_out, checked.labels)
         if gains.mean() > gains.std() / np.sqrt(len(gains)):
-            losses, best = losses - gains, FittedHead(start, left_out, strength)
+            losses, best = losses - gains, FittedHead(before, left_out, strength)
     if np.isinf(best.strength):
         return best
-    return FittedHead(_fit(start, checked, stored, best.strength), best.left_out, best.strength)
+    return FittedHead(_fit(before, checked, stored, best.strength), best.left_out, best.strength)
 
 
 def _losses(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -210,7 +210,7 @@ class TrainingLoop:
         # Until the window is full, the average is the plain mean of all steps so far.
         window = max(1.0, self.config.average_share * self.steps)
         self._weights.update_average(max(1 / window, 1 / step))
-        self._tally.add(task, step, cross_entropy)
+        self._tally.add(task, step, cross_entropy, loss)
 
     def _weight(self, task: Task) -> float:
         """Factor on a task's loss."""

@@ -63,14 +63,18 @@ class NewHeads:
             rows, own = self.checked[task.name], stored.get(task.name)
             head = head_of(tensors, task)
             trained = own.part(held_out=False) if own is not None else None
-            fitted = fit_head(head, rows, trained, len(task.labels), self.seed, self.pulse)
+            fitted = fit_head(head, rows, trained, self.seed, self.pulse)
             _put(tensors, task, fitted.head)
             if rows.number >= CALIBRATED_FROM:
                 calibration[task.name] = fit_calibration(
                     fitted.left_out.astype(np.float32), rows.labels
                 )
             typicality[task.name] = _typicality(rows, own, self.seed)
-            found[task.name] = _told(head, fitted, rows, config.calibration_of(task.name))
+            temperatures = [
+                each.get(task.name, Calibration()).temperature
+                for each in (config.calibration, calibration)
+            ]
+            found[task.name] = _told(head, fitted, rows, *temperatures)
         config = replace(config, calibration=calibration)
         return self._save(config, tensors, stored, typicality, found, started)
 
@@ -143,8 +147,14 @@ def _typicality(rows: Rows, stored: StoredRows | None, seed: int) -> Typicality:
     return replace(fitted, distances=np.sort(np.concatenate([fitted.distances, *distances])))
 
 
-def _told(head: Head, fitted: FittedHead, rows: Rows, before: Calibration) -> dict[str, Any]:
-    """What the checked rows say of a head before and after, each row left out in turn."""
+def _told(
+    head: Head, fitted: FittedHead, rows: Rows, before: float, after: float
+) -> dict[str, Any]:
+    """What the checked rows say of a head before and after, each row left out in turn.
+
+    Args:
+        before, after: the temperatures of its scores.
+    """
     places = np.arange(rows.number)
 
     def of(logits: NDArray[np.float64], temperature: float) -> dict[str, float]:
@@ -156,8 +166,8 @@ def _told(head: Head, fitted: FittedHead, rows: Rows, before: Calibration) -> di
 
     return {
         "rows": rows.number,
-        "before": of(head.logits(rows.embeddings), before.temperature),
-        "after": of(fitted.left_out, 1.0),
+        "before": of(head.logits(rows.embeddings), before),
+        "after": of(fitted.left_out, after),
         "changed": bool(np.isfinite(fitted.strength)),
     }
 

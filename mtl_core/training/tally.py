@@ -20,11 +20,16 @@ class Tally:
     def __init__(self, tasks: Iterable[str], others: Iterable[str]) -> None:
         self._tasks = tuple(tasks)
         self._losses: dict[str, list[float]] = {name: [] for name in (*self._tasks, *others)}
-        self._unread: list[tuple[str, int, Tensor]] = []
+        self._unread: list[tuple[str, int, Tensor, Tensor]] = []
 
-    def add(self, name: str, step: int, loss: Tensor) -> None:
-        """Take note of a loss, a scalar on any device, without reading it."""
-        self._unread.append((name, step, loss.detach()))
+    def add(self, name: str, step: int, loss: Tensor, whole: Tensor | None = None) -> None:
+        """Take note of a loss, a scalar on any device, without reading it.
+
+        Args:
+            whole: the step's loss in all, which must be a finite number, too.
+        """
+        loss = loss.detach()
+        self._unread.append((name, step, loss, loss if whole is None else whole.detach()))
 
     def read(self) -> float:
         """Read what was added since the last reading.
@@ -36,10 +41,10 @@ class Tally:
         """
         if not self._unread:
             return math.nan
-        values = torch.stack([loss for _, _, loss in self._unread]).float().tolist()
+        pairs = torch.stack([torch.stack(each[2:]) for each in self._unread]).float().tolist()
         of_tasks = []
-        for (name, step, _), value in zip(self._unread, values, strict=True):
-            if not math.isfinite(value):  # such a model could label nothing
+        for (name, step, *_), (value, whole) in zip(self._unread, pairs, strict=True):
+            if not math.isfinite(value + whole):  # such a model could label nothing
                 what = f"the loss of task '{name}'" if name in self._tasks else f"'{name}' loss"
                 raise ModelError(
                     f"training diverged: {what} is {value:g} at step {step:,}; "

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from axe_core_python.selenium import Axe
+from browsed import demand_accessible
 from click.testing import CliRunner
 from outputs import ROWS
 from selenium.webdriver import Chrome
@@ -100,13 +100,7 @@ def test_the_page_shows_what_is_printed_and_what_became_of_each_label(
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_page_is_accessible_in_both_themes(browser: Chrome, page: Path, theme: str) -> None:
-    feature = {"name": "prefers-color-scheme", "value": theme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    browser.get(page.as_uri())
-    paper = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
-    assert (paper == "rgba(255, 255, 255, 1)") == (theme == "light")
-    found = Axe().run(browser)
-    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+    demand_accessible(browser, page, theme)
 
 
 def test_a_page_replaces_a_page_and_nothing_else(output: Path, later: Path, tmp_path: Path) -> None:

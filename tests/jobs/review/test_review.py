@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from axe_core_python.selenium import Axe
+from browsed import demand_accessible
 from click.testing import CliRunner
 from outputs import ROWS, TASKS
 from selenium.webdriver import ActionChains, Chrome
@@ -293,9 +293,4 @@ def test_a_sheet_is_filled_in_by_keys_kept_by_the_browser_and_saved(
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_sheet_is_accessible_in_both_themes(browser: Chrome, sheet: Path, theme: str) -> None:
-    feature = {"name": "prefers-color-scheme", "value": theme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    browser.get(sheet.as_uri())
-    ActionChains(browser).send_keys("1").perform()
-    found = Axe().run(browser)
-    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
+    demand_accessible(browser, sheet, theme, ActionChains(browser).send_keys("1").perform)

@@ -37,7 +37,7 @@ def right(head: Head, found: Rows) -> float:
 
 
 def test_rows_that_say_otherwise_move_a_head() -> None:
-    fitted = fit_head(BEFORE, rows(200, 1, axis=1), rows(500, 2, axis=0), 2)
+    fitted = fit_head(BEFORE, rows(200, 1, axis=1), rows(500, 2, axis=0))
     others = rows(1000, 3, axis=1)
     assert right(BEFORE, others) < 0.6
     assert right(fitted.head, others) > 0.9
@@ -47,13 +47,13 @@ def test_rows_that_say_otherwise_move_a_head() -> None:
 def test_a_few_rows_of_noise_leave_a_head_as_it_was() -> None:
     noise = rows(20, 1, axis=0)
     labels = np.where(np.arange(20) % 4 == 0, 1 - noise.labels, noise.labels)
-    fitted = fit_head(BEFORE, Rows(noise.embeddings, labels), rows(500, 2, axis=0), 2)
+    fitted = fit_head(BEFORE, Rows(noise.embeddings, labels), rows(500, 2, axis=0))
     assert right(fitted.head, rows(1000, 3, axis=0)) > 0.97
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_a_handful_of_rows_is_enough_to_run(count: int) -> None:
-    fitted = fit_head(BEFORE, rows(count, 1, axis=0), None, 2)
+    fitted = fit_head(BEFORE, rows(count, 1, axis=0), None)
     assert fitted.left_out.shape == (count, 2)
     assert np.isfinite(fitted.head.weight).all()
 

@@ -35,3 +35,10 @@ def test_an_epoch_goes_on_from_the_losses_of_a_checkpoint() -> None:
     assert tally.losses() == {"topic": [1.0, 3.0]}
     tally.clear()
     assert tally.means() == {}
+
+
+def test_a_loss_that_its_weight_makes_infinite_is_named_too() -> None:
+    tally = Tally(["topic"], [])
+    tally.add("topic", 3, torch.tensor(0.5), torch.tensor(math.inf))
+    with pytest.raises(ModelError, match=r"diverged: the loss of task 'topic' is 0\.5 at step 3"):
+        tally.read()

@@ -146,6 +146,7 @@ class TrainSpec(Spec):
 
     added: ClassVar[frozenset[str]] = frozenset(
         {"backbone_sha256", "data", "add", "teachers", "unlabelled", "start", "checked"}
+        | {"only_tasks"}
     )
 
     kind: Literal["train"] = "train"
@@ -173,6 +174,8 @@ class TrainSpec(Spec):
     """The model whose heads are trained, in the scenario ``heads``."""
     checked: str = ""
     """Path or address of the output whose rows were checked, in the same scenario."""
+    only_tasks: tuple[str, ...] = ()
+    """Names of the tasks whose heads are trained there; empty: of all that were checked."""
     command: str
 
 

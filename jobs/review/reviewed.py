@@ -1,7 +1,8 @@
 """``reviewed.csv``: rows of an output with the labels that a person found right."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,15 @@ from jobs.input.folders import Located
 from jobs.input.source import Source, open_source, read_source
 from jobs.review.label_studio import read_export
 from mtl_core.errors import InputError
+from mtl_core.model.task_file import MAX_LABELS, MIN_LABELS
 from mtl_core.storage.parquet import ROW_ID
 from mtl_core.suggest import did_you_mean, near_hint
 
 PART = "part"
 WEIGHT = "weight"
+OUTPUT = "output"
+TEXT = "text"
+"""Column of a sheet's texts, whatever the output calls them."""
 RANDOM = "random"
 UNSURE = "unsure"
 NOT_SURE = "?"
@@ -43,13 +48,16 @@ class ReviewedRow:
     """Whether a review sheet drew it at ``random`` or as ``unsure``; empty: no sheet did."""
     weight: float | None
     """How many rows of the output a random row stands for, itself included."""
+    output: str = ""
+    """Path or address of the output that a review sheet was drawn from; empty: no sheet was."""
 
 
 def read_reviewed(path: Path, tasks: Mapping[str, Sequence[str]]) -> list[ReviewedRow]:
     """Read a file of checked rows: csv, any other table that `mtl label` reads, or Label Studio's.
 
     Columns: ``row_id``; one for each task with the right label, empty or ``?`` where it was not
-    checked; ``part`` and ``weight``, as a review sheet writes them. Others are passed over.
+    checked; ``part``, ``weight`` and ``output``, as a review sheet writes them. Others are passed
+    over.
 
     Args:
         tasks: the labels of each task of the output.
@@ -57,12 +65,9 @@ def read_reviewed(path: Path, tasks: Mapping[str, Sequence[str]]) -> list[Review
         InputError: the file cannot be read, lacks a column, or a value is none; the message says
             which row, counted from 1 below the header.
     """
-    if not path.is_file():
-        raise InputError(f"no file {path}")
     rows: list[ReviewedRow] = []
     first: dict[int, str] = {}
-    export = read_export(path, tasks)
-    for number, values in _table(path, tasks) if export is None else export:
+    for number, values in _rows(path, tasks):
         where = f"{path}:{number}"
         row = _row(where, values, tasks)
         if row.row_id in first:
@@ -74,9 +79,44 @@ def read_reviewed(path: Path, tasks: Mapping[str, Sequence[str]]) -> list[Review
     return rows
 
 
-def _table(
-    path: Path, tasks: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[int, Mapping[str, object]]]:
+def labels_in(paths: Sequence[Path], task: str) -> tuple[str, ...]:
+    """The labels that stand in the column of a new task, in alphabetical order.
+
+    Raises:
+        InputError: as :func:`read_reviewed`; there are fewer than two labels or too many, or one
+            stands in one row alone, as a mistyped one would.
+    """
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for path in paths:
+        for number, values in _rows(path, [task]):
+            if (label := _text(values.get(task))) not in ("", NOT_SURE):
+                first.setdefault(label, f"{path}:{number}")
+                counts[label] += 1
+    if not MIN_LABELS <= len(counts) <= MAX_LABELS:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: column '{task}' holds {len(counts):,} labels; "
+            f"a task has {MIN_LABELS} to {MAX_LABELS:,}"
+        )
+    for label, count in counts.items():
+        if count == 1:
+            near = near_hint(label, [other for other in counts if other != label])
+            raise InputError(
+                f"{first[label]}: no other row of '{task}' has the label '{label}'{near}; "
+                "a label needs two rows"
+            )
+    return tuple(sorted(counts))
+
+
+def _rows(path: Path, tasks: Collection[str]) -> Iterable[tuple[int, Mapping[str, object]]]:
+    """The rows of a file of whatever form, each with its number from 1."""
+    if not path.is_file():
+        raise InputError(f"no file {path}")
+    export = read_export(path, tasks)
+    return _table(path, tasks) if export is None else export
+
+
+def _table(path: Path, tasks: Collection[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
     """The rows of a table, each with its number from 1."""
     file = fingerprint(Located(path), AsGiven(text_columns=(ROW_ID,)))
     rows: Iterator[tuple[int, Mapping[str, object]]]
@@ -118,7 +158,8 @@ def _row(
     part = _text(values.get(PART))
     if part not in ("", RANDOM, UNSURE):
         raise InputError(f"{where}: part is '{part}'; it must be '{RANDOM}', '{UNSURE}' or empty")
-    return ReviewedRow(_row_id(where, values), labels, part, _weight(where, values))
+    weight, output = _weight(where, values), _text(values.get(OUTPUT))
+    return ReviewedRow(_row_id(where, values), labels, part, weight, output)
 
 
 def _text(value: object) -> str:

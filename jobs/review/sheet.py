@@ -4,13 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.output.manifest import Manifest
 from jobs.output.targets import check_file_target, check_page_target, in_one_line
 from jobs.review import label_studio
 from jobs.review.draw import SheetRow
-from jobs.review.reviewed import PART, WEIGHT
+from jobs.review.reviewed import OUTPUT, PART, TEXT, WEIGHT
 from mtl_core import pages
 from mtl_core.errors import OutputError
 from mtl_core.files import write_text
@@ -48,83 +49,85 @@ def interface_of(target: Path) -> Path:
     return target.with_suffix(".xml")
 
 
-def write_sheet(
-    target: Path,
-    manifest: Manifest,
-    tasks: Sequence[str],
-    rows: Sequence[SheetRow],
-    *,
-    show_labels: bool,
-) -> None:
+@dataclass(frozen=True)
+class Sheet:
+    """What a sheet is made of."""
+
+    output: str
+    """Path or address of the output; what is checked is trained on from there."""
+    manifest: Manifest
+    tasks: Sequence[str]
+    """Those to check."""
+    rows: Sequence[SheetRow]
+    show_labels: bool
+    """Also write what the output says; a person who sees it agrees too easily."""
+
+
+def write_sheet(target: Path, sheet: Sheet) -> None:
     """Write a sheet as the target's name says, over what is there.
 
     Args:
         target: as :func:`check_sheet` lets it pass.
-        tasks: those to check.
-        show_labels: also write what the output says; a person who sees it agrees too easily.
     Raises:
         OutputError: it cannot be written.
     """
     make = {".html": _as_page, ".csv": _as_csv, ".json": _as_label_studio}[target.suffix]
     with in_one_line(target):
-        write_text(target, make(manifest, tasks, rows, show_labels))
+        write_text(target, make(sheet))
         if target.suffix == ".json":
-            labels = {task: manifest.model.tasks[task] for task in tasks}
+            labels = {task: sheet.manifest.model.tasks[task] for task in sheet.tasks}
             write_text(interface_of(target), label_studio.interface(labels))
 
 
-def _as_csv(
-    manifest: Manifest, tasks: Sequence[str], rows: Sequence[SheetRow], show_labels: bool
-) -> str:
+def _as_csv(sheet: Sheet) -> str:
     """As a spreadsheet opens it: a byte-order mark tells it that the text is UTF-8."""
-    given = [GIVEN.format(task=task) for task in tasks] if show_labels else []
+    given = [GIVEN.format(task=task) for task in sheet.tasks] if sheet.show_labels else []
     stream = io.StringIO()
     writer = csv.writer(stream)
-    writer.writerow([ROW_ID, *tasks, *given, manifest.text_column, PART, WEIGHT])
-    for row in rows:
-        labels = [row.labels[task] or "" for task in tasks] if show_labels else []
+    writer.writerow([ROW_ID, *sheet.tasks, *given, TEXT, PART, WEIGHT, OUTPUT])
+    empty = [""] * len(sheet.tasks)
+    for row in sheet.rows:
+        labels = [row.labels[task] or "" for task in sheet.tasks] if sheet.show_labels else []
         weight = "" if row.weight is None else f"{row.weight:.6g}"
-        writer.writerow([row.row_id, *("" for _ in tasks), *labels, row.text, row.part, weight])
+        writer.writerow([row.row_id, *empty, *labels, row.text, row.part, weight, sheet.output])
     return "\ufeff" + stream.getvalue()
 
 
-def _as_label_studio(
-    manifest: Manifest, tasks: Sequence[str], rows: Sequence[SheetRow], show_labels: bool
-) -> str:
+def _as_label_studio(sheet: Sheet) -> str:
     entries: list[dict[str, object]] = []
-    for row in rows:
-        data = {"text": row.text, ROW_ID: row.row_id, PART: row.part}
+    for row in sheet.rows:
+        data = {TEXT: row.text, ROW_ID: row.row_id, PART: row.part, OUTPUT: sheet.output}
         entry: dict[str, object] = {
             "data": data if row.weight is None else {**data, WEIGHT: row.weight}
         }
-        if show_labels:
-            labels = {task: row.labels[task] for task in tasks}
-            entry["predictions"] = [label_studio.prediction(manifest.model.name, labels)]
+        if sheet.show_labels:
+            labels = {task: row.labels[task] for task in sheet.tasks}
+            entry["predictions"] = [label_studio.prediction(sheet.manifest.model.name, labels)]
         entries.append(entry)
     return json.dumps(entries, ensure_ascii=False, indent=1) + "\n"
 
 
-def _as_page(
-    manifest: Manifest, tasks: Sequence[str], rows: Sequence[SheetRow], show_labels: bool
-) -> str:
+def _as_page(sheet: Sheet) -> str:
+    manifest = sheet.manifest
     return pages.render(
         "jobs.review",
         "sheet.html",
         job=manifest.job,
         model=manifest.model.name,
-        show_labels=show_labels,
+        show_labels=sheet.show_labels,
         sheet={
             "job": manifest.job,
-            "tasks": {task: list(manifest.model.tasks[task]) for task in tasks},
+            "output": sheet.output,
+            "tasks": {task: list(manifest.model.tasks[task]) for task in sheet.tasks},
             "rows": [
                 {
                     "row_id": row.row_id,
                     "text": row.text,
                     "part": row.part,
                     "weight": row.weight,
-                    "given": {task: row.labels[task] for task in tasks},
+                    "given": {task: row.labels[task] for task in sheet.tasks},
                 }
-                for row in rows
+                for row in sheet.rows
             ],
         },
     )

@@ -16,9 +16,7 @@ from mtl_core.config import DEFAULT_BACKBONE, TrainConfig, train_config
 from mtl_core.errors import SettingsError, UnknownScenarioError
 from mtl_core.model.backbones import check_backbone, weights_sha256
 from mtl_core.model.registry import check_name
-from mtl_core.storage.address import local_path
-from mtl_core.storage.folder import Folder
-from mtl_core.storage.place import Place
+from mtl_core.storage.address import absolute, local_path
 from mtl_core.suggest import did_you_mean
 from mtl_core.tasks import DEFAULT_TASKS, Task, task_as_json
 from mtl_core.training.scenario_names import HEADS, scenario_help
@@ -49,7 +47,9 @@ class TrainRequest:
     start: str = ""
     """Name, path or address of the model whose heads are trained."""
     output: str = ""
-    """The output whose rows were checked."""
+    """The output whose rows were checked; empty: the one that the rows' sheet was drawn from."""
+    only_tasks: tuple[str, ...] = ()
+    """Names of the tasks whose heads are trained, also new ones; empty: all that were checked."""
 
     def tasks(self) -> tuple[Task, ...]:
         """The shipped tasks, or those of the task file.
@@ -170,11 +170,6 @@ def train_spec(
         add=tuple(str(_added(path).resolve()) for path in request.add),
         command=command_of(request, scenario, name, local=data_dir is not None),
     )
-
-
-def absolute(place: Place) -> str:
-    """A place's path from the root, or its address."""
-    return str(place.path.absolute()) if isinstance(place, Folder) else str(place)
 
 
 def check_scenario(scenario: str, tasks: Sequence[Task]) -> None:

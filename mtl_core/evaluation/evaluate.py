@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mtl_core.config import Calibration
 from mtl_core.data.overlap import unseen_rows
-from mtl_core.data.splits import LabelledTexts, LoadSplit
+from mtl_core.data.splits import LabelledTexts, LoadSplit, listed
 from mtl_core.engine.quantise import CALIBRATION_TEXTS
 from mtl_core.errors import DataError
 from mtl_core.evaluation.answers import Answering, Answers
@@ -70,7 +70,7 @@ def evaluate_model(
     report: Callable[[str], None] = lambda task: None,
     pulse: Pulse = no_pulse,
 ) -> Evaluation:
-    """Score every task of a model on its official evaluation split.
+    """Score every task of a model that names data on its official evaluation split.
 
     Args:
         model: gives the model's answers.
@@ -82,12 +82,15 @@ def evaluate_model(
         similarity: gives Spearman's correlation on STS-B, None without its data.
         report: called with a task's name before it is scored, and with ``stsb`` before STS-B.
     Raises:
-        DataError: a task names no data, or its split is missing or malformed.
+        DataError: no task names data, or a split is missing or malformed.
         ModelError: as :meth:`mtl_core.evaluation.answers.EngineAnswers.answer`.
     """
     computed = {"engine": model.engine, "precision": model.precision}
     found = Evaluation({}, {}, {}, {}, None, computed)
-    for task in model.config.tasks:
+    tasks = [task for task in model.config.tasks if task.source is not None]
+    if not tasks:
+        raise DataError(f"{no_data(model.config.tasks)} to evaluate on")
+    for task in tasks:
         report(task.name)
         split, data = _evaluation_data(task, load_split, held_out or {})
         answers = model.answer(data.texts)
@@ -99,6 +102,12 @@ def evaluate_model(
             found.zero_shot[task.name] = _zero_shot(model, data, answers)
     report("stsb")
     return replace(found, stsb=similarity())
+
+
+def no_data(tasks: Sequence[Task]) -> str:
+    """The tasks that name no data, such as those made of checked rows, in words."""
+    names = [task.name for task in tasks if task.source is None]
+    return f"task {listed(names)} names no data" if names else ""
 
 
 def calibration_texts(tasks: Sequence[Task], load_split: LoadSplit) -> list[str]:
@@ -169,8 +178,7 @@ def _evaluation_data(
     task: Task, load_split: LoadSplit, held_out: Mapping[str, LabelledTexts]
 ) -> tuple[str, LabelledTexts]:
     """Name and rows of a task's official split; of its held-out rows if it has no such split."""
-    if task.source is None:
-        raise DataError(f"task '{task.name}' names no data to evaluate on")
+    assert task.source is not None
     if task.source.has_official_split:
         split = task.source.evaluation_split
         return split, load_split(task, split)

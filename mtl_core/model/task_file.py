@@ -12,7 +12,7 @@ from mtl_core.errors import SettingsError
 from mtl_core.storage.parquet import RESERVED_COLUMNS
 from mtl_core.tasks import DEFAULT_TASKS, Task, TaskSource
 
-MAX_LABELS = 1000
+MIN_LABELS, MAX_LABELS = 2, 1000
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -21,7 +21,7 @@ class TaskTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    labels: tuple[str, ...] = Field(min_length=2, max_length=MAX_LABELS)
+    labels: tuple[str, ...] = Field(min_length=MIN_LABELS, max_length=MAX_LABELS)
     train: str
     evaluation: str | None = None
     text_column: str = "text"
@@ -71,13 +71,18 @@ def read_task_file(path: Path) -> tuple[Task, ...]:
     return tuple(tasks.values())
 
 
-def _task(path: Path, name: str, table: Any) -> Task:
+def check_task_name(name: str, where: str) -> None:
+    """Raise SettingsError, which begins with ``where``, unless a task can have the name."""
     if not NAME_PATTERN.fullmatch(name):
         raise SettingsError(
-            f"{path}: [{name}]: a task's name is of a-z, 0-9 and '_', at most 32, a letter first"
+            f"{where}: a task's name is of a-z, 0-9 and '_', at most 32, a letter first"
         )
     if name in RESERVED_COLUMNS or name.endswith(("_score", "_typicality")):
-        raise SettingsError(f"{path}: [{name}]: that is the name of an output column")
+        raise SettingsError(f"{where}: that is the name of an output column")
+
+
+def _task(path: Path, name: str, table: Any) -> Task:
+    check_task_name(name, f"{path}: [{name}]")
     try:
         read = TaskTable.model_validate(table)
     except ValidationError as error:
@@ -85,7 +90,7 @@ def _task(path: Path, name: str, table: Any) -> Task:
         key = ".".join(map(str, first["loc"])) or name
         said = first["msg"]
         if first["type"] in ("too_short", "too_long"):
-            said = f"there are {len(table['labels']):,}; give 2 to {MAX_LABELS:,}"
+            said = f"there are {len(table['labels']):,}; give {MIN_LABELS} to {MAX_LABELS:,}"
         raise SettingsError(f"{path}: [{name}] {key}: {said}") from error
     folder = path.absolute().parent
     files = {"train": str(folder / read.train)}

@@ -31,6 +31,11 @@ def place_of(where: str | Path, patience_s: float = PATIENCE_S) -> Place:
     return Bucket(checked_address(str(where)), patience_s)
 
 
+def absolute(place: Place) -> str:
+    """A place's path from the root, or its address."""
+    return str(place.path.absolute()) if isinstance(place, Folder) else str(place)
+
+
 def checked_address(address: str) -> str:
     """Check an object store's address; return it without a slash at its end.
 

@@ -1,5 +1,6 @@
 """The model card: what a model is, on what it was trained, what it reaches, under which terms."""
 
+from collections.abc import Collection
 from typing import Any
 
 from mtl_core.config import UNTYPICAL_BELOW, ModelConfig
@@ -32,7 +33,7 @@ def model_card(
         "",
         "## Tasks and data",
         "",
-        *_data(config, training),
+        *_data(config, training, facts),
         "",
         *_notes(training, facts),
         *_suspects(facts),
@@ -53,9 +54,10 @@ def model_card(
     return "\n".join(lines)
 
 
-def _data(config: ModelConfig, training: dict[str, Any]) -> list[str]:
+def _data(config: ModelConfig, training: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     if "from" in training:
-        return _new_heads(config, training)
+        new = {task for task, found in facts["checked"].items() if found.get("new")}
+        return _new_heads(config, training, new)
     return [
         f"- **{task.name}**: {', '.join(task.labels)}; trained on {training['rows'][task.name]:,} "
         f"rows of {task.source.name if task.source else 'own data'}"
@@ -64,13 +66,17 @@ def _data(config: ModelConfig, training: dict[str, Any]) -> list[str]:
     ]
 
 
-def _new_heads(config: ModelConfig, training: dict[str, Any]) -> list[str]:
-    """What a model has of another one whose heads were moved by checked rows."""
+def _new_heads(config: ModelConfig, training: dict[str, Any], new: Collection[str]) -> list[str]:
+    """What a model has of another one whose heads were moved by checked rows.
+
+    Args:
+        new: names of tasks that the other one has not.
+    """
     before = next(iter(training["from"].values()))
-    heads = {
-        name: f"head of `{before}`, moved by {rows:,} checked rows" if rows else f"as in `{before}`"
-        for name, rows in training["rows"].items()
-    }
+    heads = {}
+    for name, rows in training["rows"].items():
+        of = f"new, fitted to {rows:,}" if name in new else f"head of `{before}`, moved by {rows:,}"
+        heads[name] = f"{of} checked rows" if rows else f"as in `{before}`"
     return [
         *(
             f"- **{task.name}**: {', '.join(task.labels)}; {heads[task.name]}"

@@ -17,6 +17,8 @@ from mtl_core.pulse import Pulse, no_pulse
 
 STRENGTHS = (0.1, 0.01, 0.003, 0.001, 0.0003)
 """Ridges on the change of a head that are tried, from hardly any change to a free one."""
+SIGNIFICANCE = 1.645
+"""How many standard errors a change must gain: one-sided, of 20 that bring nothing one passes."""
 FOLDS = 5
 """Parts that the checked rows are left out by."""
 STORED_WEIGHT = 0.1
@@ -55,17 +57,19 @@ def fit_head(
     stored: Rows | None,
     seed: int = 0,
     pulse: Pulse = no_pulse,
+    significance: float = SIGNIFICANCE,
 ) -> FittedHead:
     """Move a head by checked rows.
 
     From the strongest ridge on, a weaker one is taken where the checked rows left out are more
-    likely under it by more than a standard error; else the head stays as it was.
+    likely under it, by more than chance would show; else the head stays as it was.
 
     Args:
         before: the head to start from.
         checked: at least one row.
         stored: rows that the model was trained on; None: there are none.
         seed: decides which rows are left out together.
+        significance: how many standard errors a weaker ridge must gain.
     """
     best = FittedHead(before, before.logits(checked.embeddings), np.inf)
     losses = _losses(best.left_out, checked.labels)
@@ -78,7 +82,7 @@ def fit_head(
             head = _fit(before, kept, stored, strength) if kept.number else before
             left_out[folds == fold] = head.logits(checked.embeddings[folds == fold])
         gains = losses - _losses(left_out, checked.labels)
-        if gains.mean() > gains.std() / np.sqrt(len(gains)):
+        if gains.mean() > significance * gains.std() / np.sqrt(len(gains)):
             losses, best = losses - gains, FittedHead(before, left_out, strength)
     if np.isinf(best.strength):
         return best

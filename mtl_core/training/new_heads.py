@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtl_core.config import Calibration, ModelConfig
+from mtl_core.errors import DataError
 from mtl_core.evaluation.calibration import fit_calibration, softmax
 from mtl_core.files import file_sha256, write_json, write_text
 from mtl_core.model.config import WEIGHTS, read_model_config
@@ -22,7 +23,7 @@ from mtl_core.model.typicality import Typicality, read_typicality, write_typical
 from mtl_core.pulse import Pulse, no_pulse
 from mtl_core.tasks import Task
 from mtl_core.training.card import model_card
-from mtl_core.training.heads import FOLDS, FittedHead, Head, fit_head
+from mtl_core.training.heads import FOLDS, SIGNIFICANCE, FittedHead, Head, fit_head
 from mtl_core.training.software import software_versions
 from mtl_core.training.typicality import fit_statistics
 
@@ -36,6 +37,8 @@ class NewHeads:
 
     before: Path
     """Folder of the model whose encoder, and whose heads at first, the new one has."""
+    tasks: tuple[Task, ...]
+    """Those of the new model: all of the model before, and perhaps new ones, which were checked."""
     checked: Mapping[str, Rows]
     """By task, checked rows; a task without any keeps its head."""
     output: Path
@@ -51,19 +54,27 @@ class NewHeads:
         Returns:
             the SHA-256 of its weights.
         Raises:
+            DataError: the rows of a new task do not tell its labels apart.
             ModelError: the model's folder is damaged.
         """
         started = time.monotonic()
-        config, tensors = read_model_config(self.before), read_tensors(self.before / WEIGHTS)
+        before, tensors = read_model_config(self.before), read_tensors(self.before / WEIGHTS)
+        config = replace(before, tasks=self.tasks)
         encoder = encoder_sha256(self.before)
         stored = read_stored(self.before, encoder)
         typicality = read_typicality(self.before, file_sha256(self.before / WEIGHTS))
         calibration, found = dict(config.calibration), {}
         for task in (task for task in config.tasks if task.name in self.checked):
             rows, own = self.checked[task.name], stored.get(task.name)
-            head = head_of(tensors, task)
+            new = task.name not in [each.name for each in before.tasks]
+            head = no_head(task, config) if new else head_of(tensors, task)
             trained = own.part(held_out=False) if own is not None else None
-            fitted = fit_head(head, rows, trained, self.seed, self.pulse)
+            # a new head has nothing to lose: any gain will do
+            demanded = 0.0 if new else SIGNIFICANCE
+            fitted = fit_head(head, rows, trained, self.seed, self.pulse, demanded)
+            if new:
+                _demand_head(task, fitted)
+                tensors[f"logit_scales.{task.name}"] = torch.tensor(config.logit_scale)
             _put(tensors, task, fitted.head)
             if rows.number >= CALIBRATED_FROM:
                 calibration[task.name] = fit_calibration(
@@ -74,7 +85,7 @@ class NewHeads:
                 each.get(task.name, Calibration()).temperature
                 for each in (config.calibration, calibration)
             ]
-            found[task.name] = _told(head, fitted, rows, *temperatures)
+            found[task.name] = {**_told(head, fitted, rows, *temperatures), "new": new}
         config = replace(config, calibration=calibration)
         return self._save(config, tensors, stored, typicality, found, started)
 
@@ -118,6 +129,20 @@ def head_of(tensors: Mapping[str, torch.Tensor], task: Task) -> Head:
     scale = float(tensors[f"logit_scales.{task.name}"])
     weight, bias = (tensors[f"heads.{task.name}.{part}"].double().numpy() for part in PARTS)
     return Head(weight * scale, bias * scale)
+
+
+def no_head(task: Task, config: ModelConfig) -> Head:
+    """A head that finds all labels equally likely, from which a new task's head is fitted."""
+    labels = len(task.labels)
+    return Head(np.zeros((labels, config.embedding_size)), np.zeros(labels))
+
+
+def _demand_head(task: Task, fitted: FittedHead) -> None:
+    if not np.isfinite(fitted.strength):
+        raise DataError(
+            f"{len(fitted.left_out):,} checked rows do not tell the labels of '{task.name}' apart; "
+            "check more rows"
+        )
 
 
 def _put(tensors: dict[str, torch.Tensor], task: Task, head: Head) -> None:
@@ -181,8 +206,10 @@ def _similarity(before: Path) -> dict[str, Any]:
 
 def _note(task: str, found: Mapping[str, Any]) -> str:
     rows = f"{task}: {found['rows']:,} checked rows"
+    after = f"{found['after']['accuracy']:.3f}"
+    if found["new"]:
+        return f"{rows}, a new task; accuracy on them {after}, each judged without itself"
     before = f"{found['before']['accuracy']:.3f}"
     if not found["changed"]:
         return f"{rows} bear out no change of its head (accuracy on them {before})"
-    after = f"{found['after']['accuracy']:.3f}"
     return f"{rows}; accuracy on them {before} before, {after} now, each judged without itself"

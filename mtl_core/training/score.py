@@ -43,7 +43,7 @@ def evaluate_trained(
     settings = {key: value for key, value in training.items() if key in known}
     # Earlier versions left no copies of evaluation rows out.
     config = TrainConfig(**{"keep_overlap": True, **settings})
-    tasks = model.config.tasks
+    tasks = [task for task in model.config.tasks if task.source is not None]
     splits = _splits_there(tasks, config, load_split)
     complete = len(splits) == len(tasks) and config.scenario != "frozen"
     pairs = load_pairs(data_dir, ask_hub=not any_own_files(tasks))

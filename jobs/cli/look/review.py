@@ -14,7 +14,7 @@ from jobs.cli.shared.common import (
     where_option,
 )
 from jobs.output.layout import read_manifest, require_finished
-from mtl_core.storage.address import local_path
+from mtl_core.storage.address import absolute, local_path
 from mtl_core.suggest import near_hint
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def review(
     """
     from jobs.output.rows import condition_of
     from jobs.review.draw import draw_rows
-    from jobs.review.sheet import check_sheet, write_sheet
+    from jobs.review.sheet import Sheet, check_sheet, write_sheet
 
     require_finished(folder := output_folder(job))
     manifest = read_manifest(folder)
@@ -74,7 +74,7 @@ def review(
     check_sheet(target, form, overwrite=overwrite)
     condition = condition_of(folder, manifest, where)
     drawn = draw_rows(folder, manifest, tasks, rows, seed, condition)
-    write_sheet(target, manifest, tasks, drawn, show_labels=show_labels)
+    write_sheet(target, Sheet(absolute(folder), manifest, tasks, drawn, show_labels))
     _say(job, target, drawn)
 
 

@@ -55,7 +55,7 @@ def evaluate(
     from jobs.train.data import split_loader
     from mtl_core.engine.load import load_engine
     from mtl_core.evaluation.answers import EngineAnswers
-    from mtl_core.evaluation.evaluate import calibration_texts
+    from mtl_core.evaluation.evaluate import calibration_texts, no_data
     from mtl_core.model.config import read_model_config
     from mtl_core.training.score import evaluate_trained
 
@@ -77,6 +77,8 @@ def evaluate(
         load_split=load_split,
         report=lambda task: click.echo(f"scoring {task} …", err=True),
     )
+    if left := no_data(tasks):
+        click.echo(f"{left}; check rows of an output instead: mtl review, mtl audit", err=True)
     if as_json:
         print_json(found.as_dict())
     else:

@@ -147,8 +147,16 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     "--output",
     metavar="JOB|OUT",
     default="",
-    help="The output whose rows were checked, for `heads`.",
+    help="The output whose rows were checked, for `heads`. [as the review sheet says]",
     shell_complete=complete.jobs_or_folders,
+)
+@click.option(
+    "--task",
+    "only_tasks",
+    metavar="TASK",
+    multiple=True,
+    help="Train this head only, for `heads`. A task that the model has not is made anew, with the "
+    "labels in the column of its name. May be repeated.",
 )
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
 @priority_option
@@ -168,6 +176,7 @@ def train(
     settable: tuple[str, ...],
     start: str,
     output: str,
+    only_tasks: tuple[str, ...],
     backbone: str,
     priority: str,
     detach: bool,
@@ -194,6 +203,7 @@ def train(
         unlabelled=unlabelled,
         start=start,
         output=output,
+        only_tasks=only_tasks,
     )
     wanted = {scenario: name} if scenario is not None else _all_of(request, name)
     for each in wanted:
@@ -215,14 +225,18 @@ def train(
         _print_comparison(specs, as_json)
 
 
+OF_HEADS = {"--from": "start", "--output": "output", "--task": "only_tasks"}
+"""Options of one scenario alone, with their fields of the request."""
+
+
 def _specs(
     request: TrainRequest, wanted: Mapping[str, str]
 ) -> tuple[list[TrainSpec], Sequence[str]]:
     """The jobs' specs, and what their data makes worth saying."""
     if HEADS in wanted:
         return [spec_of_heads(request, wanted[HEADS])], ()
-    for option, given in (("--from", request.start), ("--output", request.output)):
-        if given:
+    for option, given in OF_HEADS.items():
+        if getattr(request, given):
             raise click.UsageError(f"{option} is for --scenario {HEADS}")
     checked = checked_data(request, settings())
     specs = [train_spec(request, each, own, settings(), checked) for each, own in wanted.items()]

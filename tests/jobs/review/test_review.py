@@ -85,7 +85,7 @@ def test_a_csv_sheet_filled_in_is_read_back(output: Path, tmp_path: Path) -> Non
     done = CliRunner().invoke(main, ["review", str(output), "-o", str(sheet), "-n", "40"])
     assert done.exit_code == 0, done.output
     lines = list(csv.DictReader(sheet.read_text(encoding="utf-8-sig").splitlines()))
-    assert list(lines[0]) == ["row_id", "topic", "sentiment", "text", "part", "weight"]
+    assert list(lines[0]) == ["row_id", "topic", "sentiment", "text", "part", "weight", "output"]
     assert {line["topic"] for line in lines} == {""}  # labels given are hidden
     lines[0]["topic"], lines[1]["topic"], lines[1]["sentiment"] = "World", "?", "Positive"
     with sheet.open("w", newline="") as stream:

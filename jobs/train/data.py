@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from jobs.input.files import AsGiven, fingerprint
 from jobs.input.folders import Located
 from jobs.input.readers import BadRow, fields_of
 from jobs.input.source import open_source, read_source
+from jobs.review.reviewed import NOT_SURE
 from jobs.specs import InputFile, UnlabelledFile
 from jobs.train.labels import match_labels, names_of
 from mtl_core.data import splits as data
@@ -18,6 +21,7 @@ from mtl_core.data.splits import SHOWN, LabelledTexts, LoadSplit
 from mtl_core.errors import DataError, InputError
 from mtl_core.files import file_sha256
 from mtl_core.pulse import Pulse, no_pulse, pulsing
+from mtl_core.storage.parquet import ROW_ID
 from mtl_core.tasks import Task
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -98,7 +102,8 @@ def load_added(
 ) -> LabelledTexts | None:
     """Load a task's further rows: those with a label in the column that has the task's name.
 
-    A file without such a column has no rows for the task.
+    A file without such a column has no rows for the task. Rows of a table with ``row_id`` were
+    checked by hand, unless it is an output, whose labels come with a score; a label ``?`` is none.
 
     Returns:
         the rows of all files in their order; None if there are none.
@@ -107,15 +112,19 @@ def load_added(
     """
     found: LabelledTexts | None = None
     for file in files:
-        if task.name not in columns_of(file):
+        columns = columns_of(file)
+        if task.name not in columns:
             continue
-        rows = _read(file, (), task.name, pulse).labelled()
+        checked = ROW_ID in columns and f"{task.name}_score" not in columns
+        rows = _read(file, (), task.name, pulse).labelled(NOT_SURE if checked else "")
         if not rows.texts:
             continue
         name = Path(file.path).name
         classes, notes = match_labels(task, file.name, rows.values, rows.numbers)
         said = f"{name}: {len(rows.texts):,} rows added for {task.name}"
         more = data.usable(task, name, rows.texts, classes, [said, *_left_out(rows.bad), *notes])
+        if checked:
+            more = replace(more, checked=np.ones(len(more), dtype=bool))
         found = more if found is None else found.joined(more)
     return found
 
@@ -179,9 +188,13 @@ class _Rows:
     """The number of each row among the file's data rows, from 1."""
     bad: list[BadRow] = field(default_factory=list)
 
-    def labelled(self) -> "_Rows":
-        """Without the rows whose label is missing or blank."""
-        rows = [n for n, value in enumerate(self.values) if any(map(str.strip, names_of(value)))]
+    def labelled(self, unsure: str) -> "_Rows":
+        """Without the rows whose label is missing, blank or ``unsure``."""
+        rows = [
+            place
+            for place, value in enumerate(self.values)
+            if any(name.strip() not in ("", unsure) for name in names_of(value))
+        ]
         return _Rows(
             [self.texts[row] for row in rows],
             [self.values[row] for row in rows],

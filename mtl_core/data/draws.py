@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,10 @@ from mtl_core.errors import DataError
 from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing
 
 HELD_OUT_ROWS_A_CLASS = 20
+CHECKED_SHARE = 0.05
+"""Share of a task's rows that rows checked by hand make up, if :data:`CHECKED_TIMES` allows it."""
+CHECKED_TIMES = 20
+"""How often a checked row counts at most."""
 
 
 def containment_groups(texts: Sequence[str], pulse: Pulse = no_pulse) -> NDArray[np.int64]:
@@ -139,6 +144,20 @@ def balance_classes(data: LabelledTexts, seed: int) -> LabelledTexts:
         for label in classes
     ]
     return data.take(np.sort(np.concatenate(drawn)))
+
+
+def weigh_checked(checked: LabelledTexts, rows: int) -> LabelledTexts:
+    """Repeat rows checked by hand, so that a few of them count among many others.
+
+    Args:
+        rows: how many others there are.
+    """
+    times = min(CHECKED_TIMES, max(1, round(CHECKED_SHARE * rows / max(1, len(checked)))))
+    weighted = checked.take(np.repeat(np.arange(len(checked)), times))
+    if times == 1:
+        return weighted
+    note = f"{checked.where}: each of {len(checked):,} checked rows counts as {times}"
+    return replace(weighted, notes=(*weighted.notes, note))
 
 
 def sample_rows(data: LabelledTexts, rows: int | None, seed: int) -> LabelledTexts:

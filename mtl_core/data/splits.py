@@ -35,16 +35,39 @@ class LabelledTexts:
     """Name of the file or data set, without folders of a machine, for notes."""
     notes: tuple[str, ...] = ()
     """Which rows were left out or are doubtful, for the model's card and the user."""
+    checked: NDArray[np.bool_] | None = None
+    """Whether a person checked the label of each row, bool [N]; None: nobody did."""
+
+    def parted(self) -> "tuple[LabelledTexts, LabelledTexts]":
+        """The rows that nobody checked, with all notes, and those that were checked."""
+        if self.checked is None:
+            return self, self.take(np.zeros(0, dtype=np.int64))
+        return self.take(np.flatnonzero(~self.checked)), replace(
+            self.take(np.flatnonzero(self.checked)), notes=()
+        )
 
     def joined(self, more: "LabelledTexts") -> "LabelledTexts":
         """These rows, and behind them further rows of the same task, with both's notes."""
-        labels = np.concatenate([self.labels, more.labels])
-        notes = (*self.notes, *more.notes)
-        return replace(self, texts=self.texts + more.texts, labels=labels, notes=notes)
+        checked = [
+            np.zeros(len(each), dtype=bool) if each.checked is None else each.checked
+            for each in (self, more)
+        ]
+        return replace(
+            self,
+            texts=self.texts + more.texts,
+            labels=np.concatenate([self.labels, more.labels]),
+            notes=(*self.notes, *more.notes),
+            checked=np.concatenate(checked) if any(map(np.any, checked)) else None,
+        )
 
     def take(self, rows: NDArray[np.int64]) -> "LabelledTexts":
         """The given rows, in the given order."""
-        return replace(self, texts=[self.texts[row] for row in rows], labels=self.labels[rows])
+        return replace(
+            self,
+            texts=[self.texts[row] for row in rows],
+            labels=self.labels[rows],
+            checked=None if self.checked is None else self.checked[rows],
+        )
 
     def digest(self) -> str:
         """SHA-256 of the task's labels, the texts and their classes, hexadecimal."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl_core.config import TrainConfig
-from mtl_core.data.draws import balance_classes, sample_rows, split_held_out
+from mtl_core.data.draws import balance_classes, sample_rows, split_held_out, weigh_checked
 from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
 from mtl_core.data.overlap import without_copies
 from mtl_core.data.splits import LabelledTexts, LoadSplit
@@ -45,6 +45,7 @@ def training_split(
 
     Rows are held out of the task's own split alone. Unless the settings keep them, rows that are
     copies of an evaluation row are left out, and added ones that are copies of a held-out row.
+    Added rows that were checked by hand are all trained on, each several times.
 
     Args:
         added: further rows to train on.
@@ -58,14 +59,18 @@ def training_split(
         data = without_copies(data, evaluated, "evaluation", pulse)
     data = sample_rows(data, config.max_rows_per_task, config.seed)
     train, held_out = split_held_out(data, config.held_out_fraction, config.seed, pulse)
+    checked = None
     if added is not None:
         if not config.keep_overlap:
             added = without_copies(added, evaluated, "evaluation", pulse)
             added = without_copies(added, held_out.texts, "held-out", pulse)
+        added, checked = added.parted()
         train = sample_rows(train.joined(added), config.max_rows_per_task, config.seed)
     if config.balance_classes:
         train = balance_classes(train, config.seed)
-    return train, held_out
+    if checked is not None and len(checked):
+        train = train.joined(weigh_checked(checked, len(train)))
+    return replace(train, checked=None), held_out
 
 
 def encode_splits(

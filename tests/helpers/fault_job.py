@@ -58,10 +58,12 @@ class Job:
     folder: Path
     undisturbed: pd.DataFrame
     id: str = ""
+    name: str = "out"
+    """Of the output's folder."""
 
     @property
     def output(self) -> Path:
-        return self.folder / "out"
+        return self.folder / self.name
 
     @property
     def ledger(self) -> Ledger:
@@ -76,6 +78,14 @@ class Job:
         done = self.run(*arguments, "--detach", "--json")
         assert done.code == 0, done.err
         self.id = json.loads(done.out)["id"]
+
+    def relabel(self) -> None:
+        """Submit the labelling anew of the output, which becomes that of the new job."""
+        target = self.folder / f"{self.name}2"
+        arguments = ("relabel", self.output, "--model", "default", "-o", target)
+        done = self.run(*arguments, "--shard-rows", str(SHARD_ROWS), "--detach", "--json")
+        assert done.code == 0, done.err
+        self.id, self.name = json.loads(done.out)["id"], target.name
 
     def parts(self) -> int:
         return len(list(self.output.glob("part-*.parquet")))

@@ -98,6 +98,21 @@ def test_whole_worker_killed_in_mid_shard(job: Job, recovered: Recovered) -> Non
     job.check()
 
 
+def test_a_worker_killed_in_a_shard_of_stored_embeddings(job: Job, recovered: Recovered) -> None:
+    first = job.workers.start()
+    job.submit("--shard-rows", "500")
+    job.wait_done()
+    job.relabel()
+    job.wait_for_parts(1)
+    stop_in_mid_shard(job.ledger, job.id, child_of(first).pid, first.pid)
+    job.workers.start()
+    job.workers.kill(first)
+    seconds = wait_until(lambda: bool(job.attempts("lost")), LEASE_S + 5, "the lease is ended")
+    recovered("worker of a relabel job SIGKILLed in mid-shard", seconds)
+    job.wait_done()
+    job.check()
+
+
 def test_worker_killed_between_rename_and_complete(job: Job, recovered: Recovered) -> None:
     first = job.workers.start()
     job.submit()

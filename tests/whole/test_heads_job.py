@@ -25,6 +25,38 @@ def checked(mtl: Mtl, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_new_task_is_made_of_checked_rows_alone(mtl: Mtl, checked: Path) -> None:
+    topics = pd.read_parquet(checked / "out").sort_values("row_id").head(CHECKED)
+    desk = topics["topic"].map(lambda topic: "sports" if topic == "Sports" else "news")
+    rows = pd.DataFrame({"row_id": topics["row_id"], "desk": desk, "output": checked / "out"})
+    rows.to_csv(checked / "desks.csv", index=False)
+    models = {"MTL_MODELS_DIR": str(checked / "models")}
+    command = ("train", "--scenario", "heads", "--from", "default", "--add", checked / "desks.csv")
+    assert "no column is named after a task" in mtl(*command, "--name", "desks").err
+    ran = mtl(*command, "--task", "desk", "--name", "desks", **models)
+    assert ran.code == 0, ran.err
+    assert f"desk: {CHECKED} checked rows, a new task" in ran.err
+    ran = mtl("relabel", checked / "out", "--model", "desks", "-o", checked / "out2", **models)
+    assert ran.code == 0, ran.err
+    before, after = (
+        pd.read_parquet(checked / name).sort_values("row_id") for name in ("out", "out2")
+    )
+    sports = before["topic"].to_numpy() == "Sports"
+    assert ((after["desk"].to_numpy() == "sports") == sports).mean() > 0.9
+    assert (before["topic"] == after["topic"]).all()
+    card = (checked / "models/desks/README.md").read_text()
+    assert f"- **desk**: news, sports; new, fitted to {CHECKED} checked rows" in card
+
+
+def test_a_label_that_one_row_alone_has_is_named_with_its_row(mtl: Mtl, checked: Path) -> None:
+    (checked / "desks.csv").write_text("row_id,desk\n0,news\n1,news\n2,sports\n3,sports\n4,sprts\n")
+    ran = mtl("train", "--scenario", "heads", "--from", "default", "--name", "desks", "--task",
+              "desk", "--add", checked / "desks.csv", "--output", checked / "out")  # fmt: skip
+    assert ran.code == 2
+    said = "desks.csv:5: no other row of 'desk' has the label 'sprts'; did you mean 'sports'"
+    assert said in ran.err
+
+
 def write(path: Path, rows: list[tuple[object, ...]]) -> None:
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows([("row_id", "sentiment"), *rows])
@@ -64,7 +96,7 @@ def test_what_cannot_be_trained_on_is_said_in_one_line(mtl: Mtl, checked: Path) 
     rows = ("--add", checked / "reviewed.csv")
     output = ("--output", checked / "out")
     assert "needs --from MODEL" in refused(*rows, *output)
-    assert "needs --output OUT" in refused("--from", "default", *rows)
+    assert "their file names none" in refused("--from", "default", *rows)
     assert "needs --add FILE" in refused("--from", "default", *output)
     assert "no use for --epochs" in refused("--from", "default", *rows, *output, "--epochs", "1")
     assert "another encoder" in refused("--from", "fast", *rows, *output)

@@ -63,7 +63,7 @@ def test_tasks_hide_the_labels_given_unless_they_are_asked_for(output: Path, tas
     entries = json.loads(tasks.read_text())
     assert len(entries) == 40
     assert {tuple(entry) for entry in entries} == {("data",)}
-    assert set(entries[0]["data"]) <= {"text", "row_id", "part", "weight"}
+    assert set(entries[0]["data"]) <= {"text", "row_id", "part", "weight", "output"}
     assert "<Choices" in tasks.with_suffix(".xml").read_text()
     asked = ["review", str(output), "-o", str(tasks), "--task", "topic", "--show-labels"]
     assert CliRunner().invoke(main, asked).exit_code == 2  # the file is there

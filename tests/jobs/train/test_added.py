@@ -9,6 +9,7 @@ from support import Mtl, made_texts
 
 from jobs.train.data import described, load_added
 from mtl_core.config import train_config
+from mtl_core.data.draws import CHECKED_SHARE
 from mtl_core.data.splits import load_split
 from mtl_core.errors import DataError
 from mtl_core.tasks import SENTIMENT, TOPIC
@@ -90,6 +91,38 @@ def test_added_rows_are_never_held_out_and_copies_of_held_out_rows_are_left_out(
     assert set(new) <= set(train.texts)
     assert held_out.texts[0] not in train.texts
     assert any("1 row left out as copies of held-out rows" in note for note in train.notes)
+
+
+def test_rows_checked_by_hand_count_several_times_whatever_sample_is_drawn(
+    made_data: Path, tmp_path: Path
+) -> None:
+    def load(task: object, split: str) -> object:
+        return load_split(SENTIMENT, split, made_data)
+
+    path = tmp_path / "reviewed.csv"
+    path.write_text(
+        "row_id,sentiment,text,part\n"
+        "7,Positive,a new and long enough text that was checked,random\n"
+        "9,?,a new and long enough text that nobody could tell,random\n"
+        "11,,a new and long enough text that was left out,unsure\n"
+    )
+    added = load_added(SENTIMENT, [described(path)])
+    config = train_config("recommended", max_rows_per_task=60)
+    train, _ = training_split(SENTIMENT, config, load, added)  # type: ignore[arg-type]
+    checked = [text for text in train.texts if text.startswith("a new and long")]
+    assert len(train) - len(checked) <= 60
+    assert set(checked) == {"a new and long enough text that was checked"}
+    times = round(CHECKED_SHARE * (len(train) - len(checked)))
+    assert len(checked) == times > 1
+    assert f"reviewed.csv: each of 1 checked rows counts as {times}" in train.notes
+
+
+def test_an_outputs_own_labels_were_checked_by_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "collected.csv"
+    path.write_text("row_id,text,sentiment,sentiment_score\n7,a film,Positive,0.9\n")
+    added = load_added(SENTIMENT, [described(path)])
+    assert added is not None
+    assert added.checked is None
 
 
 @pytest.mark.slow

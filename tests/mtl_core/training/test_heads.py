@@ -16,6 +16,7 @@ from mtl_core.model.registry import SHIPPED_MODELS, ModelEntry
 from mtl_core.model.stored import STORED, Rows, read_stored, rows_to_store
 from mtl_core.model.typicality import read_typicality
 from mtl_core.storage.folder import Folder
+from mtl_core.tasks import DEFAULT_TASKS
 from mtl_core.training.heads import Head, fit_head
 from mtl_core.training.new_heads import NewHeads
 
@@ -71,7 +72,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "from": {"abc": "default"},
         "scenario": "heads",
     }
-    NewHeads(before, {"sentiment": checked}, output, "new", facts).run()
+    NewHeads(before, DEFAULT_TASKS, {"sentiment": checked}, output, "new", facts).run()
     return output
 
 

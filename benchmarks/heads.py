@@ -2,31 +2,41 @@
 
 ``python benchmarks/heads.py DATA [--model default] [--draws 10]``
 
-Labels each file of ``sentiment_elsewhere`` by the model, draws rows to check at random, fits the
-sentiment head on them as ``mtl train --scenario heads`` does, and scores it on all other rows.
-Prints a Markdown table: accuracy before, and for 100, 200 and 500 rows the mean gain in points, the
-least, and in how many draws it is not below 0.
+Labels each file of ``sentiment_elsewhere`` by the model, draws rows to check as ``mtl review`` does
+or all at random, fits the sentiment head on them as ``mtl train --scenario heads`` does, and scores
+it on all other rows. Prints a Markdown table: accuracy before, and for 100, 200 and 500 rows of
+either draw the mean gain in points, the least, and in how many draws it is not below 0.
 """
 
 import argparse
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from jobs.output.layout import read_manifest
+from jobs.output.rows import batches, vectors_of
+from jobs.review.draw import draw_rows
 from jobs.settings import settings
-from mtl_core.engine.load import load_engine
 from mtl_core.model.config import WEIGHTS
 from mtl_core.model.folder import read_tensors
 from mtl_core.model.identity import encoder_sha256
 from mtl_core.model.registry import find_model
 from mtl_core.model.stored import Rows, read_stored
+from mtl_core.storage.folder import Folder
+from mtl_core.storage.parquet import EMBEDDING, ROW_ID
 from mtl_core.tasks import SENTIMENT
-from mtl_core.training.heads import fit_head
+from mtl_core.training.heads import Head, fit_head
 from mtl_core.training.new_heads import head_of
 
 SIZES = (100, 200, 500)
+DRAWS = ("review", "random")
+TRUTH = "label"
+"""Column of the right label's number."""
 
 
 def main() -> None:
@@ -39,31 +49,67 @@ def main() -> None:
     folder = find_model(given.model, settings().models, settings().model_copies).folder
     head = head_of(read_tensors(folder / WEIGHTS), SENTIMENT)
     stored = read_stored(folder, encoder_sha256(folder))["sentiment"].part(held_out=False)
-    print(
-        "| file | rows | before |", *(f"{size} rows: mean, least, not below 0 |" for size in SIZES)
-    )
-    print("|---|---|---|" + "---|" * len(SIZES))
-    with tempfile.TemporaryDirectory() as cache:
-        engine = load_engine(folder, cache=Path(cache))
-        for file in sorted((given.data / "sentiment_elsewhere").glob("*.parquet")):
-            table = pq.read_table(file)
-            vectors = engine.label(table["sentence"].to_pylist(), lambda done: None).embeddings
-            rows = Rows(vectors, table["label"].to_numpy().astype(np.int64))
+    print("| file | rows | before | drawn |", *(f"{size} rows |" for size in SIZES))
+    print("|---|---|---|---|" + "---|" * len(SIZES))
+    for file in sorted((given.data / "sentiment_elsewhere").glob("*.parquet")):
+        with tempfile.TemporaryDirectory() as scratch:
+            output = Folder(Path(scratch) / "out")
+            command = [sys.executable, "-m", "jobs", "label", file, "-o", output.path, "-q"]
+            subprocess.run([*map(str, command), "--model", given.model], check=True)
+            places, rows = rows_of(output)
             before = head.logits(rows.embeddings).argmax(axis=1) == rows.labels
-            cells = []
-            for size in SIZES:
-                gains = []
-                for draw in range(given.draws):
-                    order = np.random.default_rng(draw).permutation(rows.number)
-                    checked, rest = order[:size], rows.of(order[size:])
-                    new = fit_head(head, rows.of(checked), stored, draw).head
-                    after = new.logits(rest.embeddings).argmax(axis=1) == rest.labels
-                    gains.append(100 * (after.mean() - before[order[size:]].mean()))
-                least, fine = min(gains), sum(gain >= 0 for gain in gains)
-                cells.append(f"{np.mean(gains):+.2f}, {least:+.2f}, {fine} of {len(gains)}")
-            print(
-                f"| {file.stem} | {rows.number:,} | {before.mean():.3f} |", " | ".join(cells), "|"
-            )
+            for how in DRAWS:
+                cells = []
+                for size in SIZES:
+                    drawn = draws(output, how, size, given.draws, places)
+                    gains = list(gained(head, stored, rows, before, drawn))
+                    fine = sum(gain >= 0 for gain in gains)
+                    cells.append(
+                        f"{np.mean(gains):+.2f}, {min(gains):+.2f}, {fine} of {len(gains)}"
+                    )
+                start = f"| {file.stem} | {rows.number:,} | {before.mean():.3f} | {how} |"
+                print(start, " | ".join(cells), "|", flush=True)
+
+
+def rows_of(output: Folder) -> tuple[dict[int, int], Rows]:
+    """An output's embeddings with their right labels, and the place of each by its ``row_id``."""
+    manifest = read_manifest(output)
+    ids, vectors, labels = list[int](), [], list[int]()
+    for batch in batches(output, manifest, {ROW_ID, EMBEDDING, TRUTH}):
+        ids += batch[ROW_ID].to_pylist()
+        labels += batch[TRUTH].to_pylist()
+        vectors.append(vectors_of(batch, manifest.embedding))
+    found = Rows(np.concatenate(vectors), np.array(labels, dtype=np.int64))
+    return {row_id: place for place, row_id in enumerate(ids)}, found
+
+
+def draws(
+    output: Folder, how: str, size: int, count: int, places: dict[int, int]
+) -> Iterator[NDArray[np.int64]]:
+    """Places of the rows checked, for one seed after the other."""
+    for seed in range(count):
+        if how == "random":
+            yield np.random.default_rng(seed).permutation(len(places))[:size]
+        else:
+            drawn = draw_rows(output, read_manifest(output), ["sentiment"], size, seed)
+            yield np.array([places[row.row_id] for row in drawn])
+
+
+def gained(
+    head: Head,
+    stored: Rows,
+    rows: Rows,
+    before: NDArray[np.bool_],
+    draws: Iterator[NDArray[np.int64]],
+) -> Iterator[float]:
+    """For each draw, points of accuracy gained on the rows that it left."""
+    for seed, drawn in enumerate(draws):
+        rest = np.ones(rows.number, dtype=bool)
+        rest[drawn] = False
+        new = fit_head(head, rows.of(drawn), stored, seed).head
+        others = rows.of(rest)
+        after = new.logits(others.embeddings).argmax(axis=1) == others.labels
+        yield 100 * float(after.mean() - before[rest].mean())
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ def prepare_relabel(out: Place, request: LabelRequest, settings: Settings) -> La
 def _notes(out: Place, manifest: Manifest, reason: str) -> list[str]:
     how = f"the {manifest.embedding} embeddings of {out} are used; no text is encoded"
     notes = [f"encoding the texts of {out} again: {reason}" if reason else how]
+    if not reason and any(engine.precision == "int8" for engine in manifest.engines):
+        notes.append("they were computed in int8; some labels may differ from encoding in float32")
     if manifest.rows.errors:
         notes.append(f"{manifest.rows.errors:,} rows of {out}/errors stay errors")
     return notes

@@ -13,9 +13,9 @@ from mtl_core.errors import DataError
 from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing
 
 HELD_OUT_ROWS_A_CLASS = 20
-CHECKED_SHARE = 0.05
+CHECKED_SHARE = 0.1
 """Share of a task's rows that rows checked by hand make up, if :data:`CHECKED_TIMES` allows it."""
-CHECKED_TIMES = 20
+CHECKED_TIMES = 12
 """How often a checked row counts at most."""
 
 

@@ -26,6 +26,6 @@ SCENARIOS = scenario_help()
 """The freezing scenarios for the shipped tasks."""
 COMMANDS = {
     **SCENARIOS,
-    HEADS: "train the heads of --from on rows checked by hand (--add) of --output; seconds",
+    HEADS: "train the heads of --from on rows checked by hand (--add); seconds",
 }
 """What ``mtl train --scenario`` takes for the shipped tasks."""

@@ -191,6 +191,7 @@ BEFORE = {
     "docs/howto-check.md": """
         mtl label reviews.csv -o out/
         printf 'row_id,topic,sentiment\n0,World,Positive\n7,,Negative\n20,Sports,?\n' > reviewed.csv
+        { echo row_id,urgency; for n in $(seq 0 29); do echo $n,$((n % 2)); done; } > tickets.csv
     """,
 }
 """What the reader of a page has done before."""

@@ -55,7 +55,8 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
       mtl train --scenario last-layers --layers 2 --name transfer --preset reference
       mtl train --all-scenarios --name trial --data data/
       mtl train --scenario full --name desk --data data/ --tasks tasks.toml
-      mtl train --scenario heads --from default --add reviewed.csv --output out/ --name mine
+      mtl train --scenario heads --from default --add reviewed.csv --name mine
+      mtl train --scenario heads --from default --add rows.csv --task urgency --output out/ --name own
     """
 )
 @click.option(

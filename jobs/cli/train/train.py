@@ -56,7 +56,7 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
       mtl train --all-scenarios --name trial --data data/
       mtl train --scenario full --name desk --data data/ --tasks tasks.toml
       mtl train --scenario heads --from default --add reviewed.csv --name mine
-      mtl train --scenario heads --from default --add rows.csv --task urgency --output out/ --name own
+      mtl train --scenario heads --from default --add rows.csv --task urgency --name own
     """
 )
 @click.option(

@@ -18,10 +18,15 @@ import psutil
 import redis
 from support import Mtl, RedisServer, Workers, wait_until
 
+from jobs.label.relabel import prepare_relabel
+from jobs.label.request import LabelRequest
+from jobs.label.submit import open_label, plan_label
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.messages import Publisher
 from jobs.ledger.presence import BUSY
 from jobs.ledger.scripts import key
 from jobs.settings import Settings
+from mtl_core.storage.folder import Folder
 
 ROWS, SHARD_ROWS = 2000, 10
 LEASE_S = 3.0
@@ -80,12 +85,18 @@ class Job:
         self.id = json.loads(done.out)["id"]
 
     def relabel(self) -> None:
-        """Submit the labelling anew of the output, which becomes that of the new job."""
+        """Submit the labelling anew of the output, which becomes that of the new job.
+
+        Not by the command, which cuts no shards as small as these.
+        """
         target = self.folder / f"{self.name}2"
-        arguments = ("relabel", self.output, "--model", "default", "-o", target)
-        done = self.run(*arguments, "--shard-rows", str(SHARD_ROWS), "--detach", "--json")
-        assert done.code == 0, done.err
-        self.id, self.name = json.loads(done.out)["id"], target.name
+        request = LabelRequest((), str(target), "default", shard_rows=SHARD_ROWS)
+        new = prepare_relabel(Folder(self.output), request, Settings())
+        open_label(self.ledger, new, "normal")
+        publisher = Publisher(self.redis.url)
+        plan_label(self.ledger, publisher, new, lambda: None)
+        publisher.close()
+        self.id, self.name = new.id, target.name
 
     def parts(self) -> int:
         return len(list(self.output.glob("part-*.parquet")))

@@ -55,7 +55,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             output = Folder(Path(scratch) / "out")
             command = [sys.executable, "-m", "jobs", "label", file, "-o", output.path, "-q"]
-            subprocess.run([*map(str, command), "--model", given.model], check=True)
+            command += ["--model", given.model]
+            subprocess.run([*map(str, command)], check=True, stdout=subprocess.DEVNULL)
             places, rows = rows_of(output)
             before = head.logits(rows.embeddings).argmax(axis=1) == rows.labels
             for how in DRAWS:

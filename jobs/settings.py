@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import parse_qs, urlencode
 
 from platformdirs import user_state_path
-from pydantic import Field, FilePath, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, FilePath, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -89,6 +89,12 @@ class Settings(BaseSettings):
     """What jobs that leave it open are labelled in."""
     cache_gb: float = Field(4.0, gt=0, le=1_000_000)
     """Size of each machine's cache of labelled texts (``mtl label --cache``), in GiB."""
+
+    notify_secret: SecretStr | None = None
+    """Secret by which notices (``--notify``) are signed, of the workers; unset: they are not."""
+    notify_hosts: str | None = None
+    """Hosts, separated by commas, that notices may go to by plain http, too; unset: this machine
+    alone. Those of submitter and workers count both."""
 
     metrics_port: int | None = Field(None, ge=1, le=65535)
     """Port on which a worker serves Prometheus metrics (``/metrics``); unset: none."""

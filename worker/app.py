@@ -31,6 +31,7 @@ from worker.process.cards import choose_card
 from worker.process.logs import json_formatter
 from worker.process.own import ledger, redis_url, worker_name
 from worker.process.threads import children_of_worker
+from worker.teller import Teller
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,9 @@ def format_log(logger: logging.Logger, **_: Any) -> None:
 _reconcilers: list[Reconciler] = []
 
 
+_tellers: list[Teller] = []
+
+
 _controllers: list[Any] = []
 
 
@@ -106,7 +110,7 @@ def failed_because() -> str:
 
 @signals.worker_ready.connect
 def start_reconciler(**_: Any) -> None:
-    """Start the reconciler in the worker's parent process."""
+    """Start reconciler and teller in the worker's parent process."""
     parent = os.environ.get("MTL_PARENT_PID")
     # Without patience: the reconciler must notice when Redis is away.
     own = Ledger(redis_url(), settings(), patience=0)
@@ -114,6 +118,9 @@ def start_reconciler(**_: Any) -> None:
     reconciler = Reconciler(own, Publisher(own.url), member, int(parent) if parent else None)
     _reconcilers.append(reconciler)
     reconciler.start()
+    teller = Teller(Ledger(redis_url(), settings(), patience=0))
+    _tellers.append(teller)
+    teller.start()
     if (port := settings().metrics_port) is not None:  # last: Celery only logs its errors
         metrics.serve(port, Ledger(redis_url(), settings(), patience=0))
 
@@ -129,9 +136,11 @@ def tell_children_to_leave(**_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def stop_reconciler(**_: Any) -> None:
-    """End the reconciler with the worker."""
+    """End reconciler and teller with the worker."""
     for reconciler in _reconcilers:
         reconciler.stop()
+    for teller in _tellers:
+        teller.stop()
 
 
 @signals.worker_process_init.connect

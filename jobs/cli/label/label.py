@@ -17,6 +17,12 @@ from jobs.cli.shared.common import (
     quiet_option,
     require_redis_for_detach,
 )
+from jobs.cli.shared.notice import (
+    ask_for_notice,
+    check_notify,
+    notify_option,
+    wait_until_told,
+)
 from jobs.cli.shared.summary import count, finish_label, print_result
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.input.sniff import FORMATS
@@ -141,6 +147,7 @@ typicality_option = click.option(
     is_flag=True,
     help="Look texts up among those labelled before on a worker's machine, and keep new ones.",
 )
+@notify_option
 @priority_option
 @detach_option
 @quiet_option
@@ -148,6 +155,7 @@ typicality_option = click.option(
 def label(
     no_header: bool,
     dry_run: bool,
+    notify: str | None,
     priority: str,
     detach: bool,
     quiet: bool,
@@ -172,6 +180,7 @@ def label(
     """
     if detach:
         require_redis_for_detach()
+    check_notify(notify)
     request = LabelRequest(header=False if no_header else None, **asked)
     job = prepare_label(request, settings())
     if len(job.spec.inputs) > 1 and not quiet:
@@ -181,17 +190,25 @@ def label(
     if dry_run:
         _print_estimate(job, as_json)
         return
-    finish(job, priority, detach=detach, quiet=quiet, as_json=as_json)
+    finish(job, priority, notify, detach=detach, quiet=quiet, as_json=as_json)
 
 
-def finish(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bool) -> None:
+def finish(
+    job: LabelJob,
+    priority: str,
+    notify: str | None,
+    *,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Queue a job, wait for its end unless ``detach``, and print what became of it.
 
     Raises:
         MtlError: it cannot be queued, or did not end ``done``.
     """
     if not job.finished:
-        _run(job, priority, detach=detach, quiet=quiet or as_json, as_json=as_json)
+        _run(job, priority, notify, detach=detach, quiet=quiet or as_json, as_json=as_json)
     else:
         if not quiet and not as_json:
             click.echo(f"{job.id} was done before; this is its output", err=True)
@@ -230,7 +247,15 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bool) -> None:
+def _run(
+    job: LabelJob,
+    priority: str,
+    notify: str | None,
+    *,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     with backend(worker=not detach) as where, JobProgress(job.id, quiet or detach) as progress:
         for old, new in job.source.renamed:
             progress.say(f"column '{old}' is carried through as '{new}'")
@@ -245,7 +270,10 @@ def _run(job: LabelJob, priority: str, *, detach: bool, quiet: bool, as_json: bo
         try:
             if not open_label(where.ledger, job, priority):
                 progress.say(f"{job.id} has been submitted before; joining it")
+            ask_for_notice(where, job.id, notify)
             snapshot = watch(where, progress, plan_if_nobody_does, until_planned=detach)
+            if not detach:
+                wait_until_told(where, job.id)
         finally:
             publisher.close()
     if not detach:

@@ -22,6 +22,7 @@ from jobs.cli.shared.common import (
     quiet_option,
     require_redis_for_detach,
 )
+from jobs.cli.shared.notice import check_notify, notify_option
 from jobs.label.relabel import prepare_relabel
 from jobs.label.request import LabelRequest
 from jobs.settings import settings
@@ -40,12 +41,19 @@ from jobs.settings import settings
 @top_option
 @abstain_option
 @typicality_option
+@notify_option
 @priority_option
 @detach_option
 @quiet_option
 @json_option
 def relabel(
-    job: str, priority: str, detach: bool, quiet: bool, as_json: bool, **asked: Any
+    job: str,
+    notify: str | None,
+    priority: str,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
     """Label a finished output anew with another model, from its embeddings where they fit.
 
@@ -60,8 +68,9 @@ def relabel(
     """
     if detach:
         require_redis_for_detach()
+    check_notify(notify)
     request = LabelRequest(inputs=(), **asked)
     made = prepare_relabel(output_folder(job), request, settings())
     for note in made.notes if not quiet else ():
         click.echo(note, err=True)
-    finish(made, priority, detach=detach, quiet=quiet, as_json=as_json)
+    finish(made, priority, notify, detach=detach, quiet=quiet, as_json=as_json)

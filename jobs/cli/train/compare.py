@@ -1,5 +1,7 @@
 """``mtl compare``."""
 
+from collections.abc import Sequence
+
 import click
 from rich.table import Table
 
@@ -8,10 +10,11 @@ from jobs.cli.shared.common import json_option, overwrite_page_option, print_jso
 from jobs.cli.shared.plain import cell, print_table
 from jobs.output.targets import check_page_target, in_one_line
 from jobs.settings import settings
+from jobs.specs import TrainSpec
 from mtl_core.evaluation.compare import comparison, write_comparison
 from mtl_core.evaluation.facts import ModelFacts, read_facts
-from mtl_core.model.registry import find_model
-from mtl_core.storage.address import local_path
+from mtl_core.model.registry import ModelEntry, find_model
+from mtl_core.storage.address import local_path, place_of
 
 
 @click.command()
@@ -49,6 +52,16 @@ def compare(models: tuple[str, ...], output: str | None, overwrite: bool, as_jso
             write_comparison(facts, path)
         if not as_json:
             click.echo(f"page: {path}")
+
+
+def print_trained(specs: Sequence[TrainSpec], *, as_json: bool) -> None:
+    """Print what several finished train jobs made."""
+    facts = [read_facts(ModelEntry(s.name, place_of(s.output), shipped=False)) for s in specs]
+    if as_json:
+        print_json({model.name: model.metrics for model in facts})
+        return
+    print_comparison(facts)
+    click.echo(f"page: mtl compare {' '.join(s.name for s in specs)} -o compare.html")
 
 
 def print_comparison(models: list[ModelFacts]) -> None:

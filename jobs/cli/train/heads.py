@@ -18,6 +18,17 @@ OF_OTHER_SCENARIOS = frozenset(
 """Names of options that the scenario has no use for."""
 
 
+OF_HEADS = {"--from": "start", "--output": "output", "--task": "only_tasks"}
+"""Options of this scenario alone, with their fields of the request."""
+
+
+def refuse_options_of_heads(request: TrainRequest) -> None:
+    """Raise UsageError where a request of another scenario has options of this one."""
+    for option, field in OF_HEADS.items():
+        if getattr(request, field):
+            raise click.UsageError(f"{option} is for --scenario {HEADS}")
+
+
 def spec_of_heads(request: TrainRequest, name: str) -> TrainSpec:
     """The spec of its job.
 

@@ -14,9 +14,15 @@ from jobs.cli.shared.common import (
     quiet_option,
     require_redis_for_detach,
 )
+from jobs.cli.shared.notice import (
+    ask_for_notice,
+    check_notify,
+    notify_option,
+    wait_until_told,
+)
 from jobs.cli.shared.watch import JobProgress, watch
-from jobs.cli.train.compare import print_comparison
-from jobs.cli.train.heads import spec_of_heads
+from jobs.cli.train.compare import print_trained
+from jobs.cli.train.heads import refuse_options_of_heads, spec_of_heads
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher
 from jobs.settings import settings
@@ -160,6 +166,7 @@ SCENARIO_HELP = "\n\n    \b\n    Scenarios:\n" + "\n".join(
     "labels in the column of its name. May be repeated.",
 )
 @click.option("--backbone", default=DEFAULT_BACKBONE, show_default=True, help="Name or path.")
+@notify_option
 @priority_option
 @detach_option
 @quiet_option
@@ -179,6 +186,7 @@ def train(
     output: str,
     only_tasks: tuple[str, ...],
     backbone: str,
+    notify: str | None,
     priority: str,
     detach: bool,
     quiet: bool,
@@ -190,6 +198,7 @@ def train(
         raise click.UsageError("give one of --scenario NAME and --all-scenarios")
     if detach:
         require_redis_for_detach()
+    check_notify(notify)
     given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
     given |= parse_settings(settable)
     names = tuple(name.strip() for name in teachers.split(",") if name.strip())
@@ -215,7 +224,7 @@ def train(
     from_hub = specs[0].data_dir is None and scenario != HEADS and request.needs_hub()
     if from_hub and not (quiet or as_json):
         click.echo("data sets come from the hub; --data DIR takes those of a folder", err=True)
-    _run(specs, priority, detach=detach, quiet=quiet or as_json)
+    _run(specs, priority, notify, detach=detach, quiet=quiet or as_json)
     if detach:
         ids = [job_id(spec) for spec in specs]
         answer = {"ids": ids} if all_scenarios else {"id": ids[0]}
@@ -223,11 +232,7 @@ def train(
     elif scenario is not None:
         _print_result(specs[0], as_json, said=notes)
     else:
-        _print_comparison(specs, as_json)
-
-
-OF_HEADS = {"--from": "start", "--output": "output", "--task": "only_tasks"}
-"""Options of one scenario alone, with their fields of the request."""
+        print_trained(specs, as_json=as_json)
 
 
 def _specs(
@@ -236,9 +241,7 @@ def _specs(
     """The jobs' specs, and what their data makes worth saying."""
     if HEADS in wanted:
         return [spec_of_heads(request, wanted[HEADS])], ()
-    for option, given in OF_HEADS.items():
-        if getattr(request, given):
-            raise click.UsageError(f"{option} is for --scenario {HEADS}")
+    refuse_options_of_heads(request)
     checked = checked_data(request, settings())
     specs = [train_spec(request, each, own, settings(), checked) for each, own in wanted.items()]
     return specs, checked.notes
@@ -249,12 +252,16 @@ def _all_of(request: TrainRequest, name: str) -> dict[str, str]:
     return {each: f"{name}-{each}" for each in scenario_help(request.tasks())}
 
 
-def _run(specs: list[TrainSpec], priority: str, *, detach: bool, quiet: bool) -> None:
+def _run(
+    specs: list[TrainSpec], priority: str, notify: str | None, *, detach: bool, quiet: bool
+) -> None:
     """Queue all jobs, so that several workers can take them at once; then watch each to its end."""
     with backend(worker=not detach) as where:
         publisher = Publisher(where.ledger.url)
         jobs = [submit_train(where.ledger, publisher, spec, priority) for spec in specs]
         publisher.close()
+        for job, new in jobs:
+            ask_for_notice(where, job, notify if new else None)
         if detach:
             return
         failed = []
@@ -263,19 +270,11 @@ def _run(specs: list[TrainSpec], priority: str, *, detach: bool, quiet: bool) ->
                 if not new:
                     progress.say(f"{job} has been submitted before; joining it")
                 snapshot = watch(where, progress)
+            wait_until_told(where, job)
             if snapshot.state is not JobState.DONE:
                 failed.append(f"{job} {snapshot.state}: {snapshot.reason or 'no reason given'}")
     if failed:
         raise JobError("; ".join(failed))
-
-
-def _print_comparison(specs: list[TrainSpec], as_json: bool) -> None:
-    facts = [read_facts(ModelEntry(s.name, place_of(s.output), shipped=False)) for s in specs]
-    if as_json:
-        print_json({model.name: model.metrics for model in facts})
-        return
-    print_comparison(facts)
-    click.echo(f"page: mtl compare {' '.join(s.name for s in specs)} -o compare.html")
 
 
 def _print_result(spec: TrainSpec, as_json: bool, said: Sequence[str]) -> None:

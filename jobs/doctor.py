@@ -12,11 +12,13 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import redis
 from packaging.requirements import Requirement
 
 from jobs.config_file import config_file
 from jobs.embedded import redis_server_binary
+from jobs.label.rates import kept_rates
 from jobs.ledger.connection import reachable, without_password
 from jobs.ledger.presence import Presence
 from jobs.settings import Settings, source_of, variable_of
@@ -31,6 +33,8 @@ from mtl_core.suggest import nearest
 from mtl_core.tasks import DEFAULT_TASKS
 
 LOW_DISK = 2 << 30
+SLOWER = 1.1
+"""How many times as fast another precision must be to be worth a note."""
 ALIKE = 0.9
 """A variable this similar to a setting's variable (1: equal) is taken for a misspelling of it."""
 PACKAGES = ("torch", "transformers", "openvino", "celery", "kombu", "redis", "pyarrow")
@@ -55,6 +59,7 @@ def examine(config: Settings) -> Iterator[Finding]:
         ("redis", _redis),
         ("workers", _workers),
         ("engine", _engine),
+        ("precision", _precision),
         ("GPU", _gpu),
         ("threads", _threads),
         ("model", _model),
@@ -167,6 +172,17 @@ def _workers(config: Settings) -> Finding:
 def _engine(config: Settings) -> Finding:
     name = choose_engine(config.engine)
     return Finding("engine", "ok", f"{name}, {choose_precision(name, config.precision)}")
+
+
+def _precision(config: Settings) -> Finding:
+    rates = kept_rates(config)
+    if rates is None:
+        return Finding("precision", "ok", "not measured here; `mtl doctor --measure` does")
+    used = choose_precision(choose_engine(config.engine), config.precision)
+    if rates.tokens_per_s[rates.fastest] > SLOWER * rates.tokens_per_s.get(used, np.inf):
+        remedy = f"MTL_PRECISION={rates.fastest}, if its labels will do: docs/performance.md"
+        return Finding("precision", "note", f"{rates}; labelled in {used}", remedy)
+    return Finding("precision", "ok", str(rates))
 
 
 def _gpu(config: Settings) -> Finding:

@@ -26,6 +26,7 @@ from jobs.cli.shared.notice import (
 from jobs.cli.shared.summary import count, finish_label, print_result
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.input.sniff import FORMATS
+from jobs.label.rates import kept_rates, slower_than_float32
 from jobs.label.request import LabelJob, LabelRequest, prepare_label
 from jobs.label.submit import open_label, plan_label
 from jobs.ledger.messages import Publisher
@@ -185,7 +186,8 @@ def label(
     job = prepare_label(request, settings())
     if len(job.spec.inputs) > 1 and not quiet:
         click.echo(_files(job), err=True)
-    for note in job.notes if not quiet else ():
+    slower = slower_than_float32(settings(), request.precision)
+    for note in (*job.notes, *filter(None, [slower])) if not quiet else ():
         click.echo(note, err=True)
     if dry_run:
         _print_estimate(job, as_json)
@@ -238,6 +240,8 @@ def _print_estimate(job: LabelJob, as_json: bool) -> None:
         f"about {_duration(found.seconds)} on one worker like this machine ({found.engine}, "
         f"{found.tokens_per_s:,.0f} tokens/s measured on {found.measured_rows:,} rows)"
     )
+    rates = kept_rates(settings())
+    click.echo(str(rates or "`mtl doctor --measure` finds which precision is fastest here"))
     click.echo("nothing was queued (--dry-run)")
 
 

@@ -43,7 +43,9 @@ COMMANDS = {
     "duplicates": Command(
         "Look", "look.duplicates", "Find equal and near-equal texts, and labels that contradict."
     ),
-    "drift": Command("Look", "look.drift", "Say whether the input has changed between two outputs."),
+    "drift": Command(
+        "Look", "look.drift", "Say whether the input has changed between two outputs."
+    ),
     "status": Command("Look", "look.status", "Show one job, or all that have not ended."),
     "jobs": Command("Look", "look.status", "List all jobs."),
     "cancel": Command("Operate", "operate.control", "Stop a job; what is done stays."),

@@ -122,8 +122,8 @@ def _write(
     first = next(parts, None)
     if first is None:
         raise InputError(f"{output} holds no part; label again into a new folder")
-    without = left_out(first.schema, form)
-    schema = pa.schema([f for f in first.schema if f.name not in without], first.schema.metadata)
+    unfit = left_out(first.schema, form)
+    schema = pa.schema([f for f in first.schema if f.name not in unfit], first.schema.metadata)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(target.absolute())
     rows = 0
@@ -135,4 +135,4 @@ def _write(
         replace_file(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    return rows, without
+    return rows, unfit

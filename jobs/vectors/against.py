@@ -67,9 +67,7 @@ class Matches:
         )
 
 
-def find_matches(
-    output: Place, other: Place, threshold: float, shown: int = SHOWN
-) -> Matches:
+def find_matches(output: Place, other: Place, threshold: float, shown: int = SHOWN) -> Matches:
     """Find the rows of an output that are near a row of another.
 
     Memory: as :func:`jobs.vectors.duplicates.find_duplicates`, for both outputs together.
@@ -157,7 +155,9 @@ def _matches(
             else:
                 great.append(cell.members)
 
-    yield from side_by_side(lambda cell: _direct(units, count, *cell, threshold), small())
+    yield from side_by_side(
+        lambda cell: _direct(units, count, cell[0], cell[1], threshold), small()
+    )
     for members in great:
         yield from _matches(units, count, members, threshold, depth + 1)
 
@@ -190,14 +190,10 @@ def _across(
     return own[near], others[best[near]], found[near]
 
 
-def _pairs(
-    units: NDArray[np.float16], one: NDArray[np.int64], other: NDArray[np.int64]
-) -> Found:
+def _pairs(units: NDArray[np.float16], one: NDArray[np.int64], other: NDArray[np.int64]) -> Found:
     """Pairs with the own row first, and their cosines; at most one for each own row and cell."""
     own, others = np.minimum(one, other), np.maximum(one, other)
-    cosines = np.einsum(
-        "pe,pe->p", units[own].astype(np.float32), units[others].astype(np.float32)
-    )
+    cosines = np.einsum("pe,pe->p", units[own].astype(np.float32), units[others].astype(np.float32))
     order = np.lexsort((-cosines, own))
     kept = order[np.diff(own[order], prepend=-1) != 0]
     return own[kept], others[kept], cosines[kept]

@@ -238,8 +238,6 @@ def _members(found: Duplicates, start: int, size: int) -> list[int]:
     return [start, *(start + 1 + others[: SHOWN_MEMBERS - 1]).tolist()]
 
 
-def _member(
-    row: dict[str, Any], manifest: Manifest, cosine: float, names: Sequence[str]
-) -> Member:
+def _member(row: dict[str, Any], manifest: Manifest, cosine: float, names: Sequence[str]) -> Member:
     values = {name: None if row[name] is None else str(row[name]) for name in names}
     return Member(int(row[ROW_ID]), str(row[manifest.text_column]), cosine, values)

@@ -72,7 +72,7 @@ def _links(
             else:
                 great.append(cell.members)
 
-    yield from side_by_side(lambda cell: _direct(units, *cell, threshold), small())
+    yield from side_by_side(lambda cell: _direct(units, cell[0], cell[1], threshold), small())
     for members in great:
         yield from _links(units, members, threshold, depth + 1)
 
@@ -107,9 +107,7 @@ def _direct(
     return found
 
 
-def near_pairs(
-    vectors: NDArray[np.float16], first: int, threshold: float
-) -> NDArray[np.bool_]:
+def near_pairs(vectors: NDArray[np.float16], first: int, threshold: float) -> NDArray[np.bool_]:
     """Which of the vectors are near which of the first of them, bool [M, first].
 
     Args:

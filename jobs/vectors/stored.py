@@ -74,7 +74,9 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors at unit length, float32 [N, E]; a vector of zeros, or not finite, becomes zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     good = np.isfinite(lengths) & (lengths > 0)
-    found: NDArray[np.float32] = np.where(good, vectors, 0) / np.where(good, lengths, 1)
+    found: NDArray[np.float32] = np.where(good, vectors / np.where(good, lengths, 1), 0).astype(
+        np.float32
+    )
     return found
 
 

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from mtl_core.cores import available_cores
 
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def side_by_side(work: Callable[[Given], Made], of: Iterable[Given]) -> Iterator[Made]:

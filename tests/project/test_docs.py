@@ -192,6 +192,10 @@ BEFORE = {
         mtl label reviews.csv -o out/
         printf 'row_id,topic,sentiment\n0,World,Positive\n7,,Negative\n20,Sports,?\n' > reviewed.csv
     """,
+    "docs/howto-drift.md": """
+        mtl label examples/sentences.csv -o out/
+        cp -r out out2
+    """,
 }
 """What the reader of a page has done before."""
 

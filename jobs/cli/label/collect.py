@@ -91,9 +91,7 @@ def collect(
             raise click.UsageError("--by writes Parquet; leave --format out")
         rows = collect_by_label(folder, target, task, overwrite=overwrite, without=without)
     else:
-        rows, left_out = collect_parts(
-            folder, target, form, overwrite=overwrite, without=without
-        )
+        rows, left_out = collect_parts(folder, target, form, overwrite=overwrite, without=without)
     if as_json:
         said = {"rows": rows, "output": str(target.absolute()), "left_out": list(left_out)}
         print_json(said if without is None else {**said, "duplicates_dropped": len(without)})

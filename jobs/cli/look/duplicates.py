@@ -139,9 +139,7 @@ def _print_groups(found: "Duplicates") -> None:
             table.add_column(name, justify="right" if number else "left", overflow="fold")
         for row in group.members:
             values = (cell(row.values[name] or "(none)") for name in names)
-            table.add_row(
-                cell(row.row_id), f"{row.cosine:.3f}", *values, cell(_short(row.text))
-            )
+            table.add_row(cell(row.row_id), f"{row.cosine:.3f}", *values, cell(_short(row.text)))
         print_table(table, width=160)
 
 

@@ -1,7 +1,7 @@
 """``mtl drift``: false alarms, and how often a few foreign rows are found.
 
 ``python benchmarks/drift.py --output AG_NEWS --foreign OTHER [--rows 5000] [--trials 50]``: two
-finished outputs of one model. Each trial draws twice ``--rows`` rows of the first, halves them, and,
+finished outputs of one model. Each trial draws twice ``--rows`` rows of the first, halves them, and
 with ``--share`` above 0, puts that share of rows of the second into one half. Prints JSON.
 """
 

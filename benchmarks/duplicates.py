@@ -1,8 +1,8 @@
 """``mtl duplicates`` at a million rows: time, memory, and near pairs found against an exact search.
 
 ``python benchmarks/duplicates.py --output OUT [--rows 1000000] [--heap 0]``: the embeddings of a
-finished output, mixed by pairs and moved at random, a tenth of them near copies of others at cosines
-of 0.94 to 1; ``--heap`` makes that share of all rows near-identical. Of 2,000 drawn rows all near
+finished output, mixed by pairs and moved at random, a tenth of them near copies of others, cosines
+0.94 to 1; ``--heap`` makes that share of all rows near-identical. Of 2,000 drawn rows all near
 pairs are found exactly, and counted as found if they are in one group. Prints JSON.
 """
 

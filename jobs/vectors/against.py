@@ -131,16 +131,8 @@ def _matches(
     if len(rows) <= DIRECT_ROWS:
         yield _direct(units, count, rows, rows, threshold)
         return
-    # A heap of near-identical rows is done with by a few rows of it.
-    draw = np.random.default_rng(depth)
-    pivots = draw.choice(others, min(PIVOTS, len(others)), replace=False)
-    done = np.zeros(len(own), bool)
-    for start in range(0, len(own), BLOCK_ROWS):
-        block = own[start : start + BLOCK_ROWS]
-        found = _across(units, block, pivots, threshold)
-        done[start : start + BLOCK_ROWS] = np.isin(block, found[0])
-        yield found
-    own = own[~done]
+    yield (first := _by_pivots(units, own, others, threshold, depth))
+    own = np.setdiff1d(own, first[0])
     if len(own) * len(others) <= DIRECT_PAIRS or depth >= MOST_DIVISIONS:
         step = max(1, BLOCK_ROWS * BLOCK_ROWS // max(1, len(own)))
         for start in range(0, len(others), step):
@@ -160,6 +152,22 @@ def _matches(
     )
     for members in great:
         yield from _matches(units, count, members, threshold, depth + 1)
+
+
+def _by_pivots(
+    units: NDArray[np.float16],
+    own: NDArray[np.int64],
+    others: NDArray[np.int64],
+    threshold: float,
+    seed: int,
+) -> Found:
+    """Own rows near one of a few others; that does with a heap of near-identical rows."""
+    draw = np.random.default_rng(seed)
+    pivots = draw.choice(others, min(PIVOTS, len(others)), replace=False)
+    starts = range(0, len(own), BLOCK_ROWS)
+    found = [_across(units, own[at : at + BLOCK_ROWS], pivots, threshold) for at in starts]
+    rows, near, cosines = (np.concatenate(each) for each in zip(*found, strict=True))
+    return rows, near, cosines
 
 
 def _direct(

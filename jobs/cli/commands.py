@@ -40,6 +40,12 @@ COMMANDS = {
     "review": Command("Look", "look.review", "Write a sheet of rows to check by hand."),
     "audit": Command("Look", "look.audit", "Say how right the labels are, from checked rows."),
     "diff": Command("Look", "look.diff", "Show how the labels of two outputs differ."),
+    "duplicates": Command(
+        "Look", "look.duplicates", "Find equal and near-equal texts, and labels that contradict."
+    ),
+    "drift": Command(
+        "Look", "look.drift", "Say whether the input has changed between two outputs."
+    ),
     "status": Command("Look", "look.status", "Show one job, or all that have not ended."),
     "jobs": Command("Look", "look.status", "List all jobs."),
     "cancel": Command("Operate", "operate.control", "Stop a job; what is done stays."),

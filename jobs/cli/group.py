@@ -16,7 +16,8 @@ from mtl_core.suggest import did_you_mean
 
 EPILOG = """\b
 Exit codes: 0 done; 1 a defect of this program; 2 wrong input, option, model or output folder;
-3 the job failed, was cancelled or ended partial; 4 Redis does not answer; 130 stopped by Ctrl-C.
+3 the job failed, was cancelled or ended partial; 4 Redis does not answer; 5 `mtl drift --fail`
+found a change; 130 stopped by Ctrl-C.
 """
 
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from jobs.output.folders import LabelFolders, check_folder_target
 from jobs.output.formats import CollectFormat, format_of, left_out, writing
@@ -16,12 +19,18 @@ from jobs.output.layout import read_manifest, require_finished
 from jobs.output.targets import check_file_target, in_one_line
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256, replace_file, temporary_beside
+from mtl_core.storage.parquet import ROW_ID
 from mtl_core.storage.place import Place
 from mtl_core.suggest import near_hint
 
 
 def collect(
-    output: Place, target: Path, form: CollectFormat | None = None, *, overwrite: bool
+    output: Place,
+    target: Path,
+    form: CollectFormat | None = None,
+    *,
+    overwrite: bool,
+    without: NDArray[np.int64] | None = None,
 ) -> tuple[int, dict[str, str]]:
     """Write all rows of a finished output folder into one file, in the order of ``row_id``.
 
@@ -29,6 +38,7 @@ def collect(
 
     Args:
         form: the format; None: as the name of ``target`` tells, Parquet if it has no ending.
+        without: ``row_id`` of rows to leave out, int64 [M].
     Returns:
         rows written, and the columns left out because the format cannot hold them, with their type.
     Raises:
@@ -40,12 +50,21 @@ def collect(
     check_file_target(target, overwrite=overwrite)
     form = form or format_of(target)
     with in_one_line(target):
-        return _write(output, target, form)
+        return _write(output, target, form, without)
 
 
-def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool) -> int:
+def collect_by_label(
+    output: Place,
+    target: Path,
+    task: str,
+    *,
+    overwrite: bool,
+    without: NDArray[np.int64] | None = None,
+) -> int:
     """Write all rows into a folder for each label of a task, as ``TARGET/topic=Sports/…parquet``.
 
+    Args:
+        without: ``row_id`` of rows to leave out, int64 [M].
     Returns:
         rows written.
     Raises:
@@ -60,14 +79,16 @@ def collect_by_label(output: Place, target: Path, task: str, *, overwrite: bool)
     check_folder_target(target, overwrite=overwrite)
     rows = 0
     with in_one_line(target), LabelFolders(target, task, manifest.job) as folders:
-        for table in _checked_parts(output):
+        for table in _checked_parts(output, without):
             folders.write_table(table)
             rows += len(table)
     return rows
 
 
-def _checked_parts(output: Place) -> Iterator[pa.Table]:
+def _checked_parts(output: Place, without: NDArray[np.int64] | None) -> Iterator[pa.Table]:
     """The tables of all parts, one after another, each checked against the manifest.
+
+    Rows are left out after the check.
 
     Where the manifest lists no part, it is the table of the empty part, which holds the schema.
     """
@@ -85,6 +106,8 @@ def _checked_parts(output: Place) -> Iterator[pa.Table]:
             raise InputError(
                 f"{output.at(part.part)} is missing; label again into a new folder"
             ) from error
+        if without is not None:
+            table = table.filter(pc.invert(pc.is_in(table[ROW_ID], pa.array(without))))
         yield table
     for name in [] if parts else output.matching("part-*.parquet"):
         with output.reading(name) as path:
@@ -92,13 +115,15 @@ def _checked_parts(output: Place) -> Iterator[pa.Table]:
         yield table
 
 
-def _write(output: Place, target: Path, form: CollectFormat) -> tuple[int, dict[str, str]]:
-    parts = _checked_parts(output)
+def _write(
+    output: Place, target: Path, form: CollectFormat, without: NDArray[np.int64] | None
+) -> tuple[int, dict[str, str]]:
+    parts = _checked_parts(output, without)
     first = next(parts, None)
     if first is None:
         raise InputError(f"{output} holds no part; label again into a new folder")
-    without = left_out(first.schema, form)
-    schema = pa.schema([f for f in first.schema if f.name not in without], first.schema.metadata)
+    unfit = left_out(first.schema, form)
+    schema = pa.schema([f for f in first.schema if f.name not in unfit], first.schema.metadata)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(target.absolute())
     rows = 0
@@ -110,4 +135,4 @@ def _write(output: Place, target: Path, form: CollectFormat) -> tuple[int, dict[
         replace_file(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    return rows, without
+    return rows, unfit

@@ -193,6 +193,10 @@ BEFORE = {
         printf 'row_id,topic,sentiment\n0,World,Positive\n7,,Negative\n20,Sports,?\n' > reviewed.csv
         { echo row_id,urgency; for n in $(seq 0 29); do echo $n,$((n % 2)); done; } > tickets.csv
     """,
+    "docs/howto-drift.md": """
+        mtl label examples/sentences.csv -o out/
+        cp -r out out2
+    """,
 }
 """What the reader of a page has done before."""
 

@@ -1,5 +1,7 @@
 """``mtl collect``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from jobs.cli.shared import complete
@@ -15,6 +17,11 @@ from jobs.output.collect import collect_by_label
 from jobs.output.formats import CollectFormat
 from jobs.output.layout import read_manifest
 from mtl_core.storage.address import local_path
+from mtl_core.storage.place import Place
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @click.command()
@@ -34,6 +41,16 @@ from mtl_core.storage.address import local_path
     help="Write a folder for each label of this task instead (TASK=LABEL/…, Parquet).",
 )
 @click.option(
+    "--drop-duplicates",
+    is_flag=True,
+    help="Of near-equal texts, as `mtl duplicates` finds them, keep the first.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Least cosine of near-equal texts.  [default: 0.95]",
+)
+@click.option(
     "--overwrite",
     is_flag=True,
     help="Replace the file named, or a folder that holds only what this command wrote.",
@@ -44,6 +61,8 @@ def collect(
     output: str,
     form: CollectFormat | None,
     task: str | None,
+    drop_duplicates: bool,
+    threshold: float | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -59,24 +78,38 @@ def collect(
       mtl collect label-3f2a9c0d1b7e -o labelled.parquet
       mtl collect out/ -o labelled.csv
       mtl collect out/ -o by-topic/ --by topic
+      mtl collect out/ -o distinct.parquet --drop-duplicates
     """
     target = local_path(output)
     folder = output_folder(job)
+    if threshold is not None and not drop_duplicates:
+        raise click.UsageError("--threshold is for --drop-duplicates")
+    without = later_rows(folder, threshold) if drop_duplicates else None
     left_out: dict[str, str] = {}
     if task is not None:
         if form not in (None, "parquet"):
             raise click.UsageError("--by writes Parquet; leave --format out")
-        rows = collect_by_label(folder, target, task, overwrite=overwrite)
+        rows = collect_by_label(folder, target, task, overwrite=overwrite, without=without)
     else:
-        rows, left_out = collect_parts(folder, target, form, overwrite=overwrite)
+        rows, left_out = collect_parts(folder, target, form, overwrite=overwrite, without=without)
     if as_json:
-        print_json({"rows": rows, "output": str(target.absolute()), "left_out": list(left_out)})
+        said = {"rows": rows, "output": str(target.absolute()), "left_out": list(left_out)}
+        print_json(said if without is None else {**said, "duplicates_dropped": len(without)})
         return
     size = f" ({target.stat().st_size:,} bytes)" if target.is_file() else ""
     click.echo(f"{rows:,} rows in {target}{size}")
+    if without is not None:
+        click.echo(f"dropped: {len(without):,} near copies of other rows", err=True)
     if not rows:
         errors = read_manifest(folder).rows.errors
         click.echo(f"no row was labelled; {errors:,} are in {folder}/errors", err=True)
     if left_out:
         names = ", ".join(f"{name} ({word})" for name, word in left_out.items())
         click.echo(f"left out, because csv cannot hold them: {names}", err=True)
+
+
+def later_rows(output: Place, threshold: float | None) -> "NDArray[np.int64]":
+    """The ``row_id`` of rows that are near copies of an earlier one."""
+    from jobs.vectors.duplicates import THRESHOLD, find_duplicates
+
+    return find_duplicates(output, THRESHOLD if threshold is None else threshold, shown=0).later

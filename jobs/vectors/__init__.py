@@ -1,0 +1,1 @@
+"""What the stored embeddings say of an output: near copies, and drift."""

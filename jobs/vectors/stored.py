@@ -1,0 +1,102 @@
+"""An output's embeddings in memory, at unit length."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from jobs.output.layout import read_manifest, require_finished
+from jobs.output.manifest import Manifest
+from jobs.output.rows import batches, columns_of, vectors_of
+from mtl_core.errors import InputError
+from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID
+from mtl_core.storage.place import Place
+from mtl_core.suggest import near_hint
+
+
+@dataclass(frozen=True)
+class StoredVectors:
+    """The embeddings of all rows of an output."""
+
+    row_ids: NDArray[np.int64]
+    """int64 [N]."""
+    units: NDArray[np.float16]
+    """Embeddings at unit length, float16 [N, E]: cosines are right to about 0.0005. A row whose
+    embedding is zero stays zero, and has cosine 0 with every row."""
+    keys: NDArray[np.uint64]
+    """Equal for rows with equal embeddings, uint64 [N]."""
+
+
+def vectors_manifest(output: Place, by: str | None = None) -> Manifest:
+    """The manifest of a finished output with embeddings.
+
+    Args:
+        by: a column that it must have.
+    Raises:
+        InputError: it is none, has no embeddings, or no such column.
+    """
+    require_finished(output)
+    manifest = read_manifest(output)
+    if manifest.embedding == "none":
+        raise InputError(f"{output} has no embeddings; label again without `--embedding none`")
+    names = columns_of(output, manifest)
+    if by is not None and names and by not in names:
+        raise InputError(f"{output}: no column '{by}'{near_hint(by, names)}")
+    return manifest
+
+
+def read_vectors(output: Place, manifest: Manifest) -> StoredVectors:
+    """Read all embeddings, batch after batch: two bytes a number, and 16 a row.
+
+    Raises:
+        InputError: a part has gone.
+    """
+    rows = sum(part.rows for part in manifest.parts)
+    ids, keys = np.empty(rows, np.int64), np.empty(rows, np.uint64)
+    units = np.empty((0, 0), np.float16)
+    odd, at = np.zeros(0, np.uint64), 0
+    for batch in batches(output, manifest, {ROW_ID, EMBEDDING, EMBEDDING_SCALE}):
+        vectors = vectors_of(batch, manifest.embedding)
+        if not units.size:
+            units = np.empty((rows, vectors.shape[1]), np.float16)
+            odd = _odd_numbers(vectors.shape[1])
+        here = slice(at, at + len(batch))
+        ids[here] = batch[ROW_ID].to_numpy()
+        units[here] = unit(vectors)
+        keys[here] = (np.ascontiguousarray(vectors).view(np.uint32) * odd).sum(axis=1)
+        at += len(batch)
+    return StoredVectors(ids, units, keys)
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors at unit length, float32 [N, E]; a vector of zeros, or not finite, becomes zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    good = np.isfinite(lengths) & (lengths > 0)
+    found: NDArray[np.float32] = np.where(good, vectors / np.where(good, lengths, 1), 0).astype(
+        np.float32
+    )
+    return found
+
+
+def _odd_numbers(count: int) -> NDArray[np.uint64]:
+    """Factors of a multiplicative hash (Dietzfelbinger et al. 1997), modulo 2**64."""
+    drawn = np.random.default_rng(0).integers(0, 2**64, count, np.uint64, endpoint=False)
+    return drawn | np.uint64(1)
+
+
+def fetch_rows(
+    output: Place, manifest: Manifest, ids: Collection[int], columns: Collection[str]
+) -> dict[int, dict[str, object]]:
+    """A few rows' values by ``row_id``.
+
+    Raises:
+        InputError: a part has gone.
+    """
+    wanted = pa.array(sorted(ids), pa.int64())
+    found: dict[int, dict[str, object]] = {}
+    for batch in batches(output, manifest, {ROW_ID, *columns}):
+        here = batch.filter(pa.compute.is_in(batch[ROW_ID], wanted))
+        found.update((int(str(row[ROW_ID])), row) for row in here.to_pylist())
+    return found

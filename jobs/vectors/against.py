@@ -3,6 +3,7 @@ week."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
 from jobs.vectors.cells import BLOCK_ROWS, PIVOTS, cells_of, rotate
+from jobs.vectors.ends import COSINE, alike_at_an_end
 from jobs.vectors.links import DIRECT_PAIRS, DIRECT_ROWS, MOST_DIVISIONS, near_pairs
 from jobs.vectors.signs import cosines_meant, threshold_between
 from jobs.vectors.stored import fetch_rows, read_vectors, vectors_manifest
@@ -68,7 +70,7 @@ class Matches:
 
 
 def find_matches(output: Place, other: Place, threshold: float, shown: int = SHOWN) -> Matches:
-    """Find the rows of an output that are near a row of another.
+    """Find the rows of an output that are near a row of another, or begin or end as one does.
 
     Memory: as :func:`jobs.vectors.duplicates.find_duplicates`, for both outputs together.
 
@@ -84,13 +86,17 @@ def find_matches(output: Place, other: Place, threshold: float, shown: int = SHO
     count = len(own.row_ids)
     ids = np.concatenate([own.row_ids, others.row_ids])
     units = np.concatenate([own.units, others.units]) if len(others.row_ids) else own.units
+    ends = np.concatenate([own.ends, others.ends])
     del own, others
     best = np.full(count, -1)
     cosine = np.full(count, -2, np.float32)
     if count and len(units) > count:
+        least = threshold_between(first.embedding, min(COSINE, threshold))
+        alike = _alike(units, count, ends, least)
         rotate(units)
         least = threshold_between(first.embedding, threshold)
-        for rows, near, found in _matches(units, count, np.arange(len(units)), least):
+        found_near = _matches(units, count, np.arange(len(units)), least)
+        for rows, near, found in chain([alike], found_near):
             order = np.argsort(found, kind="stable")
             rows, near, found = rows[order], near[order], found[order]
             better = found > cosine[rows]
@@ -101,6 +107,13 @@ def find_matches(output: Place, other: Place, threshold: float, shown: int = SHO
     matched = (ids[rows], ids[best[rows]], said)
     texts = _texts((output, first), (other, second), matched, shown)
     return Matches(count, threshold, *matched, tuple(texts))
+
+
+def _alike(units: NDArray[np.float16], count: int, ends: NDArray[np.uint64], least: float) -> Found:
+    """Own rows that begin or end as a row of the other output does."""
+    one, other = alike_at_an_end(ends, units, least)
+    across = (one < count) != (other < count)
+    return _pairs(units, one[across], other[across])
 
 
 def require_comparable(one: Place, first: Manifest, other: Place, second: Manifest) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
 from jobs.output.rows import batches
+from jobs.vectors.ends import COSINE, alike_at_an_end
 from jobs.vectors.links import Edges, components
 from jobs.vectors.signs import cosines_meant, threshold_between
 from jobs.vectors.stored import StoredVectors, fetch_rows, read_vectors, vectors_manifest
@@ -121,8 +122,9 @@ def find_duplicates(
 ) -> Duplicates:
     """Find the groups of near-equal texts in a finished output.
 
-    Rows whose cosine is at least the threshold are in one group, and so are rows that hang
-    together by others. Memory: two bytes for each number of the embeddings, and some 100 a row.
+    Rows whose cosine is at least the threshold are in one group, rows that begin or end with the
+    same words (:mod:`jobs.vectors.ends`), and rows that hang together by others. Memory: two bytes
+    for each number of the embeddings, and some 120 a row.
 
     Args:
         threshold: least cosine, above 0, at most 1.
@@ -134,7 +136,10 @@ def find_duplicates(
     manifest = vectors_manifest(output, by)
     stored = read_vectors(output, manifest)
     own = threshold_between(manifest.embedding, threshold)
-    labels = components(stored.units, own, equal_rows(stored))
+    least = threshold_between(manifest.embedding, min(COSINE, threshold))
+    alike = alike_at_an_end(stored.ends, stored.units, least)
+    edges = np.concatenate([equal_rows(stored), alike], axis=1)
+    labels = components(stored.units, own, edges)
     ids, groups, cosines = _grouped(stored, labels)
     cosines = cosines_meant(manifest.embedding, cosines)
     del stored

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from jobs.output.layout import read_manifest, require_finished
 from jobs.output.manifest import Manifest
 from jobs.output.rows import batches, columns_of, vectors_of
+from jobs.vectors.ends import end_keys
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID
 from mtl_core.storage.place import Place
@@ -27,6 +28,8 @@ class StoredVectors:
     embedding is zero stays zero, and has cosine 0 with every row."""
     keys: NDArray[np.uint64]
     """Equal for rows with equal embeddings, uint64 [N]."""
+    ends: NDArray[np.uint64]
+    """What :func:`jobs.vectors.ends.end_keys` gives of the texts, uint64 [N, 2]."""
 
 
 def vectors_manifest(output: Place, by: str | None = None) -> Manifest:
@@ -48,16 +51,18 @@ def vectors_manifest(output: Place, by: str | None = None) -> Manifest:
 
 
 def read_vectors(output: Place, manifest: Manifest) -> StoredVectors:
-    """Read all embeddings, batch after batch: two bytes a number, and 16 a row.
+    """Read all embeddings, batch after batch: two bytes a number, and 32 a row.
 
     Raises:
         InputError: a part has gone.
     """
     rows = sum(part.rows for part in manifest.parts)
     ids, keys = np.empty(rows, np.int64), np.empty(rows, np.uint64)
+    ends = np.zeros((rows, 2), np.uint64)
     units = np.empty((0, 0), np.float16)
     odd, at = np.zeros(0, np.uint64), 0
-    for batch in batches(output, manifest, {ROW_ID, EMBEDDING, EMBEDDING_SCALE}):
+    text = manifest.text_column
+    for batch in batches(output, manifest, {ROW_ID, EMBEDDING, EMBEDDING_SCALE, text}):
         vectors = vectors_of(batch, manifest.embedding)
         if not units.size:
             units = np.empty((rows, vectors.shape[1]), np.float16)
@@ -66,8 +71,10 @@ def read_vectors(output: Place, manifest: Manifest) -> StoredVectors:
         ids[here] = batch[ROW_ID].to_numpy()
         units[here] = unit(vectors)
         keys[here] = (np.ascontiguousarray(vectors).view(np.uint32) * odd).sum(axis=1)
+        if text in batch.column_names:
+            ends[here] = end_keys(batch[text].to_pylist())
         at += len(batch)
-    return StoredVectors(ids, units, keys)
+    return StoredVectors(ids, units, keys, ends)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

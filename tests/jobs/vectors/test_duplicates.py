@@ -13,6 +13,7 @@ from copied import directions, moved, output_with
 from jobs.cli.group import main
 from jobs.vectors.against import find_matches
 from jobs.vectors.duplicates import find_duplicates
+from jobs.vectors.ends import alike_at_an_end, end_keys
 from jobs.vectors.links import components
 from mtl_core.errors import InputError
 from mtl_core.storage.folder import Folder
@@ -120,3 +121,22 @@ def test_outputs_that_cannot_be_compared_are_refused_in_one_line(
 def test_an_output_without_rows_has_no_duplicates(tmp_path: Path) -> None:
     out = output_with(tmp_path / "out", directions(1))
     assert find_duplicates(Folder(out)).as_json()["groups"] == 0
+
+
+def test_texts_that_begin_or_end_alike_are_copies_at_a_lesser_cosine() -> None:
+    body = "shares of the company fell by a tenth on monday after it had said so much"
+    texts = [f"Markets today {body}", body, f"{body} (Reuters)", "a short text", "a short text"]
+    texts += [f"{n} {body} told by number {n}" for n in range(3)]
+    near, far = moved(directions(1), 0.8), directions(1, seed=5)
+    units = np.concatenate([directions(1), near, near, far, far, np.repeat(far, 3, axis=0)])
+    one, other = alike_at_an_end(end_keys(texts), units.astype(np.float16))
+    found = {frozenset(pair) for pair in zip(one.tolist(), other.tolist(), strict=True)}
+    # 0 and 1 end alike, 1 and 2 begin alike; others are short, or apart.
+    assert found == {frozenset({0, 1}), frozenset({1, 2})}
+
+
+def test_an_end_that_many_texts_share_takes_no_square_of_pairs() -> None:
+    ending = "read the whole story on our own page of the web for all of it"
+    texts = [f"news of day {n} {ending}" for n in range(20_000)]
+    units = np.repeat(directions(1), len(texts), axis=0).astype(np.float16)
+    assert alike_at_an_end(end_keys(texts), units).shape[1] == len(texts) - 1

@@ -12,6 +12,7 @@ from jobs.output.manifest import Manifest
 from jobs.settings import Settings
 from mtl_core.cores import available_cores
 from mtl_core.engine.base import Engine
+from mtl_core.engine.choose import EngineName
 from mtl_core.errors import ModelError
 
 
@@ -23,7 +24,7 @@ def embed(manifest: Manifest, texts: Sequence[str], settings: Settings) -> NDArr
     Raises:
         ModelError: the model is not on this machine any more.
     """
-    engine = _engine(maker_of(manifest, settings), settings.engines)
+    engine = _engine(maker_of(manifest, settings), settings.engine, settings.engines)
     vectors: NDArray[np.float32] = engine.label(texts, lambda done: None).embeddings
     return vectors
 
@@ -46,7 +47,7 @@ def maker_of(manifest: Manifest, settings: Settings) -> Path:
 
 
 @lru_cache(maxsize=2)
-def _engine(folder: Path, cache: Path) -> Engine:
+def _engine(folder: Path, name: EngineName, cache: Path) -> Engine:
     from mtl_core.engine.load import load_engine
 
-    return load_engine(folder, cache=cache, threads=available_cores())
+    return load_engine(folder, name, cache=cache, threads=available_cores())

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.vectors.copies.stored import vectors_manifest
 from jobs.vectors.drift import drift_of
 from jobs.vectors.drift_sample import draw_sample, without_copies
-from jobs.vectors.stored import vectors_manifest
 from mtl_core.storage.folder import Folder
 
 

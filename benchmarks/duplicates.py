@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.vectors.links import components
-from jobs.vectors.stored import read_vectors, vectors_manifest
+from jobs.vectors.copies.links import components
+from jobs.vectors.copies.stored import read_vectors, vectors_manifest
 from mtl_core.storage.folder import Folder
 
 BLOCK = 20_000

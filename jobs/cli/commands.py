@@ -40,6 +40,8 @@ COMMANDS = {
     "review": Command("Look", "look.review", "Write a sheet of rows to check by hand."),
     "audit": Command("Look", "look.audit", "Say how right the labels are, from checked rows."),
     "diff": Command("Look", "look.diff", "Show how the labels of two outputs differ."),
+    "search": Command("Look", "look.search", "Find the rows nearest to a text in meaning."),
+    "index": Command("Look", "look.index", "Make searching a large output quick."),
     "duplicates": Command(
         "Look", "look.duplicates", "Find equal and near-equal texts, and labels that contradict."
     ),

@@ -4,8 +4,6 @@ Where the new model has the encoder that made the output's embeddings, they are 
 text is encoded. All else is as in any label job.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -13,14 +11,15 @@ from typing import cast
 from jobs.input.locate import locate
 from jobs.label.request import LabelJob, LabelRequest, label_job, model_of, target_of
 from jobs.output.layout import read_manifest, require_finished
+from jobs.output.maker import made_by
 from jobs.output.manifest import Manifest
-from jobs.roots import model_folder, place_inside
+from jobs.roots import place_inside
 from jobs.settings import Settings
 from jobs.specs import InputFile
 from mtl_core.config import Embedding
-from mtl_core.errors import InputError, ModelError, OutputError, SettingsError, StoreError
+from mtl_core.errors import InputError, OutputError
 from mtl_core.files import file_sha256
-from mtl_core.model.registry import ModelEntry, find_model, list_models
+from mtl_core.model.registry import ModelEntry
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.parquet import OF_ENCODER
 from mtl_core.storage.place import Place
@@ -83,37 +82,12 @@ def why_encode(manifest: Manifest, entry: ModelEntry, settings: Settings) -> str
     if manifest.embedding in WITHOUT:
         return WITHOUT[manifest.embedding]
     old = manifest.model
-    made_by = _made_by(manifest, entry, settings)
-    if made_by is None:
+    maker = made_by(manifest, settings, (entry,))
+    if maker is None:
         return f"model '{old.name}' ({old.sha256[:12]}…), which made it, is not here any more"
-    if encoder_sha256(made_by) != encoder_sha256(entry.folder):
+    if encoder_sha256(maker) != encoder_sha256(entry.folder):
         return f"model '{entry.name}' has another encoder than '{old.name}', which made it"
     return ""
-
-
-def _made_by(manifest: Manifest, new: ModelEntry, settings: Settings) -> Path | None:
-    """The folder of the model that made an output, by its weights; None: it is not to be found.
-
-    The model of the name in the manifest is looked at first, then the new one, then all others on
-    this machine: a name may stand for another model by now.
-    """
-    sha256 = manifest.model.sha256
-
-    def candidates() -> Iterator[ModelEntry]:
-        with suppress(ModelError, StoreError):
-            yield find_model(manifest.model.name, settings.models, settings.model_copies)
-        yield new
-        for each in list_models(settings.models, settings.model_copies):
-            if isinstance(each.home, Folder):  # of a store, each would have to be copied first
-                yield each
-
-    for each in candidates():
-        # one that is damaged, out of reach, or that jobs may not read is as one that is not there
-        with suppress(ModelError, StoreError, SettingsError):
-            place_inside(str(each.home), settings)
-            if each.sha256() == sha256:
-                return model_folder(str(each.home), sha256, settings)
-    return None
 
 
 def _files(

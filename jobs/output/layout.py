@@ -8,6 +8,7 @@
     OUT/_manifest.json           what was made, of what, by what
     OUT/_README.md               what it is, its columns, how to read it
     OUT/_SUCCESS                 written last
+    OUT/_index/                  written by ``mtl index``: what makes ``mtl search`` quick
     OUT/_work/                   while the job runs: the shards' input
 
 Names that begin with ``_`` are passed over by readers of a Parquet folder, so that OUT itself opens
@@ -32,6 +33,7 @@ MANIFEST = "_manifest.json"
 README = "_README.md"
 SUCCESS = "_SUCCESS"
 WORK = "_work"
+INDEX = "_index"
 ERRORS = "errors"
 INPUT_ERRORS = "_rows-input.parquet"
 SHARDS = "shards"
@@ -161,7 +163,7 @@ def _is_free(output: Place, job: str) -> bool:
     )
     return (
         own_work
-        and set(output.folders()) <= {WORK, ERRORS}
+        and set(output.folders()) <= {WORK, ERRORS, INDEX}
         and bool(parts or not output.names())
         and all(job_of(output, name) == job for name in (*parts, *output.names(ERRORS)))
     )

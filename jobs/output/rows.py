@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +25,20 @@ def opened(output: Place, name: str) -> Iterator[pq.ParquetFile]:
     Raises:
         InputError: it has gone.
     """
+    with located(output, name) as path, pq.ParquetFile(path) as file:
+        yield file
+
+
+@contextmanager
+def located(output: Place, name: str) -> Iterator[Path]:
+    """A path of this machine to read one of an output's Parquet files from.
+
+    Raises:
+        InputError: it has gone.
+    """
     try:
-        with output.reading(name) as path, pq.ParquetFile(path) as file:
-            yield file
+        with output.reading(name) as path:
+            yield path
     except FileNotFoundError as error:
         raise InputError(f"{output.at(name)} is missing; label again into a new folder") from error
 
@@ -36,6 +48,8 @@ def batches(
 ) -> Iterator[pa.Table]:
     """All labelled rows, part after part; memory does not grow with the output.
 
+    Row groups whose statistics say that no row of theirs meets the condition are not read.
+
     Args:
         columns: names of those wanted; one that is not there is passed over.
         where: which rows; None: all.
@@ -44,10 +58,11 @@ def batches(
     """
     read = {*columns, *(where.columns if where else ())}
     for part in manifest.parts:
-        with opened(output, part.part) as file:
+        with located(output, part.part) as path, pq.ParquetFile(path) as file:
+            groups = where.row_groups(path) if where else None
             there = [name for name in file.schema_arrow.names if name in read]
             wanted = [name for name in there if name in columns]
-            for batch in file.iter_batches(BATCH_ROWS, columns=there):
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=there):
                 table = pa.Table.from_batches([batch])
                 yield where.of(table).select(wanted) if where else table
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.output.indexed import index_problems
 from jobs.output.layout import EMPTY_PART, ERRORS, SUCCESS, finished, read_manifest
 from jobs.output.manifest import ErrorRows, Part
 from mtl_core.files import file_sha256
@@ -39,6 +40,7 @@ def verify(output: Place) -> tuple[dict[str, int], list[str]]:
     there = sorted([*output.matching("*.parquet"), *output.matching("*.parquet", ERRORS)])
     problems += [f"{name} is not in the manifest" for name in there if name not in known]
     problems += _count_rows(seen)
+    problems += index_problems(output, manifest)
     counts = rows.model_dump(include={"total", "labelled", "errors"})
     return counts | {"parts": len(manifest.parts)}, problems
 

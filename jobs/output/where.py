@@ -1,11 +1,15 @@
 """Conditions on an output's columns: ``--where "topic = 'Sports' and topic_score < 0.7"``."""
 
+import os
 import re
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mtl_core.errors import InputError
 from mtl_core.suggest import near_hint
@@ -24,6 +28,8 @@ COMPARISONS: dict[str, Callable[[Any, Any], pc.Expression]] = {
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
 }
+UNFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
+"""What pyarrow raises where a condition does not fit the types of the columns."""
 FORM = (
     "a condition is COLUMN = 'TEXT', COLUMN < NUMBER, COLUMN in ('A', 'B') or COLUMN is null; "
     "several are joined by `and`"
@@ -52,20 +58,48 @@ class Condition:
         self._expression = expression
 
     def of(self, table: pa.Table) -> pa.Table:
-        """The rows of a table that meet it."""
-        plain = table
-        for index, field in enumerate(table.schema):
-            if pa.types.is_dictionary(field.type):
-                plain = plain.set_column(
-                    index, field.name, table.column(index).cast(field.type.value_type)
-                )
-        kept = plain.append_column("", pa.array(range(len(table)), pa.int64()))
+        """The rows of a table that meet it.
+
+        Raises:
+            InputError: it does not fit the types of the columns.
+        """
+        return table.take(pa.array(self._rows(table)))
+
+    def mask(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Which rows of a table meet it, bool [N].
+
+        Raises:
+            InputError: it does not fit the types of the columns.
+        """
+        mask = np.zeros(len(table), dtype=bool)
+        mask[self._rows(table)] = True
+        return mask
+
+    def row_groups(self, path: Path) -> list[int] | None:
+        """Row groups of a Parquet file that may hold such rows, by their statistics; None: all.
+
+        Of label columns, which are dictionaries, pyarrow uses no statistics.
+        """
+        import pyarrow.dataset as ds  # not at once: most commands do without
+        from pyarrow.fs import LocalFileSystem
+
+        form, here = ds.ParquetFileFormat(), os.path.abspath(path)
+        whole = form.make_fragment(here, filesystem=LocalFileSystem())
         try:
-            rows = kept.filter(self._expression).column("")
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            some = whole.subset(filter=self._expression, schema=_plain(whole.physical_schema))
+        except UNFIT:
+            return None  # the rows will tell
+        return [group.id for group in some.row_groups]
+
+    def _rows(self, table: pa.Table) -> NDArray[np.int64]:
+        plain = table.cast(_plain(table.schema))
+        kept = plain.append_column("", pa.array(np.arange(len(table))))
+        try:
+            found: NDArray[np.int64] = kept.filter(self._expression).column("").to_numpy()
+        except UNFIT as error:
             first = str(error).splitlines()[0]
             raise InputError(f"--where {self.text}: does not fit the columns ({first})") from error
-        return table.take(rows)
+        return found
 
     def _one(self) -> pc.Expression:
         name = self._column()
@@ -130,3 +164,11 @@ def _tokens(text: str) -> list[str]:
         found.append(match.group().strip())
         at = match.end()
     return found
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """A schema with the values' types instead of dictionaries: what conditions compare with."""
+    for index, field in enumerate(schema):
+        if pa.types.is_dictionary(field.type):
+            schema = schema.set(index, field.with_type(field.type.value_type))
+    return schema

@@ -1,1 +1,1 @@
-"""What the stored embeddings say of an output: near copies, and drift."""
+"""What is done with the embeddings of finished outputs."""

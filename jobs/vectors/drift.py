@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.vectors import drift_tests as tests
-from jobs.vectors.against import require_comparable
+from jobs.vectors.copies.against import require_comparable
+from jobs.vectors.copies.stored import vectors_manifest
 from jobs.vectors.drift_sample import Sample, draw_sample, without_copies
-from jobs.vectors.stored import vectors_manifest
 from mtl_core.errors import InputError
 from mtl_core.storage.place import Place
 

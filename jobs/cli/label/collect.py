@@ -110,6 +110,6 @@ def collect(
 
 def later_rows(output: Place, threshold: float | None) -> "NDArray[np.int64]":
     """The ``row_id`` of rows that are near copies of an earlier one."""
-    from jobs.vectors.duplicates import THRESHOLD, find_duplicates
+    from jobs.vectors.copies.duplicates import THRESHOLD, find_duplicates
 
     return find_duplicates(output, THRESHOLD if threshold is None else threshold, shown=0).later

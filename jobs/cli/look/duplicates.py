@@ -19,8 +19,8 @@ from mtl_core.storage.address import local_path
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jobs.vectors.against import Matches
-    from jobs.vectors.duplicates import Duplicates
+    from jobs.vectors.copies.against import Matches
+    from jobs.vectors.copies.duplicates import Duplicates
 
 SHOWN_CHARACTERS = 200
 
@@ -65,8 +65,9 @@ def duplicates(
 
     Groups whose labels differ come first: their texts say the same, so that a label is wrong, or
     hangs by a thread. Rows are in one group if they hang together by near pairs; the cosine shown
-    is that with the group's first row. Embeddings stored as signs (binary) tell the cosine to
-    about 0.02.
+    is that with the group's first row. Rows of a lesser cosine (0.7) are copies, too, where they
+    begin or end with the same twelve words, as a copy without its title does. Embeddings stored as
+    signs (binary) tell the cosine to about 0.02.
 
     \b
     Examples:
@@ -75,8 +76,8 @@ def duplicates(
       mtl duplicates test/ --against train/
     """
     from jobs.output.targets import check_file_target
-    from jobs.vectors.against import find_matches
-    from jobs.vectors.duplicates import find_duplicates
+    from jobs.vectors.copies.against import find_matches
+    from jobs.vectors.copies.duplicates import find_duplicates
 
     if by is not None and against is not None:
         raise click.UsageError("--by looks within one output; leave it or --against out")
@@ -123,7 +124,8 @@ def _print_groups(found: "Duplicates") -> None:
     later = len(found.row_ids) - len(found.starts)
     click.echo(
         f"{len(found.row_ids):,} of {found.rows:,} rows are in {len(found.starts):,} groups of "
-        f"near-equal texts (cosine {found.threshold:g} or more); {later:,} are near copies of "
+        f"near-equal texts (cosine {found.threshold:g} or more, or alike at an end); {later:,} are "
+        "near copies of "
         "an earlier row"
     )
     for name, differ in found.contradictions.items():
@@ -147,7 +149,7 @@ def _print_matches(found: "Matches", other: str) -> None:
     share = len(found.row_ids) / max(1, found.rows)
     click.echo(
         f"{len(found.row_ids):,} of {found.rows:,} rows ({share:.1%}) are near a row of {other} "
-        f"(cosine {found.threshold:g} or more)"
+        f"(cosine {found.threshold:g} or more, or alike at an end)"
     )
     for match in found.shown:
         click.echo(f"\ncosine {match.cosine:.3f}")

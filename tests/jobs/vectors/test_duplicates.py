@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from copied import directions, moved, output_with
 
 from jobs.cli.group import main
-from jobs.vectors.against import find_matches
-from jobs.vectors.duplicates import find_duplicates
-from jobs.vectors.ends import alike_at_an_end, end_keys
-from jobs.vectors.links import components
+from jobs.vectors.copies.against import find_matches
+from jobs.vectors.copies.duplicates import find_duplicates
+from jobs.vectors.copies.ends import alike_at_an_end, end_keys
+from jobs.vectors.copies.links import components
 from mtl_core.errors import InputError
 from mtl_core.storage.folder import Folder
 

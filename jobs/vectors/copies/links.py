@@ -1,7 +1,7 @@
 """Find which rows hang together by near pairs, without comparing all pairs.
 
-Rows are divided into cells such that near rows share one (:mod:`jobs.vectors.cells`), and compared
-within their cells. Rows that lie in a great heap are put together by a few pivots first: neither
+Rows are divided into cells such that near rows share one (:mod:`jobs.vectors.copies.cells`), and
+compared within their cells. Rows that lie in a great heap are put together by a few pivots first: neither
 memory nor time grows with the square of a heap.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.vectors.cells import BLOCK_ROWS, SKETCH, cells_of, heaps_of, rotate
-from jobs.vectors.threads import side_by_side
+from jobs.vectors.copies.cells import BLOCK_ROWS, SKETCH, cells_of, heaps_of, rotate
+from jobs.vectors.copies.threads import side_by_side
 
 DIRECT_ROWS = 4096
 """In a cell of at most so many rows all pairs are compared."""

@@ -11,12 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
-from jobs.vectors.cells import BLOCK_ROWS, PIVOTS, cells_of, rotate
-from jobs.vectors.ends import COSINE, alike_at_an_end
-from jobs.vectors.links import DIRECT_PAIRS, DIRECT_ROWS, MOST_DIVISIONS, near_pairs
-from jobs.vectors.signs import cosines_meant, threshold_between
-from jobs.vectors.stored import fetch_rows, read_vectors, vectors_manifest
-from jobs.vectors.threads import side_by_side
+from jobs.vectors.copies.cells import BLOCK_ROWS, PIVOTS, cells_of, rotate
+from jobs.vectors.copies.ends import COSINE, alike_at_an_end
+from jobs.vectors.copies.links import DIRECT_PAIRS, DIRECT_ROWS, MOST_DIVISIONS, near_pairs
+from jobs.vectors.copies.signs import cosines_meant, threshold_between
+from jobs.vectors.copies.stored import fetch_rows, read_vectors, vectors_manifest
+from jobs.vectors.copies.threads import side_by_side
 from mtl_core.errors import InputError
 from mtl_core.storage.place import Place
 
@@ -72,7 +72,7 @@ class Matches:
 def find_matches(output: Place, other: Place, threshold: float, shown: int = SHOWN) -> Matches:
     """Find the rows of an output that are near a row of another, or begin or end as one does.
 
-    Memory: as :func:`jobs.vectors.duplicates.find_duplicates`, for both outputs together.
+    Memory: as :func:`jobs.vectors.copies.duplicates.find_duplicates`, for both outputs together.
 
     Args:
         threshold: least cosine, above 0, at most 1.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jobs.output.layout import read_manifest, require_finished
 from jobs.output.manifest import Manifest
 from jobs.output.rows import batches, columns_of, vectors_of
-from jobs.vectors.ends import end_keys
+from jobs.vectors.copies.ends import end_keys
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID
 from mtl_core.storage.place import Place
@@ -29,7 +29,7 @@ class StoredVectors:
     keys: NDArray[np.uint64]
     """Equal for rows with equal embeddings, uint64 [N]."""
     ends: NDArray[np.uint64]
-    """What :func:`jobs.vectors.ends.end_keys` gives of the texts, uint64 [N, 2]."""
+    """What :func:`jobs.vectors.copies.ends.end_keys` gives of the texts, uint64 [N, 2]."""
 
 
 def vectors_manifest(output: Place, by: str | None = None) -> Manifest:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.vectors.threads import side_by_side
+from jobs.vectors.copies.threads import side_by_side
 
 CELLS_PER_ROOT = 2.5
 """Cells for N rows: so many times the square root of N. Then assigning rows to cells and comparing

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
 from jobs.output.rows import batches
-from jobs.vectors.ends import COSINE, alike_at_an_end
-from jobs.vectors.links import Edges, components
-from jobs.vectors.signs import cosines_meant, threshold_between
-from jobs.vectors.stored import StoredVectors, fetch_rows, read_vectors, vectors_manifest
+from jobs.vectors.copies.ends import COSINE, alike_at_an_end
+from jobs.vectors.copies.links import Edges, components
+from jobs.vectors.copies.signs import cosines_meant, threshold_between
+from jobs.vectors.copies.stored import StoredVectors, fetch_rows, read_vectors, vectors_manifest
 from mtl_core.storage.parquet import ROW_ID
 from mtl_core.storage.place import Place
 
@@ -123,8 +123,8 @@ def find_duplicates(
     """Find the groups of near-equal texts in a finished output.
 
     Rows whose cosine is at least the threshold are in one group, rows that begin or end with the
-    same words (:mod:`jobs.vectors.ends`), and rows that hang together by others. Memory: two bytes
-    for each number of the embeddings, and some 120 a row.
+    same words (:mod:`jobs.vectors.copies.ends`), and rows that hang together by others. Memory: two
+    bytes for each number of the embeddings, and some 120 a row.
 
     Args:
         threshold: least cosine, above 0, at most 1.

@@ -1,0 +1,1 @@
+"""Near copies: rows whose embeddings, or ends, are alike."""

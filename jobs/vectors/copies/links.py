@@ -1,8 +1,8 @@
 """Find which rows hang together by near pairs, without comparing all pairs.
 
 Rows are divided into cells such that near rows share one (:mod:`jobs.vectors.copies.cells`), and
-compared within their cells. Rows that lie in a great heap are put together by a few pivots first: neither
-memory nor time grows with the square of a heap.
+compared within their cells. Rows that lie in a great heap are put together by a few pivots first:
+neither memory nor time grows with the square of a heap.
 """
 
 from collections.abc import Iterator

@@ -188,6 +188,9 @@ BEFORE = {
         for name in reviews messy; do mtl label $name.csv -o out-$name/; done
         mv out-reviews out
     """,
+    "docs/howto-search.md": """
+        mtl label reviews.csv -o out/
+    """,
     "docs/howto-check.md": """
         mtl label reviews.csv -o out/
         printf 'row_id,topic,sentiment\n0,World,Positive\n7,,Negative\n20,Sports,?\n' > reviewed.csv

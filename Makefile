@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # Tests at a time, a module's by one process.
 TESTS_AT_ONCE ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadscope
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# By uv, or by pip where uv cannot; either finds what pip has been told to.
+INSTALL := $(BIN)/python deploy/install.py
 
 .PHONY: setup setup-dev bench-peers demo test test-faults test-fast check format clean
 
@@ -13,13 +14,13 @@ setup: $(VENV)/.setup
 
 $(VENV)/.setup: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e ".[int8]"
+	$(INSTALL) ".[int8]"
 	@touch $@
 
 setup-dev: $(VENV)/.setup-dev
 
 $(VENV)/.setup-dev: $(VENV)/.setup
-	$(PIP) -e ".[int8,dev]"
+	$(INSTALL) ".[int8,dev]"
 	@touch $@
 
 demo: setup  ## label examples/sentences.csv on the embedded default and show some of it

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-SPEC = importlib.util.spec_from_file_location("install", REPOSITORY / "tools" / "install.py")
+SPEC = importlib.util.spec_from_file_location("install", REPOSITORY / "deploy" / "install.py")
 assert SPEC is not None
 assert SPEC.loader is not None
 install = importlib.util.module_from_spec(SPEC)
@@ -61,7 +61,7 @@ def test_where_uv_cannot_be_had_pip_installs_and_a_line_says_so(tmp_path: Path) 
     )
     (fake / "__init__.py").touch()
     done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "tools" / "install.py"), ".[int8]"],
+        [sys.executable, str(REPOSITORY / "deploy" / "install.py"), ".[int8]"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0

@@ -8,6 +8,7 @@ of; a test fails when that has changed since.
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -38,10 +39,12 @@ TERMINAL = (
 )
 PAGES = {
     "report": ("mtl report out/ -o report.html", (1200, 1500)),
-    "review": ("mtl review out/ -o review.html -n 40", (900, 640)),
+    "review": ("mtl review out/ -o review.html -n 40", (900, 780)),
 }
 """By picture: the command that makes the page, and width and height in pixels."""
 COLUMNS = 118
+FONT_FACE = re.compile(r"@font-face \{.*?\}", re.DOTALL)
+"""Fonts that rich would have loaded from elsewhere; the viewer's own do."""
 MOST_BYTES = 200_000
 
 
@@ -56,7 +59,7 @@ def digests() -> dict[str, str]:
 def main() -> None:
     """Make all pictures, and the record of their inputs."""
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix="demo-") as scratch:
         folder = Path(scratch)
         (folder / "sentences.csv").write_bytes((ROOT / "examples/sentences.csv").read_bytes())
         draw_terminal(folder, PICTURES / "terminal.svg")
@@ -92,7 +95,8 @@ def draw_terminal(folder: Path, target: Path) -> None:
     for command in TERMINAL:
         console.print(Text.assemble(("$ ", "bold green"), command))
         console.print(Text.from_ansi(run(command, folder).replace(str(folder), "~")))
-    target.write_text(console.export_svg(title="mtl"), encoding="utf-8")
+    svg = console.export_svg(title="mtl")
+    target.write_text(FONT_FACE.sub("", svg), encoding="utf-8")
 
 
 @contextmanager

@@ -88,12 +88,15 @@ def condition_of(output: Place, manifest: Manifest, text: str | None) -> Conditi
 
 
 def vectors_of(batch: pa.Table, form: str) -> NDArray[np.float32]:
-    """The embeddings of a few rows, float32 [N, E], whatever form they are written in."""
+    """The embeddings of a few rows, float32 [N, E], whatever form they are written in.
+
+    They may share the memory of the batch, so do not change them.
+    """
     column = batch.column(EMBEDDING).combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
     if form == "binary":
         return np.unpackbits(flat, axis=1).astype(np.float32) * 2 - 1
-    values: NDArray[np.float32] = flat.astype(np.float32)
+    values: NDArray[np.float32] = flat.astype(np.float32, copy=False)
     if form == "int8":
         values *= batch.column(EMBEDDING_SCALE).to_numpy()[:, None]
     return values

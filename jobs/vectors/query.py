@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from jobs.output.maker import made_by
 from jobs.output.manifest import Manifest
 from jobs.settings import Settings
-from mtl_core.cores import available_cores
 from mtl_core.engine.base import Engine
 from mtl_core.engine.choose import EngineName
 from mtl_core.errors import ModelError
@@ -50,4 +49,5 @@ def maker_of(manifest: Manifest, settings: Settings) -> Path:
 def _engine(folder: Path, name: EngineName, cache: Path) -> Engine:
     from mtl_core.engine.load import load_engine
 
-    return load_engine(folder, name, cache=cache, threads=available_cores())
+    # One thread: a query is short, and engines of all cores are tied to them, reading threads too.
+    return load_engine(folder, name, cache=cache, threads=1)

@@ -190,7 +190,8 @@ def _nearest(out: Opened, queries: NDArray[np.float32], most: int, where: str | 
         mask = rows_where(out.output, out.manifest, condition) if condition else None
         return out.index.nearest(queries, SPARE * most, mask)
     if out.held is not None and condition is None:
-        return nearest(out.held.blocks(), queries, most)
+        blocks = list(out.held.blocks())  # BLAS would keep the threads that read from their cores
+        return nearest(blocks, queries, most)
     return scan(out.output, out.manifest, queries, most, condition)
 
 

@@ -126,6 +126,10 @@ class ReportFacts:
     sample: list[ShownRow] = field(default_factory=list)
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     """The sample's embeddings on their two principal components, float64 [M, 2]."""
+    vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """The sample's embeddings, float32 [M, E]; none without embeddings."""
+    numbers: dict[str, list[float]] = field(default_factory=dict)
+    """The sample's scores and typicality, by column."""
 
 
 def gather(output: Place) -> ReportFacts:
@@ -148,15 +152,27 @@ def gather(output: Place) -> ReportFacts:
         _count(facts, batch)
         _remember(facts, batch)
         here = wanted[(wanted >= offset) & (wanted < offset + len(batch))] - offset
-        if len(here) and EMBEDDING in batch.column_names:
+        if len(here):
             some = batch.take(pa.array(here))
-            vectors.append(vectors_of(some, manifest.embedding))
-            facts.sample += [_shown(facts, some, row, 0.0) for row in range(len(some))]
+            _draw(facts, some)
+            if EMBEDDING in batch.column_names:
+                vectors.append(vectors_of(some, manifest.embedding))
         offset += len(batch)
     _read_errors(facts, output)
-    if len(facts.sample) > 2:
-        facts.points = _project(np.concatenate(vectors))
+    if vectors:
+        facts.vectors = np.concatenate(vectors)
+    if len(facts.vectors) > 2:
+        facts.points = _project(facts.vectors)
     return facts
+
+
+def _draw(facts: ReportFacts, some: pa.Table) -> None:
+    """Add rows to the sample."""
+    facts.sample += [_shown(facts, some, row, 0.0) for row in range(len(some))]
+    for task in facts.tasks:
+        for name in (f"{task.name}_score", typicality_column(task.name)):
+            if name in some.column_names:
+                facts.numbers.setdefault(name, []).extend(some[name].to_pylist())
 
 
 def _batches(output: Place, manifest: Manifest) -> Iterator[pa.Table]:

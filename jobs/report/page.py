@@ -8,27 +8,18 @@ from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
 from jobs.output.targets import check_page_target, in_one_line
+from jobs.report.colouring import MAP_HEIGHT, MAP_WIDTH, colourings, rows_json, spots
 from jobs.report.facts import ReportFacts, gather
+from jobs.report.near import Contradicting, find_contradicting
+from jobs.vectors.drift import Drift, find_drift
 from mtl_core import pages
 from mtl_core.files import write_text
 from mtl_core.pages import COLOURS
 from mtl_core.storage.place import Place
 
-MAP_WIDTH, MAP_HEIGHT = 720, 480
 RATE_WIDTH, RATE_HEIGHT = 720, 160
 MOST_WORKERS = 100
 TIME_BINS = 40
-
-
-@dataclass(frozen=True)
-class Point:
-    """A text on the map; ``x`` and ``y`` are in pixels."""
-
-    x: float
-    y: float
-    label: str
-    """The text's label of the first task."""
-    title: str
 
 
 @dataclass(frozen=True)
@@ -45,33 +36,42 @@ class Line:
     """Whether this line is the sum of all workers."""
 
 
-def write_report(output: Place, target: Path, *, overwrite: bool = False) -> ReportFacts:
+def write_report(
+    output: Place, target: Path, *, overwrite: bool = False, against: Place | None = None
+) -> ReportFacts:
     """Gather an output folder's facts and write the page.
 
     Args:
         overwrite: also replace a file that is no page of ours.
+        against: an earlier output of the same model, to compare with.
     Raises:
-        InputError: as :func:`gather`.
+        InputError: as :func:`gather`, or the outputs cannot be compared.
         OutputError: the page cannot be written, or would replace a file that is none of ours.
     """
     check_page_target(target, overwrite=overwrite)
+    drift = find_drift(against, output) if against else None
     facts = gather(output)
+    near = find_contradicting(output, facts)
     with in_one_line(target):
-        write_text(target, render(facts))
+        write_text(target, render(facts, near, drift))
     return facts
 
 
-def render(facts: ReportFacts) -> str:
+def render(
+    facts: ReportFacts, near: Contradicting | None = None, drift: Drift | None = None
+) -> str:
     """The page as HTML."""
     seconds, rates = rate_by_worker(facts.manifest)
-    colours = _colours(facts)
     return pages.render(
         "jobs.report",
         "report.html",
         facts=facts,
         rows=facts.manifest.rows,
-        points=_points(facts),
-        colours=colours,
+        points=spots(facts),
+        colourings=colourings(facts),
+        sample=rows_json(facts),
+        near=near,
+        drift=drift,
         map_size=(MAP_WIDTH, MAP_HEIGHT),
         lines=_lines(rates, seconds),
         top_rate=_top(rates),
@@ -104,28 +104,6 @@ def rate_by_worker(manifest: Manifest) -> tuple[float, dict[str, NDArray[np.floa
         rate = rows * share / np.diff(edges)
         rates[worker] = rates.get(worker, np.zeros(TIME_BINS)) + rate
     return float(end - begin), rates
-
-
-def _colours(facts: ReportFacts) -> dict[str, str]:
-    """A colour for each label of the first task."""
-    labels = [*facts.tasks[0].labels, *(set(facts.tasks[0].counts) - set(facts.tasks[0].labels))]
-    return {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
-
-
-def _points(facts: ReportFacts) -> list[Point]:
-    if not len(facts.points):
-        return []
-    low, high = facts.points.min(axis=0), facts.points.max(axis=0)
-    places = (facts.points - low) / np.maximum(high - low, 1e-9)
-    return [
-        Point(
-            round(10 + x * (MAP_WIDTH - 20), 1),
-            round(10 + y * (MAP_HEIGHT - 20), 1),
-            shown.labels[0],
-            f"{', '.join(shown.labels)}: {shown.text}",
-        )
-        for (x, y), shown in zip(places.tolist(), facts.sample, strict=True)
-    ]
 
 
 def _top(rates: dict[str, NDArray[np.float64]]) -> float:

@@ -119,6 +119,7 @@ def find_duplicates(
     threshold: float = THRESHOLD,
     by: str | None = None,
     shown: int = SHOWN_GROUPS,
+    stored: StoredVectors | None = None,
 ) -> Duplicates:
     """Find the groups of near-equal texts in a finished output.
 
@@ -130,11 +131,13 @@ def find_duplicates(
         threshold: least cosine, above 0, at most 1.
         by: a carried column whose values should agree within a group, as labels made by hand.
         shown: how many groups are given with their texts.
+        stored: embeddings of the rows to look among; all rows, if not given.
     Raises:
         InputError: the output has no embeddings or no such column, or a part has gone.
     """
     manifest = vectors_manifest(output, by)
-    stored = read_vectors(output, manifest)
+    stored = stored or read_vectors(output, manifest)
+    rows = len(stored.row_ids)
     own = threshold_between(manifest.embedding, threshold)
     least = threshold_between(manifest.embedding, min(COSINE, threshold))
     alike = alike_at_an_end(stored.ends, stored.units, least)
@@ -145,9 +148,7 @@ def find_duplicates(
     del stored
     names = [*([by] if by else []), *manifest.model.tasks]
     differ = _contradictions(output, manifest, ids, groups, names)
-    found = Duplicates(
-        sum(part.rows for part in manifest.parts), threshold, ids, groups, cosines, differ
-    )
+    found = Duplicates(rows, threshold, ids, groups, cosines, differ)
     return Duplicates(
         **{**vars(found), "shown": tuple(_shown(output, manifest, found, names, shown))}
     )

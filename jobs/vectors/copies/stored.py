@@ -77,6 +77,12 @@ def read_vectors(output: Place, manifest: Manifest) -> StoredVectors:
     return StoredVectors(ids, units, keys, ends)
 
 
+def stored_of(row_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> StoredVectors:
+    """Embeddings read already: ids int64 [N], vectors float32 [N, E]."""
+    keys = np.ascontiguousarray(vectors).view(np.uint32) * _odd_numbers(vectors.shape[1])
+    return StoredVectors(row_ids, unit(vectors).astype(np.float16), keys.sum(axis=1))
+
+
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors at unit length, float32 [N, E]; a vector of zeros, or not finite, becomes zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -13,12 +13,14 @@ from browsed import demand_accessible
 from click.testing import CliRunner
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
 from specs import manifest_for
 
 from jobs.cli.group import main
 from jobs.output.layout import ERRORS, MANIFEST, SUCCESS
 from jobs.report.facts import MAP_ROWS, SHOWN_ROWS, gather
-from jobs.report.page import write_report
+from jobs.report.near import find_contradicting
+from jobs.report.page import render, write_report
 from mtl_core.config import Embedding
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.parquet import ERROR_SCHEMA, dictionary_column, embedding_columns
@@ -203,13 +205,65 @@ def test_an_unfinished_output_is_refused_in_one_line(tmp_path: Path) -> None:
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
 
 
+def test_near_equal_texts_whose_labels_contradict_are_shown(tmp_path: Path) -> None:
+    output = made_output(tmp_path / "out", parts=1, rows=40)
+    (part,) = output.glob("*.parquet")
+    table = pq.read_table(part, partitioning=None)
+    first = pa.concat_tables([table.slice(0, 1), table.slice(0, 1), table.slice(2)])
+    copied = table.set_column(
+        table.schema.get_field_index("embedding"), "embedding", first["embedding"]
+    )
+    pq.write_table(copied, part)
+    facts = gather(Folder(output))
+    near = find_contradicting(Folder(output), facts)
+    assert near is not None
+    assert (near.rows, near.whole, near.groups, near.count) == (40, True, 1, 1)
+    assert [row.row_id for row in near.shown[0].members] == [0, 1]
+    assert near.shown[0].contradicts == ("topic",)
+    page = Reader(render(facts, near)).text
+    assert "1 of 1 groups" in page
+    assert "among all 40 rows" in page
+
+
+def test_of_a_large_output_the_sample_is_looked_through_and_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.report.near.WHOLE_ROWS", 99)
+    monkeypatch.setattr("jobs.report.facts.MAP_ROWS", 50)
+    write_report(Folder(made_output(tmp_path / "out")), tmp_path / "report.html")
+    assert "the 50 rows of the page's sample only" in (tmp_path / "report.html").read_text()
+
+
+def test_a_page_against_an_earlier_output_says_in_a_sentence_what_changed(tmp_path: Path) -> None:
+    old, new = made_output(tmp_path / "old"), made_output(tmp_path / "new")
+    target = tmp_path / "r.html"
+    arguments = ["report", str(new), "--against", str(old), "-o", str(target)]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    page = Reader(target.read_text()).text
+    assert "No change of the input was found: p = " in page
+    assert "Shares that moved most" in page
+    assert "New rows least like the old" not in page
+
+
+def test_outputs_that_cannot_be_compared_give_one_line_and_no_page(tmp_path: Path) -> None:
+    old = made_output(tmp_path / "old", embedding="none")
+    new, target = made_output(tmp_path / "new"), tmp_path / "r.html"
+    result = CliRunner().invoke(
+        main, ["report", str(new), "--against", str(old), "-o", str(target)]
+    )
+    assert "has no embeddings" in result.output
+    assert (result.exit_code, result.output.count("\n"), target.exists()) == (2, 1, False)
+
+
 # --- in a real browser
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    write_report(Folder(made_output(folder / "out", typicality=True)), folder / "report.html")
+    old = Folder(made_output(folder / "old", typicality=True))
+    output = Folder(made_output(folder / "out", typicality=True))
+    write_report(output, folder / "report.html", against=old)
     return folder / "report.html"
 
 
@@ -244,9 +298,54 @@ def test_the_map_is_read_by_pointer_and_by_keys_and_its_labels_hide(
 
 
 @pytest.mark.slow
+def test_the_map_is_coloured_by_any_label_or_number_and_its_legend_follows(
+    browser: Chrome, page: Path
+) -> None:
+    browser.get(page.as_uri())
+    by = Select(browser.find_element(By.ID, "by"))
+    assert [one.text for one in by.options] == [
+        *("topic: label", "sentiment: label", "topic: score", "topic: typicality"),
+        *("sentiment: score", "sentiment: typicality"),
+    ]
+    by.select_by_visible_text("sentiment: label")
+    legend = browser.find_element(By.ID, "legend")
+    assert legend.text.split() == ["Negative", "Positive", "(none)"]
+    legend.find_elements(By.TAG_NAME, "button")[2].click()
+    assert circles_seen(browser) == 66
+    by.select_by_visible_text("topic: score")
+    assert legend.text.split() == ["0.500", "0.995"]
+    circles = browser.find_elements(By.TAG_NAME, "circle")
+    assert len({one.value_of_css_property("fill") for one in circles}) == 100
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_the_sample_is_searched_by_words_and_the_number_found_is_announced(
+    browser: Chrome, page: Path
+) -> None:
+    browser.get(page.as_uri())
+    search = browser.find_element(By.ID, "search")
+    found = browser.find_element(By.CSS_SELECTOR, "[role=status]")
+    search.send_keys("TEXT 7")
+    assert found.text == "19 of 100 rows found"
+    assert circles_seen(browser) == 19
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#matches tbody tr")) == 19
+    search.send_keys(Keys.BACKSPACE)
+    assert found.text == "100 of 100 rows found; the first 20 are shown"
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#matches tbody tr")) == 20
+    search.send_keys("no such")
+    assert (found.text, circles_seen(browser)) == ("0 of 100 rows found", 0)
+    assert not browser.find_element(By.ID, "matches").is_displayed()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_page_is_accessible_in_both_themes(browser: Chrome, page: Path, theme: str) -> None:
-    passed = demand_accessible(browser, page, theme)
+    def search() -> None:
+        browser.find_element(By.ID, "search").send_keys("text")
+        Select(browser.find_element(By.ID, "by")).select_by_visible_text("topic: score")
+
+    passed = demand_accessible(browser, page, theme, search)
     assert passed >= {"color-contrast", "svg-img-alt"}
 
 

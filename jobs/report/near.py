@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.report.facts import ReportFacts
-from jobs.vectors.duplicates import Group, find_duplicates
-from jobs.vectors.stored import stored_of
+from jobs.vectors.copies.duplicates import Group, find_duplicates
+from jobs.vectors.copies.stored import stored_of
 from mtl_core.storage.place import Place
 
 WHOLE_ROWS = 100_000

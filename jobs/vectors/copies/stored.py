@@ -78,9 +78,10 @@ def read_vectors(output: Place, manifest: Manifest) -> StoredVectors:
 
 
 def stored_of(row_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> StoredVectors:
-    """Embeddings read already: ids int64 [N], vectors float32 [N, E]."""
+    """Embeddings read already: ids int64 [N], vectors float32 [N, E]; how texts end is not told."""
     keys = np.ascontiguousarray(vectors).view(np.uint32) * _odd_numbers(vectors.shape[1])
-    return StoredVectors(row_ids, unit(vectors).astype(np.float16), keys.sum(axis=1))
+    ends = np.zeros((len(row_ids), 2), np.uint64)
+    return StoredVectors(row_ids, unit(vectors).astype(np.float16), keys.sum(axis=1), ends)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

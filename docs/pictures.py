@@ -26,7 +26,7 @@ RECORD = PICTURES / "inputs.json"
 INPUTS = (
     "docs/pictures.py",
     "examples/sentences.csv",
-    "jobs/report/templates/*.html",
+    "jobs/report/templates/*",
     "jobs/review/templates/sheet.html",
     "jobs/cli/look/show.py",
     "mtl_core/models/default/config.json",

@@ -256,7 +256,7 @@ def test_doctor_examines_every_part_and_finds_nothing_wrong_here() -> None:
     assert result.exit_code == 0, result.output
     found = {line["subject"]: line for line in json.loads(result.output)}
     assert list(found) == [
-        *("versions", "settings", "redis", "workers", "engine", "GPU", "threads"),
+        *("versions", "settings", "redis", "workers", "engine", "precision", "GPU", "threads"),
         *("model", "store", "backbone", "data", "disk"),
     ]
     assert found["redis"]["found"].startswith("embedded")

@@ -6,6 +6,7 @@ of; a test fails when that has changed since.
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,9 +17,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
@@ -91,7 +96,7 @@ def run(command: str, folder: Path) -> str:
 
 def draw_terminal(folder: Path, target: Path) -> None:
     """Run the commands, and draw what they print as SVG."""
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
     for command in TERMINAL:
         console.print(Text.assemble(("$ ", "bold green"), command))
         console.print(Text.from_ansi(run(command, folder).replace(str(folder), "~")))
@@ -100,7 +105,7 @@ def draw_terminal(folder: Path, target: Path) -> None:
 
 
 @contextmanager
-def browser() -> "Iterator[object]":
+def browser() -> Iterator["Chrome"]:
     """Chromium without a window, in light colours."""
     from selenium.webdriver import Chrome, ChromeOptions
 

@@ -3,6 +3,7 @@
 The examination loads neither torch nor transformers, unless a GPU's driver is there.
 """
 
+import math
 import os
 import platform
 import shutil
@@ -12,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import redis
 from packaging.requirements import Requirement
 
@@ -179,7 +179,7 @@ def _precision(config: Settings) -> Finding:
     if rates is None:
         return Finding("precision", "ok", "not measured here; `mtl doctor --measure` does")
     used = choose_precision(choose_engine(config.engine), config.precision)
-    if rates.tokens_per_s[rates.fastest] > SLOWER * rates.tokens_per_s.get(used, np.inf):
+    if rates.tokens_per_s[rates.fastest] > SLOWER * rates.tokens_per_s.get(used, math.inf):
         remedy = f"MTL_PRECISION={rates.fastest}, if its labels will do: docs/performance.md"
         return Finding("precision", "note", f"{rates}; labelled in {used}", remedy)
     return Finding("precision", "ok", str(rates))

@@ -99,6 +99,8 @@ def kept_rates(config: Settings) -> Rates | None:
 
 def slower_than_float32(config: Settings, precision: str) -> str:
     """That a precision is slower here than float32, in words; empty if it is not, or unknown."""
+    if precision in ("auto", "float32"):  # looking would load the engine's library
+        return ""
     rates = kept_rates(config)
     if rates is None or precision not in rates.tokens_per_s:
         return ""

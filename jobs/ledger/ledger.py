@@ -7,7 +7,8 @@ small Lua scripts (``jobs/ledger/lua``) that use Redis' own clock.
 Keys of one job, all behind ``mtl:{<id>}:`` (one cluster slot):
 
 ========== ====== ==========================================================
-job        hash   kind, spec, state, reason, times, row counts, ``planned``
+job        hash   kind, spec, state, reason, times, row counts, ``planned``; whom to
+                  tell of its end (``notices.py``)
 shards     hash   shard -> its definition (JSON: ``file``, ``rows``, ``offset``)
 pending    zset   shards nobody holds, by the time of their last message
 leases     zset   shards somebody holds, by the time the lease ends

@@ -40,6 +40,8 @@ def heads_spec(request: TrainRequest, name: str, settings: Settings) -> TrainSpe
         InputError: the output or a file of checked rows cannot be used.
         ModelError: no such model, or the name cannot be given to a new one.
     """
+    from jobs.review.checked import checked_rows  # loads what reads rows
+
     for field, needed in NEEDS.items():
         if not getattr(request, field):
             raise SettingsError(f"--scenario {HEADS} needs {needed}")
@@ -57,7 +59,7 @@ def heads_spec(request: TrainRequest, name: str, settings: Settings) -> TrainSpe
     reason = why_encode(read_manifest(out), entry, settings)
     if reason:
         raise InputError(f"{out}: {reason}; relabel it by '{entry.name}' first, and check that")
-    rows_to_train_on(out, paths, labels)
+    checked_rows(out, read_manifest(out), reviewed, labels)
     return TrainSpec(
         name=name,
         output=absolute(settings.models.below(name)),

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from jobs.output.manifest import Manifest
 from jobs.output.rows import batches, vectors_of
+from jobs.vectors.blocks import unit
 from jobs.vectors.copies.duplicates import THRESHOLD
 from jobs.vectors.copies.links import components
 from jobs.vectors.copies.signs import threshold_between
-from jobs.vectors.copies.stored import unit
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID, typicality_column
 from mtl_core.storage.place import Place

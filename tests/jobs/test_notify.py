@@ -14,6 +14,8 @@ from pydantic import SecretStr
 from specs import TRAIN_SPEC
 from support import Mtl
 
+from jobs.cli.shared.common import Backend
+from jobs.cli.shared.notice import ask_for_notice
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.notices import NOTICES, ask, due, note_told
@@ -139,6 +141,21 @@ def test_every_end_is_told_once_and_that_of_a_retry_too(redis_url: str) -> None:
     ledger.transition(job, JobState.DONE)
     (notice,) = due(ledger)
     note_told(ledger, notice)
+    assert not ledger.redis.smembers(NOTICES)
+
+
+def test_a_job_that_is_joined_tells_too_and_one_done_before_does_not(redis_url: str) -> None:
+    ledger, job, url = Ledger(redis_url, Settings()), "train-told", "https://example.org/hook"
+    where = Backend(ledger, embedded=False)
+    ledger.create(job, TRAIN_SPEC)
+    ledger.transition(job, JobState.RUNNING)
+    ask_for_notice(where, job, url, new=False)
+    ledger.transition(job, JobState.FINALISING)
+    ledger.transition(job, JobState.DONE)
+    (notice,) = due(ledger)
+    note_told(ledger, notice)
+    ask_for_notice(where, job, "https://example.org/other", new=False)
+    assert not list(due(ledger))
     assert not ledger.redis.smembers(NOTICES)
 
 

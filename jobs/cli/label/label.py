@@ -15,14 +15,9 @@ from jobs.cli.shared.common import (
     print_json,
     priority_option,
     quiet_option,
-    require_redis_for_detach,
 )
-from jobs.cli.shared.notice import (
-    ask_for_notice,
-    check_notify,
-    notify_option,
-    wait_until_told,
-)
+from jobs.cli.shared.notice import ask_for_notice, notify_option, wait_until_told
+from jobs.cli.shared.submission import Submission
 from jobs.cli.shared.summary import count, finish_label, print_result
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.input.sniff import FORMATS
@@ -179,9 +174,8 @@ def label(
       zcat reviews.txt.gz | mtl label - -o out/
       mtl label s3://bucket/in/ -o s3://bucket/out --model s3://bucket/models/mine
     """
-    if detach:
-        require_redis_for_detach()
-    check_notify(notify)
+    submission = Submission(priority, notify, detach, quiet, as_json)
+    submission.check()
     request = LabelRequest(header=False if no_header else None, **asked)
     job = prepare_label(request, settings())
     if len(job.spec.inputs) > 1 and not quiet:
@@ -192,31 +186,23 @@ def label(
     if dry_run:
         _print_estimate(job, as_json)
         return
-    finish(job, priority, notify, detach=detach, quiet=quiet, as_json=as_json)
+    finish(job, submission)
 
 
-def finish(
-    job: LabelJob,
-    priority: str,
-    notify: str | None,
-    *,
-    detach: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Queue a job, wait for its end unless ``detach``, and print what became of it.
+def finish(job: LabelJob, submission: Submission) -> None:
+    """Queue a job, wait for its end unless it is detached, and print what became of it.
 
     Raises:
         MtlError: it cannot be queued, or did not end ``done``.
     """
     if not job.finished:
-        _run(job, priority, notify, detach=detach, quiet=quiet or as_json, as_json=as_json)
+        _run(job, submission)
     else:
-        if not quiet and not as_json:
+        if not submission.quiet and not submission.as_json:
             click.echo(f"{job.id} was done before; this is its output", err=True)
-        print_result(job, as_json)
-    if detach:
-        print_json({"id": job.id}) if as_json else click.echo(job.id)
+        print_result(job, submission.as_json)
+    if submission.detach:
+        print_json({"id": job.id}) if submission.as_json else click.echo(job.id)
 
 
 def _files(job: LabelJob) -> str:
@@ -251,18 +237,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _run(
-    job: LabelJob,
-    priority: str,
-    notify: str | None,
-    *,
-    detach: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    with backend(worker=not detach) as where, JobProgress(job.id, quiet or detach) as progress:
-        for old, new in job.source.renamed:
-            progress.say(f"column '{old}' is carried through as '{new}'")
+def _run(job: LabelJob, submission: Submission) -> None:
+    detach, as_json = submission.detach, submission.as_json
+    silent = submission.quiet or as_json or detach
+    with backend(worker=not detach) as where, JobProgress(job.id, silent) as progress:
+        for old, renamed in job.source.renamed:
+            progress.say(f"column '{old}' is carried through as '{renamed}'")
         publisher = Publisher(where.ledger.url)
 
         def planned() -> None:
@@ -272,9 +252,9 @@ def _run(
             return plan_label(where.ledger, publisher, job, planned)
 
         try:
-            if not open_label(where.ledger, job, priority):
+            if not (new := open_label(where.ledger, job, submission.priority)):
                 progress.say(f"{job.id} has been submitted before; joining it")
-            ask_for_notice(where, job.id, notify)
+            ask_for_notice(where, job.id, submission.notify, new=new)
             snapshot = watch(where, progress, plan_if_nobody_does, until_planned=detach)
             if not detach:
                 wait_until_told(where, job.id)

@@ -20,9 +20,9 @@ from jobs.cli.shared.common import (
     output_option,
     priority_option,
     quiet_option,
-    require_redis_for_detach,
 )
-from jobs.cli.shared.notice import check_notify, notify_option
+from jobs.cli.shared.notice import notify_option
+from jobs.cli.shared.submission import Submission
 from jobs.label.relabel import prepare_relabel
 from jobs.label.request import LabelRequest
 from jobs.settings import settings
@@ -66,11 +66,10 @@ def relabel(
     Example:
       mtl relabel out/ --model mine -o out2/
     """
-    if detach:
-        require_redis_for_detach()
-    check_notify(notify)
+    submission = Submission(priority, notify, detach, quiet, as_json)
+    submission.check()
     request = LabelRequest(inputs=(), **asked)
     made = prepare_relabel(output_folder(job), request, settings())
     for note in made.notes if not quiet else ():
         click.echo(note, err=True)
-    finish(made, priority, notify, detach=detach, quiet=quiet, as_json=as_json)
+    finish(made, submission)

@@ -8,12 +8,11 @@ from rich.table import Table
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import json_option, output_folder, print_json
-from jobs.cli.shared.plain import cell, print_table
+from jobs.cli.shared.plain import cell, print_table, shortened
 
 if TYPE_CHECKING:
     from jobs.vectors.drift import Drift
 
-SHOWN_CHARACTERS = 200
 SHOWN_SHARES = 12
 DRIFTED = 5
 """What the command exits with if --fail is given and the input has changed."""
@@ -91,7 +90,5 @@ def _print(found: "Drift") -> None:
     table.add_column("row_id", justify="right")
     table.add_column("text", overflow="fold")
     for row in found.newest:
-        text = row.text
-        short = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
-        table.add_row(cell(row.row_id), cell(short))
+        table.add_row(cell(row.row_id), cell(shortened(row.text)))
     print_table(table, width=160)

@@ -1,5 +1,6 @@
 """``mtl duplicates``."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from jobs.cli.shared.common import (
     output_option,
     print_json,
 )
-from jobs.cli.shared.plain import cell, print_table
+from jobs.cli.shared.plain import cell, print_table, shortened
 from mtl_core.storage.address import local_path
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from jobs.vectors.copies.against import Matches
     from jobs.vectors.copies.duplicates import Duplicates
-
-SHOWN_CHARACTERS = 200
 
 
 @click.command()
@@ -86,19 +85,18 @@ def duplicates(
         check_file_target(target, overwrite=overwrite)
     folder = output_folder(job)
     found: Duplicates | Matches
-    if against is not None:
-        found = find_matches(folder, output_folder(against), threshold, shown)
-    else:
+    if against is None:
         found = find_duplicates(folder, threshold, by, shown)
+        show = partial(_print_groups, found)
+    else:
+        found = find_matches(folder, output_folder(against), threshold, shown)
+        show = partial(_print_matches, found, against)
     if target:
         _write(target, found)
     if as_json:
         print_json(found.as_json())
         return
-    if against is not None:
-        _print_matches(found, against)  # type: ignore[arg-type]
-    else:
-        _print_groups(found)  # type: ignore[arg-type]
+    show()
     if target:
         click.echo(f"{target}: {target.stat().st_size:,} bytes")
 
@@ -141,7 +139,7 @@ def _print_groups(found: "Duplicates") -> None:
             table.add_column(name, justify="right" if number else "left", overflow="fold")
         for row in group.members:
             values = (cell(row.values[name] or "(none)") for name in names)
-            table.add_row(cell(row.row_id), f"{row.cosine:.3f}", *values, cell(_short(row.text)))
+            table.add_row(cell(row.row_id), f"{row.cosine:.3f}", *values, cell(shortened(row.text)))
         print_table(table, width=160)
 
 
@@ -156,10 +154,6 @@ def _print_matches(found: "Matches", other: str) -> None:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for name in ("", "row_id", "text"):
             table.add_column(name, overflow="fold")
-        table.add_row("here", cell(match.row_id), cell(_short(match.text)))
-        table.add_row("there", cell(match.other_row_id), cell(_short(match.other_text)))
+        table.add_row("here", cell(match.row_id), cell(shortened(match.text)))
+        table.add_row("there", cell(match.other_row_id), cell(shortened(match.other_text)))
         print_table(table, width=160)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import json_option, output_folder, print_json, where_option
-from jobs.cli.shared.plain import cell, plain, print_table
+from jobs.cli.shared.plain import cell, plain, print_table, shortened
 from jobs.output.layout import MANIFEST
 from mtl_core.errors import InputError
 from mtl_core.storage.address import local_path
@@ -17,9 +17,6 @@ from mtl_core.storage.folder import Folder
 
 if TYPE_CHECKING:
     from jobs.vectors.search import Hit, Opened
-
-SHOWN = 300
-"""Characters of a text on the screen; JSON has all."""
 
 
 @click.command()
@@ -165,8 +162,7 @@ def _table(opened: Sequence["Opened"], hits: Sequence["Hit"]) -> Table:
     for hit in hits:
         values = hit.values
         labels = [f"{values.get(t) or '(none)'} {values.get(f'{t}_score', 0):.2f}" for t in tasks]
-        text = str(values.get(opened[0].manifest.text_column, ""))
-        text = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        text = shortened(str(values.get(opened[0].manifest.text_column, "")))
         shown = [f"{hit.cosine:.3f}", *([hit.output] if len(opened) > 1 else []), values["row_id"]]
         shown += [*labels, *(values.get(name, "") for name in own), text]
         table.add_row(*map(cell, shown))

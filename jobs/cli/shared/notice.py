@@ -6,9 +6,8 @@ import click
 
 from jobs import interrupt
 from jobs.cli.shared.common import Backend
-from jobs.ledger.notices import ask, notice_of, why_untold
-from jobs.notify import TIMEOUT_S, check_url
-from jobs.settings import settings
+from jobs.ledger.notices import FINAL, ask, notice_of, why_untold
+from jobs.notify import TIMEOUT_S
 from mtl_core.errors import JobError
 
 POLL_S = 0.25
@@ -23,15 +22,13 @@ notify_option = click.option(
 )
 
 
-def check_notify(url: str | None) -> None:
-    """Raise SettingsError if notices may not go to an address."""
-    if url is not None:
-        check_url(url, settings())
+def ask_for_notice(where: Backend, job: str, url: str | None, *, new: bool) -> None:
+    """Have an address told of a job just submitted; without one nothing changes.
 
-
-def ask_for_notice(where: Backend, job: str, url: str | None) -> None:
-    """Have an address told; without one nothing changes."""
-    if url is not None:
+    Args:
+        new: whether the job was not there before; of one that was done before nobody is told.
+    """
+    if url is not None and (new or where.ledger.state(job) not in FINAL):
         ask(where.ledger, job, url)
 
 

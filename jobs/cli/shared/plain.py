@@ -19,6 +19,14 @@ def plain(text: object) -> str:
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
+SHOWN_CHARACTERS = 200
+
+
+def shortened(text: str) -> str:
+    """The beginning of a text that is too long to be shown among others."""
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
 def cell(text: object, style: str = "") -> "Text":
     """The text for a cell of a table, in which rich looks for no markup."""
     from rich.text import Text

@@ -12,14 +12,9 @@ from jobs.cli.shared.common import (
     print_json,
     priority_option,
     quiet_option,
-    require_redis_for_detach,
 )
-from jobs.cli.shared.notice import (
-    ask_for_notice,
-    check_notify,
-    notify_option,
-    wait_until_told,
-)
+from jobs.cli.shared.notice import ask_for_notice, notify_option, wait_until_told
+from jobs.cli.shared.submission import Submission
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.cli.train.compare import print_trained
 from jobs.cli.train.heads import refuse_options_of_heads, spec_of_heads
@@ -196,9 +191,8 @@ def train(
     """Train a model; the help text is given to the decorator."""
     if (scenario is None) == (not all_scenarios):
         raise click.UsageError("give one of --scenario NAME and --all-scenarios")
-    if detach:
-        require_redis_for_detach()
-    check_notify(notify)
+    submission = Submission(priority, notify, detach, quiet, as_json)
+    submission.check()
     given: dict[str, Value] = {key: value for key, value in changes.items() if value is not None}
     given |= parse_settings(settable)
     names = tuple(name.strip() for name in teachers.split(",") if name.strip())
@@ -224,7 +218,7 @@ def train(
     from_hub = specs[0].data_dir is None and scenario != HEADS and request.needs_hub()
     if from_hub and not (quiet or as_json):
         click.echo("data sets come from the hub; --data DIR takes those of a folder", err=True)
-    _run(specs, priority, notify, detach=detach, quiet=quiet or as_json)
+    _run(specs, submission)
     if detach:
         ids = [job_id(spec) for spec in specs]
         answer = {"ids": ids} if all_scenarios else {"id": ids[0]}
@@ -252,21 +246,20 @@ def _all_of(request: TrainRequest, name: str) -> dict[str, str]:
     return {each: f"{name}-{each}" for each in scenario_help(request.tasks())}
 
 
-def _run(
-    specs: list[TrainSpec], priority: str, notify: str | None, *, detach: bool, quiet: bool
-) -> None:
+def _run(specs: list[TrainSpec], submission: Submission) -> None:
     """Queue all jobs, so that several workers can take them at once; then watch each to its end."""
-    with backend(worker=not detach) as where:
+    with backend(worker=not submission.detach) as where:
         publisher = Publisher(where.ledger.url)
+        priority = submission.priority
         jobs = [submit_train(where.ledger, publisher, spec, priority) for spec in specs]
         publisher.close()
         for job, new in jobs:
-            ask_for_notice(where, job, notify if new else None)
-        if detach:
+            ask_for_notice(where, job, submission.notify, new=new)
+        if submission.detach:
             return
         failed = []
         for job, new in jobs:
-            with JobProgress(job, quiet) as progress:
+            with JobProgress(job, submission.quiet or submission.as_json) as progress:
                 if not new:
                     progress.say(f"{job} has been submitted before; joining it")
                 snapshot = watch(where, progress)

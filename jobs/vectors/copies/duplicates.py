@@ -1,7 +1,7 @@
 """Equal and near-equal texts of an output, by their embeddings, and labels that contradict."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -149,9 +149,7 @@ def find_duplicates(
     names = [*([by] if by else []), *manifest.model.tasks]
     differ = _contradictions(output, manifest, ids, groups, names)
     found = Duplicates(rows, threshold, ids, groups, cosines, differ)
-    return Duplicates(
-        **{**vars(found), "shown": tuple(_shown(output, manifest, found, names, shown))}
-    )
+    return replace(found, shown=tuple(_shown(output, manifest, found, names, shown)))
 
 
 def equal_rows(stored: StoredVectors) -> Edges:

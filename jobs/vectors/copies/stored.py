@@ -4,12 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.output.layout import read_manifest, require_finished
 from jobs.output.manifest import Manifest
 from jobs.output.rows import batches, columns_of, vectors_of
+from jobs.output.where import Condition
+from jobs.vectors.blocks import require_embeddings, unit
 from jobs.vectors.copies.ends import end_keys
 from mtl_core.errors import InputError
 from mtl_core.storage.parquet import EMBEDDING, EMBEDDING_SCALE, ROW_ID
@@ -42,8 +43,7 @@ def vectors_manifest(output: Place, by: str | None = None) -> Manifest:
     """
     require_finished(output)
     manifest = read_manifest(output)
-    if manifest.embedding == "none":
-        raise InputError(f"{output} has no embeddings; label again without `--embedding none`")
+    require_embeddings(output, manifest)
     names = columns_of(output, manifest)
     if by is not None and names and by not in names:
         raise InputError(f"{output}: no column '{by}'{near_hint(by, names)}")
@@ -84,16 +84,6 @@ def stored_of(row_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Store
     return StoredVectors(row_ids, unit(vectors).astype(np.float16), keys.sum(axis=1), ends)
 
 
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors at unit length, float32 [N, E]; a vector of zeros, or not finite, becomes zeros."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    good = np.isfinite(lengths) & (lengths > 0)
-    found: NDArray[np.float32] = np.where(good, vectors / np.where(good, lengths, 1), 0).astype(
-        np.float32
-    )
-    return found
-
-
 def _odd_numbers(count: int) -> NDArray[np.uint64]:
     """Factors of a multiplicative hash (Dietzfelbinger et al. 1997), modulo 2**64."""
     drawn = np.random.default_rng(0).integers(0, 2**64, count, np.uint64, endpoint=False)
@@ -103,14 +93,15 @@ def _odd_numbers(count: int) -> NDArray[np.uint64]:
 def fetch_rows(
     output: Place, manifest: Manifest, ids: Collection[int], columns: Collection[str]
 ) -> dict[int, dict[str, object]]:
-    """A few rows' values by ``row_id``.
+    """A few rows' values by ``row_id``; row groups without one of them are not read.
 
     Raises:
         InputError: a part has gone.
     """
-    wanted = pa.array(sorted(ids), pa.int64())
     found: dict[int, dict[str, object]] = {}
-    for batch in batches(output, manifest, {ROW_ID, *columns}):
-        here = batch.filter(pa.compute.is_in(batch[ROW_ID], wanted))
-        found.update((int(str(row[ROW_ID])), row) for row in here.to_pylist())
+    if not ids:
+        return found
+    where = Condition(f"{ROW_ID} in ({', '.join(map(str, sorted(ids)))})", {ROW_ID})
+    for batch in batches(output, manifest, {ROW_ID, *columns}, where):
+        found.update((int(str(row[ROW_ID])), row) for row in batch.to_pylist())
     return found

@@ -251,7 +251,7 @@ def test_outputs_that_cannot_be_compared_give_one_line_and_no_page(tmp_path: Pat
     result = CliRunner().invoke(
         main, ["report", str(new), "--against", str(old), "-o", str(target)]
     )
-    assert "has no embeddings" in result.output
+    assert "holds no embeddings" in result.output
     assert (result.exit_code, result.output.count("\n"), target.exists()) == (2, 1, False)
 
 

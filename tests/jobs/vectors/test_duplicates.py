@@ -109,7 +109,7 @@ def test_outputs_that_cannot_be_compared_are_refused_in_one_line(
     copied: Path, tmp_path: Path
 ) -> None:
     none = output_with(tmp_path / "none", directions(3), form="none")
-    with pytest.raises(InputError, match="holds no embeddings .*; label its input again with"):
+    with pytest.raises(InputError, match=r"holds no embeddings .*; label its input again with"):
         find_duplicates(Folder(none))
     with pytest.raises(InputError, match="no column 'won'; did you mean 'own'"):
         find_duplicates(Folder(copied), by="won")

@@ -259,7 +259,7 @@ def main() -> None:
                 texts = [whole[row] for row in drawn]
             source = Path(folder) / "in.parquet"
             pq.write_table(pa.table({"text": texts}), source)
-            lengths = np.array([len(ids) for ids in tokenizer(texts)])
+            lengths = tokenizer(texts).lengths
             figures, limit = measure(source, made, lengths, options.runs)
             report[name] = {
                 "rows": rows, "tokens_a_row": float(lengths.mean()),

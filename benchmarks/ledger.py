@@ -102,10 +102,10 @@ def scale(url: str, shards: int, claimers: int) -> dict[str, float]:
 
 
 def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float, float]:
-    """A whole job: seconds from first claim to last completion, and those outside the shards' work.
+    """A whole job: seconds from first claim to last completion, and those without labelling.
 
     The second figure comes from one and the same run, so a machine whose speed drifts cannot
-    blur it: it is the time when the worker held a shard and did not work on it, or held none.
+    blur it: it is the time when the worker's engine had nothing to do.
     """
     worker.label(source, output, wait=True)
     manifest = manifest_of(output)
@@ -113,7 +113,7 @@ def through_the_queue(worker: Worker, source: Path, output: Path) -> tuple[float
     attempts = ledger.attempts(manifest["job"])
     assert {a["outcome"] for a in attempts} == {"done"}
     span = max(a["ended_ms"] for a in attempts) - min(a["started_ms"] for a in attempts)
-    worked = sum(sum(part["seconds"].values()) for part in manifest["parts"])
+    worked = sum(part["seconds"]["label"] for part in manifest["parts"])
     return span / 1000, span / 1000 - worked
 
 
@@ -123,7 +123,7 @@ from types import SimpleNamespace
 from jobs.specs import LabelSpec
 from mtl_core.storage.address import place_of
 from worker.engines import engine_of, folder_of
-from worker.label import label_shard
+from worker.label import answer_shard, prepare_shard, write_shard
 from worker.lease.attempt import Attempt
 
 spec = LabelSpec.model_validate_json(sys.stdin.read())
@@ -133,7 +133,9 @@ engine.label(["warm up"] * 100, lambda done: None)
 untold = SimpleNamespace(progress=lambda done: None, confirm=lambda: None, pulse=lambda: None)
 started = time.perf_counter()
 for name, definition in shards.items():
-    label_shard(Attempt("label-bench", spec, name, "0" * 32, 1, definition, "bench:1"), untold)
+    attempt = Attempt("label-bench", spec, name, "0" * 32, 1, definition, "bench:1")
+    ready = prepare_shard(attempt, untold)
+    write_shard(attempt, ready, answer_shard(ready, untold.progress), untold)
 print(time.perf_counter() - started)
 """
 
@@ -162,7 +164,7 @@ def queue_cost(url: str, rows: int, runs: int) -> dict[str, float]:
 
     One job before the counted ones warms the machine and gives the spec.
     """
-    with_queue, outside, without = [], [], []
+    with_queue, unlabelled, without = [], [], []
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         source = folder / "in.txt"
@@ -178,7 +180,7 @@ def queue_cost(url: str, rows: int, runs: int) -> dict[str, float]:
             with Worker(url, folder) as worker:
                 seconds, idle = through_the_queue(worker, source, folder / "out")
             with_queue.append(seconds)
-            outside.append(idle)
+            unlabelled.append(idle)
             shutil.rmtree(folder / "out")
 
         def alone() -> None:
@@ -197,9 +199,9 @@ def queue_cost(url: str, rows: int, runs: int) -> dict[str, float]:
         "ratio": statistics.median(ratios),
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
-        "outside_the_shards_s": statistics.median(outside),
-        "outside_the_shards_share": statistics.median(
-            idle / total for idle, total in zip(outside, with_queue, strict=True)
+        "without_labelling_s": statistics.median(unlabelled),
+        "without_labelling_share": statistics.median(
+            idle / total for idle, total in zip(unlabelled, with_queue, strict=True)
         ),
     }
 

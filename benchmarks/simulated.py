@@ -11,38 +11,50 @@ from typing import Any
 
 import numpy as np
 
-from mtl_core.engine.base import Engine, Pending
+from mtl_core.engine.base import Engine, Forward, Pending
 from mtl_core.files import file_sha256
 from mtl_core.model.backbones import resolve_backbone
 from mtl_core.model.config import read_model_config
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 
+BATCH_TOKENS = 4096
 RATE = float(os.environ.get("MTL_SIMULATED_TOKENS_PER_S", "15000"))
 
 
 class WaitingEngine(Engine):
-    """Answers with the same numbers for every text, after as long as they would have taken."""
+    """Answers with the same numbers for every text, after as long as a device would have taken.
+
+    The device works on one batch at a time and uses no core; two batches may be under way.
+    """
 
     name = "simulated"
+    in_flight = 2
 
     def __init__(self, folder: Path) -> None:
         config = read_model_config(folder)
         file = resolve_backbone(config.backbone).folder / "tokenizer.json"
         tokenizer = Tokenizer.from_file(file, 0, config.max_tokens)
         sha256 = file_sha256(folder / "model.safetensors")
-        super().__init__(config, tokenizer, sha256, "none", 2048)
-        self._rows = np.random.default_rng(0).normal(size=(2048, config.embedding_size))
-        self._rows = (self._rows / np.linalg.norm(self._rows, axis=1, keepdims=True)).astype("f4")
+        super().__init__(config, tokenizer, sha256, "none", BATCH_TOKENS)
+        rows = np.random.default_rng(0).normal(size=(BATCH_TOKENS, config.embedding_size))
+        self._rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("f4")
+        self._free_s = 0.0
 
-    def start(self, ids: list[list[int]]) -> Pending:
-        """Wait for as long as the batch's tokens take."""
-        if RATE:
-            time.sleep(sum(map(len, ids)) / RATE)
+    def start(self, batch: TokenIds) -> Pending:
+        """Give a batch to the device, which begins with it as soon as it is free."""
         answers = {
-            task.name: np.tile(np.eye(len(task.labels), dtype="f4")[0], (len(ids), 1))
+            task.name: np.tile(np.eye(len(task.labels), dtype="f4")[0], (len(batch), 1))
             for task in self.config.tasks
         }
-        return lambda: (self._rows[: len(ids)], answers)
+        seconds = int(batch.lengths.sum()) / RATE if RATE else 0.0
+        self._free_s = due_s = max(time.perf_counter(), self._free_s) + seconds
+
+        def finish() -> Forward:
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+            return self._rows[: len(batch)], answers
+
+        return finish
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from mtl_core.config import ModelConfig, TrainConfig, train_config
 from mtl_core.data.draws import sample_rows
 from mtl_core.data.splits import LabelledTexts, load_split
 from mtl_core.model.network import MultiTaskModel, build_model
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.tasks import DEFAULT_TASKS
 from mtl_core.training.loop import TrainingLoop
 from mtl_core.training.preparation import encode_splits
@@ -121,7 +122,7 @@ def trainer(splits: Splits, config: TrainConfig) -> MultiTaskModel:
     ]
 
     def collate(batch):  # type: ignore[no-untyped-def]
-        ids, mask = model.tokenizer.pad([row["ids"] for row in batch])
+        ids, mask = model.tokenizer.pad(TokenIds.of([row["ids"] for row in batch]))
         return {
             "input_ids": ids,
             "attention_mask": mask,

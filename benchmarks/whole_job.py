@@ -44,7 +44,6 @@ TEXTS = {
 
 READY_TOKENS = """
 import sys, time
-import numpy as np
 import pyarrow.parquet as pq
 from mtl_core.storage.address import place_of
 from worker.engines import engine_of, folder_of
@@ -53,10 +52,9 @@ spec = LabelSpec.model_validate_json(sys.stdin.read())
 engine = engine_of(spec, folder_of(spec.model_dir, spec.model_sha256), place_of(spec.output))
 texts = pq.read_table(sys.argv[1])["text"].to_pylist()
 engine.label(texts[:200], lambda done: None)
-ids = engine.tokenizer(texts)
-cut = np.zeros(len(ids), dtype=bool)
+encoded = engine.encode(texts)
 started = time.perf_counter()
-engine.label_ids(ids, cut, lambda done: None)
+engine.label_encoded(encoded, lambda done: None)
 print(time.perf_counter() - started)
 """
 

@@ -107,6 +107,8 @@ class LabelSpec(Spec):
     shard_rows: int = Field(gt=0)
     shard_tokens: int = Field(gt=0)
     """A shard is cut at this many tokens, estimated from its characters."""
+    grow: bool = False
+    """Whether shards may be larger than that where workers are fast."""
     cache: bool = False
     """Whether workers look up and keep answers in their machine's cache."""
     relabels: str = ""
@@ -193,7 +195,7 @@ def _deciding(spec: Spec) -> dict[str, Any]:
     """A spec's fields that decide its output, as JSON."""
     fields = type(spec).model_fields
     unset = {name for name in spec.added if getattr(spec, name) == fields[name].default}
-    values = spec.model_dump(mode="json", exclude={*unset, "cache"})
+    values = spec.model_dump(mode="json", exclude={*unset, "cache", "grow"})
     for name in ("inputs", "data"):
         if name in values:
             values[name] = [_deciding(file) for file in getattr(spec, name)]

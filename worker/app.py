@@ -18,11 +18,9 @@ from celery import Celery, signals
 
 from jobs.ledger.connection import reachable, refused
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.messages import FINALISE, RUN_SHARD, Publisher, broker_url
-from jobs.ledger.outcome import Outcome
+from jobs.ledger.messages import FINALISE, RUN_SHARD, Publisher, broker_url, queue_names
 from jobs.settings import settings
 from mtl_core.errors import LedgerUnreachableError
-from worker.attempt import attempt_shard
 from worker.finaliser import finalise_or_pause
 from worker.lease.heartbeat import leaving
 from worker.lease.reconcile import Member, Reconciler
@@ -32,6 +30,7 @@ from worker.process.logs import json_formatter
 from worker.process.own import ledger, redis_url, worker_name
 from worker.process.threads import children_of_worker
 from worker.teller import Teller
+from worker.work import work_from
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +42,9 @@ app.conf.update(
     task_serializer="json",
     task_ignore_result=True,
     task_acks_late=False,
+    # A child takes the next shards itself (worker/line.py): what the parent took meanwhile would
+    # wait in its hands.
+    worker_disable_prefetch=True,
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=True,
     worker_send_task_events=False,
@@ -65,8 +67,8 @@ START_PATIENCE_S = 10
 @app.task(name=RUN_SHARD)
 def run_shard(job: str, shard: str) -> None:
     """Claim a shard and work on it; if it cannot be claimed, the message is dropped."""
-    if attempt_shard(job, shard) is Outcome.LAST:
-        finalise_job(job)
+    served = app.amqp.queues.consume_from
+    work_from(job, shard, [name for name in queue_names() if name in served], finalise_job)
 
 
 @app.task(name=FINALISE)

@@ -2,151 +2,152 @@
 
 import logging
 import os
-import sys
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import psutil
 import redis
 
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
-from jobs.ledger.messages import queue_name
 from jobs.ledger.outcome import Outcome
-from jobs.ledger.presence import Busy, Presence, child_name
-from jobs.ledger.snapshot import Claim
+from jobs.ledger.presence import Busy, Presence
 from jobs.output.layout import ERRORS
 from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.specs import AnySpec, LabelSpec
 from mtl_core.errors import JobError, MtlError
-from mtl_core.pulse import with_pulse
 from worker.blame import Blame, blame
+from worker.claim import claim_shard
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat, StopWork, leaving
 from worker.process import metrics
 from worker.process.logs import about
-from worker.process.own import child_place, ledger, worker_name
+from worker.process.own import ledger, worker_name
 
 log = logging.getLogger(__name__)
 
 # How long a child that was refused a shard waits before it takes the next message: meanwhile others
 # can take it.
 REFUSED_PAUSE_S = 1.0
-# How long a child that failed at a shard leaves it to others.
-DOUBT_S = 30.0
-# A child that failed at so many shards in a row is doubted; as in jobs/ledger/lua/prelude.lua.
-DOUBTED_FAILURES = 3
+
+Made = TypeVar("Made")
 
 
-def attempt_shard(job: str, shard: str) -> Outcome:
-    """Claim a shard and work on it; returns what came of it."""
+class Held:
+    """A shard in this child's hands, from its claim to its end in the ledger.
+
+    A child may hold several at once; each has a lease and beats of its own.
+    """
+
+    def __init__(self, attempt: Attempt, busy: Busy) -> None:
+        self.attempt, self._busy = attempt, busy
+        self.heartbeat = Heartbeat(ledger(), attempt.job, attempt.shard, attempt.token)
+        self.outcome: Outcome | None = None
+        """How the attempt ended; None while it goes on."""
+        self.heartbeat.__enter__()
+
+    def do(self, step: Callable[[], Made]) -> Made | None:
+        """Take a step of the work.
+
+        Returns:
+            what the step returned; None if it raised an exception, which ended the attempt.
+        """
+        with self._about():
+            try:
+                return step()
+            except Exception as error:  # whatever the error, the shard must not be kept
+                self._give_up(error)
+                return None
+
+    def complete(self, result: Mapping[str, Any]) -> Outcome:
+        """Record the result of the whole work, and end."""
+        attempt = self.attempt
+        with self._about(), self._ending():
+            # If this raises, the part stays where it is: Redis may have completed the shard
+            # although its answer did not arrive.
+            self.outcome = ledger().complete(attempt.job, attempt.shard, attempt.token, result)
+            if self.outcome is Outcome.STALE:
+                _take_back(attempt, settings().store_patience_s)
+            else:
+                metrics.count_result(attempt.spec.kind, result)
+        return self.outcome
+
+    def idle(self) -> None:
+        """Say that the shard waits in this child: if the child dies now, it is not to blame."""
+        self._announce(idle=True)
+
+    def at_work(self) -> None:
+        """Say that the shard is worked on, as it is from its claim on."""
+        self._announce(idle=False)
+
+    def drop(self) -> None:
+        """Let go of the shard if its attempt has not ended; nothing is raised."""
+        if self.outcome is None:
+            with suppress(redis.RedisError):
+                self._give_up(StopWork(Outcome.LEAVING))
+
+    def _give_up(self, error: Exception) -> None:
+        with self._ending():
+            # Without patience: the lease is running out, and the output's place may be what failed.
+            _take_back(self.attempt, patience_s=0)
+            stopped = isinstance(error, StopWork)
+            self.outcome = (_stop if stopped else _end)(self.attempt, error)  # type: ignore[arg-type]
+
+    def _announce(self, *, idle: bool) -> None:
+        self._busy = replace(self._busy, idle=idle)
+        Presence(ledger().redis).begin(worker_name(), self._busy)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        self.heartbeat.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self.outcome = self.outcome or Outcome.STALE
+            Presence(ledger().redis).end(worker_name(), self._busy)
+        log.info("%s/%s: %s", self.attempt.job, self.attempt.shard, self.outcome.lower())
+        metrics.ATTEMPTS.labels(self.outcome.lower()).inc()
+
+    def _about(self) -> AbstractContextManager[None]:
+        attempt = self.attempt
+        return about(
+            job=attempt.job, shard=attempt.shard, attempt=attempt.number, worker=worker_name()
+        )
+
+
+def take_shard(job: str, shard: str) -> Held | Outcome:
+    """Claim a shard; returns it, or why it was not given."""
     token = uuid.uuid4().hex
     presence = Presence(ledger().redis)
     # Announced before the claim: if the child dies right after it, its shard is known.
-    born_s = psutil.Process().create_time()
-    presence.begin(worker_name(), Busy(os.getpid(), job, shard, token, born_s))
+    busy = Busy(os.getpid(), job, shard, token, psutil.Process().create_time())
+    presence.begin(worker_name(), busy)
+    held = None
     try:
-        claim = _claim(job, shard, token)
+        claim = claim_shard(job, shard, token)
         if claim.answer is not Outcome.LEASED:
             log.info("%s/%s: %s", job, shard, claim.answer.lower())
             if claim.answer in (Outcome.DECLINED, Outcome.DOUBTED):
                 leaving.wait(REFUSED_PAUSE_S)
             return claim.answer
-        with about(job=job, shard=shard, attempt=claim.attempt, worker=worker_name()):
-            outcome = _run_claimed(job, shard, token, claim)
-    finally:
-        presence.end(worker_name(), os.getpid())
-    metrics.ATTEMPTS.labels(outcome.lower()).inc()
-    return outcome
-
-
-def _claim(job: str, shard: str, token: str) -> Claim:
-    asked = (job, shard, token, worker_name(), child_place())
-    claim = ledger().claim(*asked)
-    doubted = claim.answer is Outcome.DOUBTED
-    if doubted and not others_may_do(ledger(), *asked[:2], *asked[3:]):
-        claim = ledger().claim(*asked, insist=True)
-    return claim
-
-
-def others_may_do(ledger: Ledger, job: str, shard: str, worker: str, place: int) -> bool:
-    """Whether a child whose claim was doubted should leave a shard to others.
-
-    A claim is doubted if the child failed at this shard before, or at several shards of the job.
-    The shard is left to others while another child is there that can do the job and did not fail at
-    this shard. That ends :data:`DOUBT_S` seconds after the child's last failure, since the others
-    may be busy with something else.
-    """
-    try:
-        snapshot = ledger.snapshot(job)
-    except JobError:
-        return True  # the job was forgotten: there is nothing to insist on
-    me, failing, declined = child_name(worker, place), ledger.failing(job), ledger.declined(job)
-    last_ms = failing[me]["last_ms"] if me in failing else 0
-    if ledger.now_ms() - last_ms > DOUBT_S * 1000:
-        return False
-    serving = Presence(ledger.redis).serving(queue_name(snapshot.kind, snapshot.priority))
-    failed_here = shard in failing.get(me, {}).get("shards", {})
-    for name, children in serving.items():
-        # Another child of this worker would hardly do better at a shard that this child failed at.
-        # It may do better if this child failed only at other shards.
-        if name in declined or (failed_here and name == worker):
-            continue
-        for child in children:
-            shards = failing.get(child, {}).get("shards", {})
-            if child not in declined and shard not in shards and len(shards) < DOUBTED_FAILURES:
-                return True
-    return False
-
-
-def _run_claimed(job: str, shard: str, token: str, claim: Claim) -> Outcome:
-    log.info("%s/%s: attempt %d", job, shard, claim.attempt)
-    try:
-        spec = ledger().spec(job)
-    except JobError as error:
-        # The job was forgotten just now, or its spec is of another version than this worker.
-        outcome = _declined(job, shard, token, str(error))
-    else:
+        log.info("%s/%s: attempt %d", job, shard, claim.attempt)
+        try:
+            spec = ledger().spec(job)
+        except JobError as error:
+            # The job was forgotten just now, or its spec is of another version than this worker.
+            return _declined(job, shard, token, str(error))
         definition = dict(claim.shard or {})
-        outcome = _run(Attempt(job, spec, shard, token, claim.attempt, definition, worker_name()))
-    log.info("%s/%s: %s", job, shard, outcome.lower())
-    return outcome
-
-
-def _run(attempt: Attempt) -> Outcome:
-    try:
-        with Heartbeat(ledger(), attempt.job, attempt.shard, attempt.token) as heartbeat:
-            result = _work(attempt, heartbeat)
-    except Exception as error:  # whatever the error, the shard must not be kept
-        # Without patience: the lease is running out, and the output's place may be what failed.
-        _take_back(attempt, patience_s=0)
-        return _stop(attempt, error) if isinstance(error, StopWork) else _end(attempt, error)
-    # If this raises, the part stays where it is: Redis may have completed the shard although its
-    # answer did not arrive.
-    outcome = ledger().complete(attempt.job, attempt.shard, attempt.token, result)
-    if outcome is Outcome.STALE:
-        _take_back(attempt, settings().store_patience_s)
-    else:
-        metrics.count_result(attempt.spec.kind, result)
-    return outcome
-
-
-def _work(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
-    # Imported here and not above: these modules load torch, which only children may do.
-    own = "worker.label" if isinstance(attempt.spec, LabelSpec) else "worker.train"
-    if own not in sys.modules:
-        with_pulse(heartbeat.pulse, import_module, own)
-    if isinstance(attempt.spec, LabelSpec):
-        from worker.label import label_shard
-
-        return label_shard(attempt, heartbeat)
-    from worker.train import train_model
-
-    return train_model(ledger(), attempt, heartbeat)
+        held = Held(
+            Attempt(job, spec, shard, token, claim.attempt, definition, worker_name()), busy
+        )
+        return held
+    finally:
+        if held is None:
+            presence.end(worker_name(), busy)
 
 
 def _take_back(attempt: Attempt, patience_s: float) -> None:

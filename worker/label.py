@@ -1,8 +1,8 @@
-"""One label shard: read its rows, run the engine, write one part."""
+"""One label shard in three steps: prepare it, answer it, write its part."""
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,22 @@ from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.specs import LabelSpec
 from mtl_core import __version__
-from mtl_core.config import UNTYPICAL_BELOW
 from mtl_core.engine.base import Labelled
-from mtl_core.engine.once import Once, label_once
+from mtl_core.engine.once import Once, prepare
 from mtl_core.model.typicality import Typicality
 from mtl_core.storage.parquet import (
-    EMBEDDING_SCALE,
-    OF_ENCODER,
     ROW_ID,
     TRUNCATED,
-    TaskAnswer,
-    add_labels,
     put_table,
-    typicality_column,
 )
 from mtl_core.storage.place import Place
+from worker.columns import count_untypical, with_labels
 from worker.engines import cache_for, engine_of, folder_of, heads_of, typicality_of
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
+
+Progress = Callable[[int], None]
+"""Is told how many texts are done."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +49,44 @@ class Files:
 
 @dataclass(frozen=True)
 class Ready:
-    """A shard with all that is needed to label it."""
+    """A shard that was read and tokenised: all that is needed to label it."""
 
+    output: Place
     staged: pa.Table
-    label: Callable[[], Once]
-    """Labels its rows."""
+    typicality: Mapping[str, Typicality]
+    label: Callable[[Progress], Labelled]
+    """Labels what must be labelled."""
+    join: Callable[[Labelled], Once]
+    """Makes of that the answer for every row."""
+    rows: int
+    """How many texts must be labelled."""
     engine: str
     """What labels, for the manifest."""
     precision: str
+    nbytes: int
+    """Bytes of memory that the shard takes until it is labelled."""
+    load_s: float
+    """Seconds of the work so far."""
 
 
-def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
-    """Label a shard's rows and write its part under a name that holds shard, attempt and lease.
+@dataclass(frozen=True)
+class Answered:
+    """A shard's answers, not yet written."""
 
-    Args:
-        heartbeat: is told of progress, and confirms the lease before anything is written; an
-            exception it raises ends the attempt.
-    Returns:
-        the result for the ledger: part, rows, checksum, counts and times.
+    labelled: Labelled
+    label_s: float
+    """Seconds of labelling."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        probabilities = (answer.probabilities.nbytes for answer in self.labelled.labels)
+        return self.labelled.embeddings.nbytes + sum(probabilities)
+
+
+def prepare_shard(attempt: Attempt, heartbeat: Heartbeat) -> Ready:
+    """Read a shard's rows and tokenise them; the engine is loaded first if it must be.
+
     Raises:
         ModelError: the model on this worker is not the one the job was submitted with.
         SettingsError: output or model lie outside the configured roots, or a folder of this
@@ -77,25 +95,50 @@ def label_shard(attempt: Attempt, heartbeat: Heartbeat) -> dict[str, Any]:
     spec = attempt.spec
     assert isinstance(spec, LabelSpec)
     started = time.monotonic()
-    files = _files(attempt, spec)
     folder = folder_of(spec.model_dir, spec.model_sha256, heartbeat.pulse)
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     make_ready = _from_stored if spec.stored else _from_texts
     ready = make_ready(attempt, spec, folder, output, heartbeat)
     typicality = typicality_of(spec, folder)
-    loaded = time.monotonic()
-    once, staged = ready.label(), ready.staged
-    table = with_labels(staged, once.labelled, spec, typicality)
-    labelled = time.monotonic()
+    return replace(ready, typicality=typicality, load_s=time.monotonic() - started)
+
+
+def answer_shard(ready: Ready, progress: Progress) -> Answered:
+    """Label a shard's texts.
+
+    Args:
+        progress: called after each batch; an exception that it raises ends the call.
+    """
+    started = time.monotonic()
+    labelled = ready.label(progress)
+    return Answered(labelled, time.monotonic() - started)
+
+
+def write_shard(
+    attempt: Attempt, ready: Ready, answered: Answered, heartbeat: Heartbeat
+) -> dict[str, Any]:
+    """Write a shard's part under a name that holds shard, attempt and lease.
+
+    Args:
+        heartbeat: confirms the lease before anything is written; an exception it raises ends the
+            attempt.
+    Returns:
+        the result for the ledger: part, rows, checksum, counts and times.
+    """
+    spec, started = attempt.spec, time.monotonic()
+    assert isinstance(spec, LabelSpec)
+    once = ready.join(answered.labelled)
+    table = with_labels(ready.staged, once.labelled, spec, ready.typicality)
     heartbeat.confirm()
+    files = _files(attempt, spec)
     return {
-        **_write(output, files, staged, table, once.labelled, attempt.worker, spec),
+        **_write(ready.output, files, ready.staged, table, once.labelled, attempt.worker, spec),
         **_facts(attempt, ready, once),
         "finished_s": round(time.time(), 3),
         "seconds": {
-            "load": round(loaded - started, 3),
-            "label": round(labelled - loaded, 3),
-            "write": round(time.monotonic() - labelled, 3),
+            "load": round(ready.load_s, 3),
+            "label": round(answered.label_s, 3),
+            "write": round(time.monotonic() - started, 3),
         },
     }
 
@@ -105,12 +148,17 @@ def _from_texts(
 ) -> Ready:
     staged, texts = read_texts(output, attempt.definition)  # no pulse: a hanging disk must be seen
     engine = engine_of(spec, folder, output, heartbeat.pulse)
-    cache = cache_for(engine) if spec.cache else None
+    prepared = prepare(engine, texts, cache_for(engine) if spec.cache else None)
+    encoded = prepared.encoded
 
-    def label() -> Once:
-        return label_once(engine, texts, heartbeat.progress, cache)
+    def label(progress: Progress) -> Labelled:
+        return engine.label_encoded(encoded, progress)
 
-    return Ready(staged, label, engine.name, engine.precision)
+    nbytes = staged.nbytes + encoded.ids.nbytes
+    return Ready(
+        *(output, staged, {}, label, prepared.join),
+        *(len(encoded.ids), engine.name, engine.precision, nbytes, 0.0),
+    )
 
 
 def _from_stored(
@@ -119,13 +167,19 @@ def _from_stored(
     """For rows that hold their embeddings: the heads alone, and no engine."""
     staged, heads = read_shard(output, attempt.definition), heads_of(spec, folder)
 
-    def label() -> Once:
+    def label(progress: Progress) -> Labelled:
         truncated = np.asarray(staged.column(TRUNCATED))
         labelled = heads.label(vectors_of(staged, spec.embedding), truncated)
-        heartbeat.progress(len(staged))
+        progress(len(staged))
+        return labelled
+
+    def join(labelled: Labelled) -> Once:
         return Once(labelled, duplicates=0, cached=0, tokens=0)
 
-    return Ready(staged, label, "stored embeddings", spec.embedding)
+    return Ready(
+        *(output, staged, {}, label, join),
+        *(len(staged), "stored embeddings", spec.embedding, staged.nbytes, 0.0),
+    )
 
 
 def _files(attempt: Attempt, spec: LabelSpec) -> Files:
@@ -138,58 +192,6 @@ def _files(attempt: Attempt, spec: LabelSpec) -> Files:
         "mtl.version": __version__,
     }
     return Files(attempt.part, attempt.errors, origin, own)
-
-
-def with_labels(
-    staged: pa.Table,
-    labelled: Labelled,
-    spec: LabelSpec,
-    statistics: Mapping[str, Typicality],
-) -> pa.Table:
-    """Add the model's columns behind the shard's.
-
-    A label is null where its score is below the task's threshold, or the row is not typical enough.
-
-    Args:
-        statistics: of typicality, by task; empty: no such columns are written.
-    """
-    found = {answer.task.name: answer for answer in labelled.labels}
-    thresholds = dict(spec.thresholds)
-    answers = [
-        TaskAnswer(
-            found[name].task,
-            found[name].probabilities,
-            statistics[name].typicality(labelled.embeddings) if statistics else None,
-            thresholds.get(name, 0.0),
-            spec.min_typicality,
-        )
-        for name, _ in spec.tasks
-    ]
-    stored = [name for name in OF_ENCODER if spec.stored and name in staged.column_names]
-    table = add_labels(
-        staged.drop_columns(stored),
-        answers,
-        labelled.embeddings,
-        labelled.truncated,
-        embedding=spec.embedding,
-        abstains=spec.abstains,
-        top=spec.top,
-    )
-    if EMBEDDING_SCALE in stored:  # made again, its last bit may differ
-        at = table.schema.get_field_index(EMBEDDING_SCALE)
-        table = table.set_column(at, table.schema.field(at), staged.column(EMBEDDING_SCALE))
-    return table
-
-
-def _untypical(table: pa.Table, spec: LabelSpec) -> dict[str, int]:
-    """By task, how many rows are unlike the texts that it was trained on."""
-    if not spec.typicality_sha256:
-        return {}
-    columns = {name: table[typicality_column(name)] for name, _ in spec.tasks}
-    return {
-        name: pc.sum(pc.less(column, UNTYPICAL_BELOW)).as_py() or 0
-        for name, column in columns.items()
-    }
 
 
 def _write(
@@ -215,7 +217,7 @@ def _write(
         "part": files.part,
         "rows": len(table),
         "failed": len(labelled.too_large),
-        "untypical": _untypical(table, spec),
+        "untypical": count_untypical(table, spec),
         "errors": errors,
         "bytes": written.bytes,
         "sha256": written.sha256,

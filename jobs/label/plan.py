@@ -3,7 +3,7 @@
 Memory does not grow with the input.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
@@ -22,6 +22,7 @@ from jobs.label.staging import TEXT_COLUMN_KEY, stage_shard, valid
 from jobs.ledger.ledger import JobClosed, Ledger
 from jobs.ledger.lifecycle import PLANNABLE
 from jobs.ledger.messages import Publisher
+from jobs.ledger.presence import Presence
 from jobs.output.layout import ERRORS, INPUT_ERRORS, mark, read_manifest
 from jobs.output.rows import opened
 from jobs.specs import LabelSpec
@@ -37,6 +38,11 @@ SPECIAL_TOKENS = 2
 # A job begins with a small shard, and each next one is at most twice as large. So the first labels
 # come soon, and many workers have something to do at once.
 FIRST_SHARD_ROWS = 512
+# How long a shard may take the fastest and the slowest child, in seconds. With the slowest of two
+# bounds the tail of a job is short, with the fastest one a GPU is not fed in bits of 20 ms.
+FASTEST_S, SLOWEST_S = 4.0, 60.0
+# A worker holds three shards in memory; 131,072 rows have embeddings of 134 MB.
+MOST_ROWS, MOST_TOKENS = 131_072, 8_388_608
 
 
 def plan(
@@ -54,7 +60,7 @@ def plan(
         JobClosed: the job was cancelled or paused meanwhile.
         JobError: the job was forgotten meanwhile.
     """
-    output, cutter = job.output, ShardCutter(job.spec, job.source)
+    output, cutter = job.output, ShardCutter(job.spec, job.source, growth(ledger, job))
     errors = ErrorFile(output, f"{ERRORS}/{INPUT_ERRORS}", job.id)
     rows_total = rows_bad = 0
     priority = ledger.snapshot(job.id).priority
@@ -85,6 +91,32 @@ def plan(
     ledger.update(job.id, planned=1)
 
 
+def growth(ledger: Ledger, job: LabelJob) -> float:
+    """How many times as large as usual the job's shards may be, by how fast its workers are.
+
+    It is decided once: planning again must make the same shards.
+    """
+    kept = ledger.growth(job.id)
+    if kept is None:
+        # Shards that are there were cut by an earlier version, at the usual size.
+        grow = job.spec.grow and not ledger.snapshot(job.id).shards.total
+        kept = growth_for(Presence(ledger.redis).rates(), job.spec) if grow else 1.0
+        ledger.update(job.id, growth=kept)
+    return kept
+
+
+def growth_for(rates: Sequence[float], spec: LabelSpec) -> float:
+    """A shard takes the fastest child some seconds, and the slowest not much more than a minute.
+
+    Args:
+        rates: tokens a second of the children.
+    """
+    if not rates:
+        return 1.0
+    tokens = min(FASTEST_S * max(rates), SLOWEST_S * min(rates))
+    return round(min(max(tokens, spec.shard_tokens), MOST_TOKENS) / spec.shard_tokens, 3)
+
+
 def earlier_errors(spec: LabelSpec) -> Iterator[pa.Table]:
     """The rows in ``errors/`` of the output that is labelled anew, if the job labels one.
 
@@ -104,9 +136,9 @@ def earlier_errors(spec: LabelSpec) -> Iterator[pa.Table]:
 class ShardCutter:
     """Gathers rows, and cuts a shard whenever it has enough rows or estimated tokens."""
 
-    def __init__(self, spec: LabelSpec, source: Source) -> None:
-        self.tokens = spec.shard_tokens
-        self._most_rows = spec.shard_rows
+    def __init__(self, spec: LabelSpec, source: Source, growth: float = 1.0) -> None:
+        self.tokens = int(spec.shard_tokens * growth)
+        self._most_rows = max(spec.shard_rows, min(int(spec.shard_rows * growth), MOST_ROWS))
         # int8 is calibrated on the first shard: the more rows it has, the better.
         self._first_rows = spec.shard_rows if spec.precision == "int8" else FIRST_SHARD_ROWS
         self.source = source

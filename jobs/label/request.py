@@ -25,6 +25,9 @@ from mtl_core.storage.place import Place
 from mtl_core.suggest import did_you_mean
 from mtl_core.tasks import Task
 
+SHARD_ROWS, SHARD_TOKENS = 8192, 131_072
+"""Most rows and estimated tokens of a shard, if nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class LabelRequest:
@@ -59,10 +62,10 @@ class LabelRequest:
     held-out rows. None: no label is too unsure."""
     min_typicality: float = 0.0
     """A row of lower typicality for a task gets no label of it."""
-    shard_rows: int = 8192
-    """Rows of a shard, at most."""
-    shard_tokens: int = 131_072
-    """Estimated tokens of a shard, at most."""
+    shard_rows: int | None = None
+    """Rows of a shard, at most. None: :data:`SHARD_ROWS`, or more where workers are fast."""
+    shard_tokens: int | None = None
+    """Estimated tokens of a shard, at most. None: :data:`SHARD_TOKENS`, or more likewise."""
     cache: bool = False
     """Let workers look up and keep answers in their machine's cache."""
 
@@ -155,8 +158,9 @@ def label_job(
         embedding=request.embedding,
         precision=request.precision,
         top=request.top,
-        shard_rows=request.shard_rows,
-        shard_tokens=request.shard_tokens,
+        shard_rows=request.shard_rows or SHARD_ROWS,
+        shard_tokens=request.shard_tokens or SHARD_TOKENS,
+        grow=request.shard_rows is None and request.shard_tokens is None,
         cache=request.cache,
         relabels=relabels,
     )

@@ -5,7 +5,7 @@ A message holds the names of job and shard and nothing else.
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -20,6 +20,10 @@ from mtl_core.errors import LedgerUnreachableError, SettingsError
 RUN_SHARD = "mtl.run_shard"
 FINALISE = "mtl.finalise"
 KINDS = ("label", "train")
+# Kombu puts messages in on the left and takes them out on the right.
+TAKE_LAST = """
+return redis.call('LINDEX', KEYS[1], -1) == ARGV[1] and redis.call('RPOP', KEYS[1]) or false
+"""
 
 
 def queue_name(kind: str, priority: str) -> str:
@@ -61,13 +65,39 @@ def waiting(client: redis.Redis, queue: str, most: int = 20) -> list[tuple[str, 
     Args:
         most: look at so many messages only.
     """
-    found = []
-    for text in reversed(cast(list[str], client.lrange(queue, -most, -1))):
-        message = json.loads(text)
-        arguments = json.loads(base64.b64decode(message["body"]))[0]
-        if message["headers"]["task"] == RUN_SHARD and len(arguments) == 2:
-            found.append((str(arguments[0]), str(arguments[1])))
-    return found
+    texts = reversed(cast(list[str], client.lrange(queue, -most, -1)))
+    return [named for text in texts if (named := _shard_of(text)) is not None]
+
+
+def next_shard(
+    client: redis.Redis, queues: Iterable[str], wanted: Callable[[str, str], bool]
+) -> tuple[str, str] | None:
+    """Take the message that comes next, if it is about a shard, and a wanted one.
+
+    Args:
+        queues: those to look at, in this order.
+        wanted: is asked with job and shard; if it says no, the message stays where it is.
+    Returns:
+        job and shard; None if no message waits, or another comes first.
+    """
+    take = client.register_script(TAKE_LAST)
+    for queue in queues:
+        while (text := cast(str | None, client.lindex(queue, -1))) is not None:
+            named = _shard_of(text)
+            if named is None or not wanted(*named):
+                return None
+            if take(keys=[queue], args=[text]):
+                return named
+    return None
+
+
+def _shard_of(text: str) -> tuple[str, str] | None:
+    """Job and shard of a message; None if it is not about a shard."""
+    message = json.loads(text)
+    arguments = json.loads(base64.b64decode(message["body"]))[0]
+    if message["headers"]["task"] == RUN_SHARD and len(arguments) == 2:
+        return str(arguments[0]), str(arguments[1])
+    return None
 
 
 class Publisher:

@@ -20,6 +20,8 @@ BUSY = "mtl:busy:"
 UNFIT = "mtl:unfit:"
 BUSY_KEPT_S = 7 * 24 * 3600
 UNFIT_KEPT_S = 24 * 3600
+RATES = "mtl:label-rates"
+RATES_KEPT_S = 7 * 24 * 3600
 
 
 def child_name(worker: str, place: int) -> str:
@@ -52,6 +54,14 @@ class Busy:
     born_s: float = 0.0
     """When the child's process began, in seconds since the epoch; 0: not known. This tells it
     from a later process that was given the same number."""
+    idle: bool = False
+    """Whether the shard only waits in the child, behind another: it is then not to blame if the
+    child dies."""
+
+    @property
+    def field(self) -> str:
+        """Its field in the worker's hash: a child may have several shards."""
+        return f"{self.pid}:{self.token[:8]}"
 
 
 class Presence:
@@ -119,20 +129,34 @@ class Presence:
             found |= self.unfit(name.removeprefix(UNFIT))
         return found
 
+    def note_rate(self, child: str, tokens_per_s: float) -> None:
+        """Note for a week how fast a child labels."""
+        self.redis.hset(RATES, child, f"{tokens_per_s:.0f}")
+        self.redis.expire(RATES, RATES_KEPT_S)
+
+    def rates(self) -> list[float]:
+        """Tokens a second of the children of the workers there are; else of those there were."""
+        found = cast(dict[str, str], self.redis.hgetall(RATES))
+        there = set(self.workers())
+        now = [rate for child, rate in found.items() if child.rpartition("#")[0] in there]
+        return [float(rate) for rate in now or found.values()]
+
     def begin(self, worker: str, busy: Busy) -> None:
-        """Say what a child begins to work on."""
-        said = json.dumps([busy.job, busy.shard, busy.token, busy.born_s])
-        self.redis.hset(BUSY + worker, str(busy.pid), said)
+        """Say what a child begins to work on, or how that stands now."""
+        said = json.dumps([busy.job, busy.shard, busy.token, busy.born_s, busy.idle])
+        self.redis.hset(BUSY + worker, busy.field, said)
         self.redis.expire(BUSY + worker, BUSY_KEPT_S)
 
-    def end(self, worker: str, pid: int) -> None:
-        """Say that a child works on nothing."""
-        self.redis.hdel(BUSY + worker, str(pid))
+    def end(self, worker: str, busy: Busy) -> None:
+        """Say that a child works on that no more."""
+        self.redis.hdel(BUSY + worker, busy.field)
 
     def busy(self, worker: str) -> list[Busy]:
         """What a worker's children say they work on."""
         found = cast(dict[str, str], self.redis.hgetall(BUSY + worker))
-        return [Busy(int(pid), *json.loads(text)) for pid, text in found.items()]
+        return [
+            Busy(int(field.partition(":")[0]), *json.loads(text)) for field, text in found.items()
+        ]
 
 
 def planner_lock(job: str) -> str:

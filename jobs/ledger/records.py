@@ -39,6 +39,15 @@ class Records:
         hint = f"did you mean {near}? " if near else ""
         return JobError(f"no job '{job}' in this Redis; {hint}`mtl jobs` lists what there is")
 
+    def growth(self, job: str) -> float | None:
+        """How many times as large as usual the job's shards may be; None before it is planned."""
+        found = cast(str | None, self.redis.hget(key(job, "job"), "growth"))
+        return float(found) if found else None
+
+    def strikes(self, job: str, shard: str) -> int:
+        """How many attempts at a shard failed."""
+        return int(cast(str | None, self.redis.hget(key(job, "strikes"), shard)) or 0)
+
     def job_ids(self) -> list[str]:
         """All jobs, newest first."""
         return cast(list[str], self.redis.zrevrange(JOBS, 0, -1))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtl_core.data.splits import LabelledTexts
-from mtl_core.model.batches import lengths_of
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing
 
@@ -44,9 +44,7 @@ class EncodedTexts:
     """A task's texts as token ids, ready to be cut into batches."""
 
     data: LabelledTexts
-    ids: list[list[int]]
-    lengths: NDArray[np.int64]
-    """Tokens of each row, int64 [N]."""
+    ids: TokenIds
     pooled: NDArray[np.float16] | None = None
     """Pooled vectors of the backbone as published, float16 [N, H], mapped from a file."""
     reference: NDArray[np.float16] | None = None
@@ -56,12 +54,18 @@ class EncodedTexts:
     activations: Activations | None = None
     """What enters the first trained layer; kept where the layers below it stay as published."""
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, int64 [N]."""
+        return self.ids.lengths
+
 
 def encode_texts(
     data: LabelledTexts, tokenizer: Tokenizer, max_tokens: int, pulse: Pulse = no_pulse
 ) -> EncodedTexts:
     """Tokenise all texts of a task once."""
-    ids: list[list[int]] = []
-    for start in pulsing(range(0, len(data), ROWS), pulse):
-        ids += tokenizer(data.texts[start : start + ROWS], max_tokens)
-    return EncodedTexts(data, ids, lengths_of(ids))
+    ids = TokenIds.joined(
+        tokenizer(data.texts[start : start + ROWS], max_tokens)
+        for start in pulsing(range(0, len(data), ROWS), pulse)
+    )
+    return EncodedTexts(data, ids)

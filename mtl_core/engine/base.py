@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl_core.config import ModelConfig
-from mtl_core.model.batches import lengths_of, token_batches
+from mtl_core.model.batches import token_batches
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.tasks import Task
 
@@ -74,6 +75,16 @@ class Labelled:
         )
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """N texts as token ids, as an engine takes them."""
+
+    ids: TokenIds
+    """Not more tokens of a text than the model reads."""
+    truncated: NDArray[np.bool_]
+    """Whether the text had more tokens, bool [N]."""
+
+
 Forward = tuple[NDArray[np.float32], Mapping[str, NDArray[np.float32]]]
 """A batch's answer: embeddings [B, E], and by task the probabilities [B, C]."""
 
@@ -107,8 +118,8 @@ class Engine(ABC):
         """Padded tokens in one batch; halved when memory does not suffice."""
 
     @abstractmethod
-    def start(self, ids: list[list[int]]) -> Pending:
-        """Begin to label one batch of token ids; at most ``in_flight`` batches at a time.
+    def start(self, batch: TokenIds) -> Pending:
+        """Begin to label one batch; at most ``in_flight`` batches at a time.
 
         Raises:
             MemoryError, RuntimeError: memory is short (see :func:`is_out_of_memory`). Calling the
@@ -128,28 +139,18 @@ class Engine(ABC):
         Raises:
             FloatingPointError: an answer holds NaN or infinity.
         """
+        return self.label_encoded(self.encode(texts), progress)
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Tokenise texts; another thread may do so while :meth:`label_encoded` runs."""
         # Texts are cut one token after what the model reads: that token shows which are too long.
         limit = self.tokenizer.max_tokens
         ids = self.tokenizer(texts, limit + 1)
-        lengths = lengths_of(ids)
-        truncated = lengths > limit
-        for row in np.flatnonzero(truncated):
-            ids[row] = [*ids[row][: limit - 1], ids[row][-1]]  # keeps the closing special token
-        return self.label_ids(ids, truncated, progress)
+        return Encoded(ids.cut(limit), ids.lengths > limit)
 
-    def label_ids(
-        self,
-        ids: list[list[int]],
-        truncated: NDArray[np.bool_],
-        progress: Callable[[int], None],
-    ) -> Labelled:
-        """Label texts given as token ids, as :meth:`label` does.
-
-        Args:
-            ids: token ids of each text, not more than the model reads.
-            truncated: whether the text had more tokens, bool [N].
-        """
-        lengths = lengths_of(ids)
+    def label_encoded(self, encoded: Encoded, progress: Callable[[int], None]) -> Labelled:
+        """Label texts given as token ids, as :meth:`label` does."""
+        ids, lengths = encoded.ids, encoded.ids.lengths
         run = _Run(
             progress,
             lengths,
@@ -168,14 +169,16 @@ class Engine(ABC):
                 with suppress(Exception):
                     answer()
         labels = tuple(TaskLabels(t, run.probabilities[t.name]) for t in self.config.tasks)
-        labelled = Labelled(labels, run.embeddings, truncated, lengths, tuple(run.too_large))
+        labelled = Labelled(
+            labels, run.embeddings, encoded.truncated, lengths, tuple(run.too_large)
+        )
         demand_numbers(labelled)
         return labelled
 
-    def _submit(self, run: "_Run", ids: list[list[int]]) -> None:
+    def _submit(self, run: "_Run", ids: TokenIds) -> None:
         """Start the next batch."""
         rows = run.waiting.popleft()
-        batch = [ids[row] for row in rows]
+        batch = ids.take(rows)
         pending = self._unless_short(run, rows, lambda: self.start(batch))
         if pending is not None:
             run.under_way.append((rows, pending))
@@ -233,7 +236,7 @@ class Engine(ABC):
 
 @dataclass
 class _Run:
-    """One call of :meth:`Engine.label_ids`: what waits, what is under way, the answers so far."""
+    """One call of :meth:`Engine.label_encoded`: what waits, what is under way, the answers."""
 
     progress: Callable[[int], None]
     lengths: NDArray[np.int64]

@@ -1,11 +1,15 @@
-"""Label the texts of a shard: each different text once, and none whose answer is cached."""
+"""Label the texts of a shard: each different text once, and none whose answer is cached.
 
-from collections.abc import Callable, Sequence
+In three steps, since other threads may take the first and the last: prepare, label, join.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mtl_core.engine.base import Engine, Labelled
+from mtl_core.engine.base import Encoded, Engine, Labelled
 from mtl_core.engine.cache import LabelCache
 
 
@@ -22,26 +26,41 @@ class Once:
     """Tokens encoded, special tokens included, padding not."""
 
 
-def label_once(
-    engine: Engine,
-    texts: Sequence[str],
-    progress: Callable[[int], None],
-    cache: LabelCache | None = None,
-) -> Once:
-    """Label texts in the order given, equal ones once.
+@dataclass(frozen=True)
+class Prepared:
+    """N texts ready to be labelled."""
 
-    Args:
-        texts: N texts.
-        progress: as in :meth:`Engine.label`; counts only texts that are encoded.
-        cache: where answers are looked up and kept.
-    """
+    encoded: Encoded
+    """The different texts that have no answer yet, M of them."""
+    texts: tuple[str, ...]
+    """The same as text; empty without a cache."""
+    places: NDArray[np.int64]
+    """Of each of the N texts, its place among the different ones, int64 [N]."""
+    found: Mapping[int, np.void]
+    """Cached answers, by place."""
+    different: int
+    """How many different texts there are."""
+    cache: LabelCache | None
+
+    def join(self, new: Labelled) -> Once:
+        """The answers for all texts in their order, from those for ``encoded``; keeps the new."""
+        whole = new
+        if self.cache is not None:
+            if self.texts:
+                self.cache.add(self.texts, new)
+            if self.found:
+                rest = [row for row in range(self.different) if row not in self.found]
+                whole = self.cache.joined(self.found, rest, new)
+        repeated = len(self.places) - self.different
+        tokens = int(new.lengths.sum())
+        return Once(whole.take(self.places), repeated, len(self.found), tokens)
+
+
+def prepare(engine: Engine, texts: Sequence[str], cache: LabelCache | None = None) -> Prepared:
+    """Tokenise the different texts of N that have no answer in the cache."""
     numbers: dict[str, int] = {}
     places = np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)
-    unique = list(numbers)
-    found = cache.find(unique) if cache is not None else {}
-    rest = [row for row in range(len(unique)) if row not in found]
-    new = engine.label([unique[row] for row in rest], progress)
-    if cache is not None and rest:
-        cache.add([unique[row] for row in rest], new)
-    whole = cache.joined(found, rest, new) if cache is not None and found else new
-    return Once(whole.take(places), len(texts) - len(unique), len(found), int(new.lengths.sum()))
+    found = cache.find(list(numbers)) if cache is not None else {}
+    rest = [text for row, text in enumerate(numbers) if row not in found] if found else [*numbers]
+    kept = tuple(rest) if cache is not None else ()
+    return Prepared(engine.encode(rest), kept, places, found, len(numbers), cache)

@@ -29,6 +29,7 @@ from mtl_core.engine.graph_folders import drop_old_graphs, graphs_in_use
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256, temporary_beside
 from mtl_core.model.config import CONFIG, WEIGHTS, read_model_config
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.processes import program
 from mtl_core.pulse import EVERY_S, Pulse, no_pulse, with_pulse
@@ -92,8 +93,8 @@ class OpenVinoEngine(Engine):
         self._requests, self._streams = self.in_flight, streams
         self._token_bytes = BYTES_PER_TOKEN_AND_UNIT * facts["hidden_size"]
 
-    def start(self, ids: list[list[int]]) -> Pending:
-        input_ids, mask = self.tokenizer.pad_arrays(ids)
+    def start(self, batch: TokenIds) -> Pending:
+        input_ids, mask = self.tokenizer.pad_arrays(batch)
         # Batches under way may not have taken their memory yet. So the memory of all batches that
         # run at once is asked for together.
         at_once = min(self._streams, self._requests - len(self._idle) + 1)

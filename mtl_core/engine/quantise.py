@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_core.errors import ModelError
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 
 CALIBRATION_TEXTS = 300
@@ -46,7 +47,7 @@ def quantise(graph: Path, texts: Sequence[str], output: Path) -> None:
     attention = write_out_attention(floats)
     quantised = nncf.quantize(
         floats,
-        nncf.Dataset(tokenizer(texts), lambda ids: list(tokenizer.pad_arrays([ids]))),
+        nncf.Dataset(tokenizer(texts), lambda ids: list(tokenizer.pad_arrays(TokenIds.of([ids])))),
         model_type=nncf.ModelType.TRANSFORMER,
         subset_size=len(texts),
         ignored_scope=nncf.IgnoredScope(names=attention),

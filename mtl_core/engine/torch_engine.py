@@ -12,6 +12,7 @@ from mtl_core.engine.choose import choose_precision
 from mtl_core.engine.graph import LabelGraph
 from mtl_core.model.network import LoadedModel
 from mtl_core.model.precision import best_device
+from mtl_core.model.token_ids import TokenIds
 
 # Padded tokens in one batch. On a CPU 2,048 to 4,096 were measured fastest, because of its caches;
 # a GPU needs enough rows to fill it.
@@ -44,8 +45,8 @@ class TorchEngine(Engine):
             # Only the backbone: pooling, projection and heads stay in float32.
             self._graph.model.encoder.backbone.to(torch.bfloat16)
 
-    def start(self, ids: list[list[int]]) -> Pending:
-        input_ids, mask = self.tokenizer.pad(ids)
+    def start(self, batch: TokenIds) -> Pending:
+        input_ids, mask = self.tokenizer.pad(batch)
         if self.device.type == "cuda":
             return self._start_on_gpu(input_ids, mask)
         with torch.inference_mode():

@@ -49,7 +49,7 @@ def predict_logits(
                 )
             return logits
         for rows in pulsing(token_batches(encoded.lengths, BATCH_TOKENS[device.type]), pulse):
-            input_ids, mask = tokenizer.pad([encoded.ids[row] for row in rows])
+            input_ids, mask = tokenizer.pad(encoded.ids.take(rows))
             values = model(input_ids.to(device), mask.to(device), task=task)
             logits[rows] = values.float().cpu().numpy()
     return logits

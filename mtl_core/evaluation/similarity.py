@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mtl_core.data.stsb import Pairs
 from mtl_core.model.encoder import SentenceEncoder, pool, project
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse
 
@@ -51,7 +52,7 @@ class SimilarityProbe:
         return correlation(project(self.encoder, pooled), self.pairs)
 
     @cached_property
-    def _ids(self) -> list[list[int]]:
+    def _ids(self) -> TokenIds:
         """Token ids of the pairs' texts."""
         assert self.pairs is not None
         return self.tokenizer(self.pairs.texts)

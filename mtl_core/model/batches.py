@@ -1,6 +1,6 @@
 """Cut rows into batches of similar length: by rows for training, by tokens for inference."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +46,3 @@ def token_batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[n
         rows = max(1, budget // max(1, int(lengths[order[start]])))
         yield order[start : start + rows]
         start += rows
-
-
-def lengths_of(ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Tokens of each row, int64 [N]."""
-    return np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-
-
-def starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each text's tokens begin when all stand one after the other, int64 [N]."""
-    return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)

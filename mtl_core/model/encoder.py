@@ -26,9 +26,10 @@ from mtl_core.model.backbones import (
     pooling_mode,
     resolve_backbone,
 )
-from mtl_core.model.batches import lengths_of, token_batches
+from mtl_core.model.batches import token_batches
 from mtl_core.model.layers import keep_layers
 from mtl_core.model.precision import autocast
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer, load_tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing
 
@@ -146,7 +147,7 @@ class SentenceEncoder(nn.Module):
 def embed(
     encoder: SentenceEncoder,
     tokenizer: Tokenizer,
-    ids: Sequence[Sequence[int]],
+    ids: TokenIds,
     precision: str = "auto",
     pulse: Pulse = no_pulse,
 ) -> NDArray[np.float32]:
@@ -157,7 +158,7 @@ def embed(
 def pool(
     encoder: SentenceEncoder,
     tokenizer: Tokenizer,
-    ids: Sequence[Sequence[int]],
+    ids: TokenIds,
     precision: str = "auto",
     pulse: Pulse = no_pulse,
 ) -> NDArray[np.float32]:
@@ -166,8 +167,8 @@ def pool(
     device = encoder.projection.weight.device
     vectors = np.empty((len(ids), encoder.projection.in_features), dtype=np.float32)
     with torch.inference_mode(), autocast(encoder, precision):
-        for rows in pulsing(token_batches(lengths_of(ids), BATCH_TOKENS[device.type]), pulse):
-            input_ids, mask = tokenizer.pad([ids[row] for row in rows])
+        for rows in pulsing(token_batches(ids.lengths, BATCH_TOKENS[device.type]), pulse):
+            input_ids, mask = tokenizer.pad(ids.take(rows))
             pooled = encoder.pool(input_ids.to(device), mask.to(device))
             vectors[rows] = pooled.float().cpu().numpy()
     return vectors

@@ -233,7 +233,7 @@ class TrainingLoop:
             states, mask = kept.padded(rows)
             upper = UpperLayers(self.model.encoder, kept.layer)
             return upper.pool(states.to(device), mask.to(device))
-        input_ids, mask = self.tokenizer.pad([encoded.ids[row] for row in rows])
+        input_ids, mask = self.tokenizer.pad(encoded.ids.take(rows))
         input_ids = self.tokenizer.mask_at_random(input_ids, self.config.token_masking)
         return self.model.encoder.pool(input_ids.to(device), mask.to(device))
 

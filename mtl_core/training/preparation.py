@@ -15,9 +15,9 @@ from mtl_core.data.draws import balance_classes, sample_rows, split_held_out, we
 from mtl_core.data.encoded import Activations, EncodedTexts, encode_texts
 from mtl_core.data.overlap import without_copies
 from mtl_core.data.splits import LabelledTexts, LoadSplit
-from mtl_core.model.batches import starts_of
 from mtl_core.model.encoder import BATCH_TOKENS
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
+from mtl_core.model.token_ids import starts_of
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse
 from mtl_core.tasks import Task
@@ -200,8 +200,7 @@ class Store:
     def _path(self, encoded: EncodedTexts, part: str) -> Path:
         # Named by the tokens themselves: the same job may meet other rows if its data was changed.
         tokens = hashlib.sha256(encoded.lengths.tobytes())
-        for ids in encoded.ids:
-            tokens.update(np.asarray(ids, dtype=np.int64).tobytes())
+        tokens.update(encoded.ids.values.tobytes())
         identity = [
             self.model.config.backbone_sha256,
             self.config.precision,

@@ -21,7 +21,7 @@ from jobs.train.submit import TRAIN_SHARD, submit_train
 from mtl_core.pulse import no_pulse
 from mtl_core.training.checkpoint import CheckpointFolder
 from worker import engines
-from worker.label import label_shard
+from worker.label import answer_shard, prepare_shard, write_shard
 from worker.lease.attempt import Attempt
 from worker.lease.heartbeat import Heartbeat
 from worker.train import train_model
@@ -45,7 +45,12 @@ def label_ways(tmp_path: Path) -> tuple[Way, Way]:
     def way(shard: str) -> Way:
         definition = {"file": f"shard-{shard}.parquet", "rows": 2}
         attempt = Attempt(JOB, spec, shard, "a" * 32, 1, definition, "w")
-        return way_of(lambda: label_shard(attempt, STILL))
+
+        def label() -> None:
+            ready = prepare_shard(attempt, STILL)
+            write_shard(attempt, ready, answer_shard(ready, STILL.progress), STILL)
+
+        return way_of(label)
 
     return way("00000"), way("00001")
 

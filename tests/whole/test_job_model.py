@@ -36,7 +36,7 @@ from jobs.output.layout import ERRORS, mark, part_name
 from jobs.settings import Settings
 from jobs.specs import job_id
 from mtl_core.storage.parquet import ROW_ID, put_table
-from worker.attempt import others_may_do
+from worker.claim import others_may_do
 from worker.finaliser import finalise_or_pause
 from worker.lease.reconcile import reconcile
 

@@ -23,9 +23,9 @@ from mtl_core.errors import (
     StoreError,
     StoreUnreachableError,
 )
-from worker.attempt import attempt_shard
 from worker.blame import Blame, blame, own_trouble
 from worker.process import own
+from worker.work import work_from
 
 LABEL_SPEC = LabelSpec.model_construct(output="/data/out")
 STORE_SPEC = LabelSpec.model_construct(output="s3://bucket/out")
@@ -109,7 +109,7 @@ def test_a_worker_whose_engine_folder_cannot_be_used_leaves_the_job_to_others(
     open_label(broken_worker, job, "normal")
     plan_label(broken_worker, publisher, job, lambda: None)
     publisher.close()
-    assert attempt_shard(job.id, "00000") == "DECLINED"
+    assert work_from(job.id, "00000", (), lambda job: None) == "DECLINED"
     snapshot = broken_worker.snapshot(job.id)
     assert snapshot.state is JobState.RUNNING
     assert snapshot.attempts == {"done": 0, "failed": 0, "lost": 0, "released": 1}

@@ -22,7 +22,7 @@ from jobs.ledger.messages import Publisher, waiting
 from jobs.ledger.presence import Busy, Presence
 from jobs.ledger.scripts import key
 from jobs.settings import Settings, settings
-from worker.attempt import others_may_do
+from worker.claim import others_may_do
 from worker.finaliser import finalise_or_pause
 from worker.lease.reconcile import give_up_if_nobody_can, reconcile
 from worker.process.children import child_at

@@ -48,17 +48,21 @@ class ChildWatch:
         process = child_at(busy)
         if process is None:
             self._end(busy, "the worker's process died (killed, crashed or out of memory)")
-        elif self._stalled(busy):
+        elif not busy.idle and self._stalled(busy):
             log.error("%s/%s: no progress; killing process %d", busy.job, busy.shard, busy.pid)
             with suppress(psutil.NoSuchProcess):
                 process.kill()
             self._end(busy, f"no progress within {self._ledger.settings.stall_s:g} s")
 
     def _end(self, busy: Busy, reason: str) -> None:
-        answer = self._ledger.fail(busy.job, busy.shard, busy.token, reason, outcome="lost")
+        shard = (busy.job, busy.shard, busy.token)
+        if busy.idle:
+            answer = self._ledger.release(*shard, reason)
+        else:
+            answer = self._ledger.fail(*shard, reason, outcome="lost")
         if answer != Outcome.STALE:  # if stale, the child held no lease any more, or none yet
             LEASES_LOST.inc()
-        self._presence.end(self._worker, busy.pid)
+        self._presence.end(self._worker, busy)
         log.warning("%s/%s: %s: %s", busy.job, busy.shard, reason, answer.lower())
 
     def _stalled(self, busy: Busy) -> bool:

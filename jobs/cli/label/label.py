@@ -22,7 +22,7 @@ from jobs.cli.shared.summary import count, finish_label, print_result
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.input.sniff import FORMATS
 from jobs.label.rates import kept_rates, slower_than_float32
-from jobs.label.request import LabelJob, LabelRequest, prepare_label
+from jobs.label.request import SHARD_ROWS, SHARD_TOKENS, LabelJob, LabelRequest, prepare_label
 from jobs.label.submit import open_label, plan_label
 from jobs.ledger.messages import Publisher
 from jobs.settings import settings
@@ -127,15 +127,15 @@ typicality_option = click.option(
 @click.option(
     "--shard-rows",
     type=click.IntRange(1, 1_000_000),
-    default=LabelRequest.shard_rows,
-    show_default=True,
+    default=None,
+    show_default=f"{SHARD_ROWS}, more where workers are fast",
     help="Rows of a shard, at most; a job begins with smaller ones.",
 )
 @click.option(
     "--shard-tokens",
     type=click.IntRange(1),
-    default=LabelRequest.shard_tokens,
-    show_default=True,
+    default=None,
+    show_default=f"{SHARD_TOKENS}, more where workers are fast",
     help="Estimated tokens of a shard, at most.",
 )
 @click.option(

@@ -11,7 +11,7 @@ Each model family makes these in its forward method. A loop would have to make t
 family, by parts of transformers that are not public.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mtl_core.model.encoder import SentenceEncoder
 from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 
 
@@ -77,7 +78,7 @@ class UpperLayers:
             for place, part in zip(places, whole, strict=True):
                 setattr(*place, part)
 
-    def agrees(self, tokenizer: Tokenizer, ids: Sequence[Sequence[int]]) -> bool:
+    def agrees(self, tokenizer: Tokenizer, ids: TokenIds) -> bool:
         """Whether upper layers and whole backbone give the same pooled vectors for some texts.
 
         Not every architecture can be cut: some pass more than token vectors from layer to layer.

@@ -4,7 +4,7 @@ On a CPU and for many rows this pass runs in OpenVINO, if that is installed.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtl_core.engine.choose import choose_precision
-from mtl_core.model.batches import lengths_of, starts_of, token_batches
+from mtl_core.model.batches import token_batches
 from mtl_core.model.encoder import BATCH_TOKENS, SentenceEncoder
 from mtl_core.model.precision import autocast
+from mtl_core.model.token_ids import TokenIds, starts_of
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing, with_pulse
 from mtl_core.training.kept.arrays import new_array
@@ -99,7 +100,7 @@ def _in_openvino(graph: PublishedGraph, tokenizer: Tokenizer, precision: str) ->
 def write_published(
     run: Pass,
     tokenizer: Tokenizer,
-    ids: Sequence[Sequence[int]],
+    ids: TokenIds,
     hidden_size: int,
     pooled_path: Path,
     activations_path: Path | None = None,
@@ -112,14 +113,14 @@ def write_published(
     mapped files and no arrays in memory: the operating system keeps in memory what fits, so that
     memory stays flat however many rows there are.
     """
-    lengths = lengths_of(ids)
+    lengths = ids.lengths
     starts = starts_of(lengths)
     pooled = new_array(pooled_path, (len(ids), hidden_size))
     kept = None
     if activations_path is not None:
         kept = new_array(activations_path, (int(lengths.sum()), hidden_size))
     for rows in pulsing(token_batches(lengths, batch_tokens), pulse):
-        pooled[rows], *states = run(*tokenizer.pad([ids[row] for row in rows]))
+        pooled[rows], *states = run(*tokenizer.pad(ids.take(rows)))
         if kept is not None:
             for state, row in zip(states[0], rows, strict=True):
                 kept[starts[row] : starts[row] + lengths[row]] = state[: lengths[row]]

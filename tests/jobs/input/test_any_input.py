@@ -43,7 +43,7 @@ from mtl_core.errors import InputError
 from mtl_core.storage.folder import Folder
 from mtl_core.storage.parquet import output_columns, put_table
 from mtl_core.tasks import Task
-from worker.label import with_labels
+from worker.columns import with_labels
 
 TASKS = (("topic", ("a", "b")), ("sentiment", ("neg", "pos")))
 TAKEN = output_columns([Task(name, labels) for name, labels in TASKS], typicality=False)

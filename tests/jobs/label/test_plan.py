@@ -11,13 +11,20 @@ from hypothesis import strategies as st
 from specs import lines, spec_for
 
 from jobs.input.source import open_source, read_source
-from jobs.label.plan import CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, ShardCutter, plan
+from jobs.label.plan import (
+    CHARACTERS_PER_TOKEN,
+    SPECIAL_TOKENS,
+    ShardCutter,
+    growth_for,
+    plan,
+)
 from jobs.label.request import LabelJob
 from jobs.label.submit import plan_label
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher
 from jobs.settings import Settings
+from jobs.specs import LabelSpec
 from mtl_core.errors import InputError, JobError
 
 
@@ -33,6 +40,21 @@ def test_shards_hold_every_row_once_in_order(tmp_path: Path) -> None:
     shards = cut(lines(tmp_path / "a.txt", [f"sentence {n}" for n in range(57)]), tmp_path)
     assert [len(shard) for shard in shards] == [10, 10, 10, 10, 10, 7]
     assert [row for shard in shards for row in shard["row_id"].to_pylist()] == list(range(57))
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ([], 1.0),  # no worker has labelled yet
+        ([20_000.0], 1.0),  # two cores: a shard takes 6.5 s
+        ([400_000.0, 300_000.0], 12.207),  # the fastest needs 4 s
+        ([2_000_000.0, 10_000.0], 4.578),  # a GPU beside a laptop, which needs a minute
+        ([5_000_000.0], 64.0),  # memory is the limit
+    ],
+)
+def test_shards_grow_with_how_fast_the_workers_are(rates: list[float], expected: float) -> None:
+    spec = LabelSpec.model_construct(shard_rows=8192, shard_tokens=131_072)
+    assert growth_for(rates, spec) == expected
 
 
 def test_a_job_begins_with_small_shards(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from mtl_core.model.config import TYPICALITY, WEIGHTS
 from mtl_core.model.registry import SHIPPED_MODELS
 from mtl_core.model.typicality import Typicality, write_typicality
 from mtl_core.tasks import Task
+from worker.columns import with_labels
 from worker.engines import typicality_of
-from worker.label import with_labels
 
 AT_ORIGIN = Typicality(
     np.zeros((1, 4), np.float32), np.eye(4, dtype=np.float32), np.arange(99, dtype=np.float32)

@@ -1,6 +1,7 @@
 """Equal texts go through the engine once, and not at all where a cache knows the answer."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from mtl_core.config import Calibration
 from mtl_core.engine.base import Labelled
 from mtl_core.engine.cache import LabelCache
 from mtl_core.engine.load import load_engine
-from mtl_core.engine.once import label_once
+from mtl_core.engine.once import Once, prepare
 from mtl_core.engine.torch_engine import TorchEngine
 from mtl_core.model.registry import SHIPPED_MODELS
 from mtl_core.tasks import SENTIMENT
@@ -32,6 +33,16 @@ def cache_of(
     engine: TorchEngine, path: Path, max_bytes: int = 1 << 30, precision: str = "float32"
 ) -> LabelCache:
     return LabelCache(path, engine.config, engine.model_sha256, precision, max_bytes)
+
+
+def label_once(
+    engine: TorchEngine,
+    texts: list[str],
+    progress: Callable[[int], None],
+    cache: LabelCache | None = None,
+) -> Once:
+    prepared = prepare(engine, texts, cache)
+    return prepared.join(engine.label_encoded(prepared.encoded, progress))
 
 
 def assert_same(one: Labelled, other: Labelled) -> None:

@@ -69,7 +69,7 @@ def test_any_encoder_embeds_and_its_last_layers_are_found(backbone: Path) -> Non
     assert vectors.shape == (2, 256)
     assert model.encoder.projection.in_features == 48
     assert 30 <= tokenizer.max_tokens <= 256
-    assert len(tokenizer(["war " * 500])[0]) == tokenizer.max_tokens
+    assert tokenizer(["war " * 500]).lengths[0] == tokenizer.max_tokens
     assert len(model.encode(["war " * 500])) == 1
     assert len(transformer_layers(model.encoder.backbone)) == 3
     trained = apply_scenario(model, train_config("recommended", scenario="last-layers", layers=1))

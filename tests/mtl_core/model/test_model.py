@@ -9,6 +9,7 @@ from mtl_core.config import ModelConfig
 from mtl_core.errors import BackboneError, ModelError, UnknownModelError, UnknownTaskError
 from mtl_core.model.encoder import masked_mean
 from mtl_core.model.network import MultiTaskModel, build_model, load_model, save_model
+from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 
 
@@ -60,8 +61,8 @@ def test_all_heads_share_one_encoding(built: tuple[MultiTaskModel, Tokenizer]) -
 def test_padding_does_not_change_an_embedding(built: tuple[MultiTaskModel, Tokenizer]) -> None:
     model, tokenizer = built
     short, long = tokenizer(["match goal", "profit market bank merger revenue shares"])
-    alone = model.encoder(*tokenizer.pad([short]))
-    padded = model.encoder(*tokenizer.pad([short, long]))[:1]
+    alone = model.encoder(*tokenizer.pad(TokenIds.of([short])))
+    padded = model.encoder(*tokenizer.pad(TokenIds.of([short, long])))[:1]
     torch.testing.assert_close(alone, padded, atol=1e-6, rtol=0)
 
 

@@ -24,7 +24,7 @@ from jobs.ledger.presence import Presence
 from jobs.settings import Settings, source_of, variable_of
 from mtl_core import __version__
 from mtl_core.cores import available_cores
-from mtl_core.engine.choose import choose_engine, choose_precision, has_gpu
+from mtl_core.engine.choose import choose_engine, choose_precision, gpu_trouble, has_gpu
 from mtl_core.errors import MtlError
 from mtl_core.model.backbones import resolve_backbone
 from mtl_core.model.registry import DEFAULT_MODEL, find_model
@@ -186,6 +186,9 @@ def _precision(config: Settings) -> Finding:
 
 
 def _gpu(config: Settings) -> Finding:
+    if trouble := gpu_trouble():
+        remedy = "install the CUDA build of torch, or a newer driver (docs/containers.md)"
+        return Finding("GPU", "wrong", f"there is one, but {trouble}", remedy)
     if not has_gpu():
         return Finding("GPU", "ok", "none")
     import torch

@@ -16,6 +16,7 @@ from jobs.settings import settings
 from mtl_core.errors import MtlError
 from mtl_core.processes import keep_current_folder_out, program
 from worker.lease.heartbeat import leaving
+from worker.process.cards import cards_here
 from worker.process.own import take_name
 from worker.process.threads import CHILDREN
 
@@ -33,13 +34,14 @@ def stop_abandoned_server(parent_pid: int) -> None:
 
 
 @click.command()
-@click.option("--concurrency", type=click.IntRange(1), default=1)
+@click.option("--concurrency", default="1")
 @click.option("--queues", default=None)
 @click.option("--loglevel", default="info")
-def main(concurrency: int, queues: str | None, loglevel: str) -> None:
+def main(concurrency: str, queues: str | None, loglevel: str) -> None:
     """Run a worker until it is told to leave."""
     keep_current_folder_out()
-    os.environ[CHILDREN] = str(concurrency)
+    children = max(1, len(cards_here())) if concurrency == "auto" else int(concurrency)
+    os.environ[CHILDREN] = str(children)
     try:
         served = queues_of(queues)
         if settings().metrics_port is not None:
@@ -58,7 +60,7 @@ def main(concurrency: int, queues: str | None, loglevel: str) -> None:
     arguments = [
         "worker",
         f"--hostname={node_name(name).partition('@')[0]}@%h",
-        f"--concurrency={concurrency}",
+        f"--concurrency={children}",
         "--pool=prefork",
         f"--queues={','.join(served)}",
         f"--loglevel={loglevel}",

@@ -22,7 +22,7 @@ from jobs.ledger.messages import FINALISE, RUN_SHARD, Publisher, broker_url, que
 from jobs.settings import settings
 from mtl_core.errors import LedgerUnreachableError
 from worker.finaliser import finalise_or_pause
-from worker.lease.heartbeat import leaving
+from worker.lease.heartbeat import leaving, unusable
 from worker.lease.reconcile import Member, Reconciler
 from worker.process import metrics
 from worker.process.cards import choose_card
@@ -69,6 +69,9 @@ def run_shard(job: str, shard: str) -> None:
     """Claim a shard and work on it; if it cannot be claimed, the message is dropped."""
     served = app.amqp.queues.consume_from
     work_from(job, shard, [name for name in queue_names() if name in served], finalise_job)
+    if unusable.is_set():
+        log.critical("the GPU fails at everything from now on: this process ends, another begins")
+        os._exit(1)
 
 
 @app.task(name=FINALISE)

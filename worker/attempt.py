@@ -19,11 +19,12 @@ from jobs.output.layout import ERRORS
 from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.specs import AnySpec, LabelSpec
+from mtl_core.engine.faults import is_lasting
 from mtl_core.errors import JobError, MtlError
 from worker.blame import Blame, blame
 from worker.claim import claim_shard
 from worker.lease.attempt import Attempt
-from worker.lease.heartbeat import Heartbeat, StopWork, leaving
+from worker.lease.heartbeat import Heartbeat, StopWork, leaving, unusable
 from worker.process import metrics
 from worker.process.logs import about
 from worker.process.own import ledger, worker_name
@@ -91,6 +92,8 @@ class Held:
                 self._give_up(StopWork(Outcome.LEAVING))
 
     def _give_up(self, error: Exception) -> None:
+        if is_lasting(error):
+            unusable.set()
         with self._ending():
             # Without patience: the lease is running out, and the output's place may be what failed.
             _take_back(self.attempt, patience_s=0)

@@ -23,7 +23,7 @@ from jobs.specs import AnySpec, LabelSpec
 from mtl_core.errors import JobError
 from worker.attempt import Held, take_shard
 from worker.label import Answered, Ready, answer_shard, prepare_shard, write_shard
-from worker.lease.heartbeat import leaving
+from worker.lease.heartbeat import leaving, unusable
 from worker.process.own import child_place, ledger, worker_name
 
 # A shard of more bytes is prepared only when no other is labelled, and written before the next one
@@ -136,10 +136,10 @@ class Line:
     def _next(self, current: Labelling) -> Labelling | None:
         """Take and prepare the next shard when it is time; None if there is none to take."""
         while not current.over.wait(POLL_S) and not self._is_time(current):
-            if self._over.is_set() or leaving.is_set():
+            if self._over.is_set() or _ends():
                 return None
         spec = current.held.attempt.spec
-        while not leaving.is_set():
+        while not _ends():
             found = next_shard(ledger().redis, self._queues, partial(_follows, spec))
             if found is None:
                 return None
@@ -163,6 +163,11 @@ class Line:
         if current.ready.nbytes > OVERLAPPED_BYTES:
             return False
         return current.remaining_s() <= AHEAD_TIMES * current.ready.load_s + AHEAD_S
+
+
+def _ends() -> bool:
+    """Whether this child takes no more shards."""
+    return leaving.is_set() or unusable.is_set()
 
 
 def _follows(before: AnySpec, job: str, shard: str) -> bool:

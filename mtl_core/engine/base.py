@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl_core.config import ModelConfig
+from mtl_core.engine.faults import is_out_of_memory
 from mtl_core.model.batches import token_batches
 from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
@@ -23,6 +24,9 @@ from mtl_core.tasks import Task
 
 EMBEDDING_OUTPUT = "sentence_embedding"
 """Name of the embedding among an exported graph's outputs."""
+
+GROW_AFTER = 256
+"""So many batches must go well before a smaller batch is made larger again."""
 
 log = logging.getLogger(__name__)
 
@@ -116,14 +120,16 @@ class Engine(ABC):
         """Name of all that decides the numbers, apart from the model."""
         self.batch_tokens = batch_tokens
         """Padded tokens in one batch; halved when memory does not suffice."""
+        self._usual = batch_tokens, self.in_flight
+        self._good, self._patience = 0, GROW_AFTER
 
     @abstractmethod
     def start(self, batch: TokenIds) -> Pending:
         """Begin to label one batch; at most ``in_flight`` batches at a time.
 
         Raises:
-            MemoryError, RuntimeError: memory is short (see :func:`is_out_of_memory`). Calling the
-                answer may raise them, too.
+            MemoryError, RuntimeError: memory is short (see :mod:`~mtl_core.engine.faults`).
+                Calling the answer may raise them, too.
         """
 
     def release_memory(self) -> None:  # noqa: B027
@@ -150,6 +156,7 @@ class Engine(ABC):
 
     def label_encoded(self, encoded: Encoded, progress: Callable[[int], None]) -> Labelled:
         """Label texts given as token ids, as :meth:`label` does."""
+        self._grow_back()
         ids, lengths = encoded.ids, encoded.ids.lengths
         run = _Run(
             progress,
@@ -188,6 +195,7 @@ class Engine(ABC):
         rows, pending = run.under_way.popleft()
         answer = self._unless_short(run, rows, pending)
         if answer is not None:
+            self._good += 1
             run.embeddings[rows], probabilities = answer
             for task, values in probabilities.items():
                 run.probabilities[task][rows] = values
@@ -221,6 +229,7 @@ class Engine(ABC):
             the batches that wait now: those of ``rows``, then those of ``waiting``.
         """
         self.release_memory()
+        self._good, self._patience = 0, 2 * self._patience
         if self.in_flight > 1:
             self.in_flight = 1
             log.warning("out of memory: one batch at a time from now on")
@@ -232,6 +241,22 @@ class Engine(ABC):
         return deque(
             remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens)
         )
+
+    def _grow_back(self) -> None:
+        """Use more memory again if it has sufficed for long: another process may have needed it.
+
+        After each shortage twice as many batches must have gone well: where a size never fits, it
+        is tried more and more seldom.
+        """
+        tokens, in_flight = self._usual
+        if self._good < self._patience or (self.batch_tokens, self.in_flight) == self._usual:
+            return
+        self._good = 0
+        if self.batch_tokens < tokens:
+            self.batch_tokens = min(2 * self.batch_tokens, tokens)
+        else:
+            self.in_flight = in_flight
+        log.info("memory sufficed: batches of %d tokens again", self.batch_tokens)
 
 
 @dataclass
@@ -272,18 +297,3 @@ def demand_numbers(labelled: Labelled) -> None:
             f"the engine gave no numbers (NaN) for {len(wrong):,} of {len(labelled.lengths):,} "
             "texts; the model's weights are damaged, or this machine's arithmetic is"
         )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory did not suffice, on a GPU or on the CPU.
-
-    The error's text is looked at, because only torch's error for a GPU has a type of its own. The
-    CPU allocator of torch, oneDNN and OpenVINO raise a RuntimeError, each with other words.
-    """
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
-    return any(
-        sign in text
-        for sign in ("can't allocate memory", "bad_alloc", "out of memory", "bad allocation")
-    )

@@ -1,10 +1,14 @@
 """Which engine labels on this machine, and in which precision."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from mtl_core.errors import ModelError
+
+DRIVER = Path("/dev/nvidiactl")
+"""Is there where NVIDIA's driver is."""
 
 EngineName = Literal["auto", "torch", "openvino"]
 
@@ -44,10 +48,28 @@ def choose_precision(engine: Literal["torch", "openvino"], wanted: str) -> str:
     return "bfloat16" if capable else "float32"
 
 
-def has_gpu() -> bool:
+def has_gpu(driver: Path = DRIVER) -> bool:
     """Whether there is a GPU; torch is asked only where a driver is, since it takes seconds."""
-    if not Path("/dev/nvidiactl").exists():
+    if not driver.exists():
         return False
     import torch
 
     return torch.cuda.is_available()
+
+
+def gpu_trouble(driver: Path = DRIVER) -> str:
+    """Why a GPU that this machine has cannot be used, in words; empty if it can, or there is none.
+
+    A driver that is too old, or a torch without CUDA, would else be a CPU without a word.
+    """
+    if not driver.exists() or os.environ.get("CUDA_VISIBLE_DEVICES") == "" or has_gpu(driver):
+        return ""
+    import torch
+
+    if torch.version.cuda is None:
+        return f"this torch ({torch.__version__}) was built without CUDA"
+    try:
+        torch.cuda.init()
+    except Exception as error:  # whatever the driver says
+        return str(error).strip().split(". ")[0]
+    return "torch finds no card"

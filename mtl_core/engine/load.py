@@ -1,12 +1,15 @@
 """Load a model directory into the engine that this machine labels with."""
 
+import logging
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from mtl_core.engine.base import Engine
-from mtl_core.engine.choose import EngineName, choose_engine
+from mtl_core.engine.choose import EngineName, choose_engine, gpu_trouble
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
+
+log = logging.getLogger(__name__)
 
 
 def load_engine(
@@ -30,6 +33,8 @@ def load_engine(
         ModelError: the directory is incomplete or damaged, or the engine is not installed.
         BackboneError: the backbone is missing, or is not the one the model was trained on.
     """
+    if engine == "auto" and (trouble := gpu_trouble()):
+        log.warning("this machine's GPU is not used: %s", trouble)
     if choose_engine(engine) == "openvino":
         from mtl_core.engine.openvino_engine import OpenVinoEngine
 

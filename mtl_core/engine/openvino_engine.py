@@ -79,16 +79,16 @@ class OpenVinoEngine(Engine):
             )
             graph = core.read_model(str(exported / "model.xml"))
         drop_old_graphs(cache)
+        cores = threads or available_cores()
+        streams = min(cores, MAX_STREAMS)
+        # Twice the streams: while each stream computes one batch, its next is padded and waits.
+        self.in_flight = 2 * streams
         super().__init__(read_model_config(folder), tokenizer, sha256, precision, batch_tokens)
         if precision == "int8":
             self.identity = f"{self.identity} {exported.name}"  # the name holds the calibration
-        cores = threads or available_cores()
-        streams = min(cores, MAX_STREAMS)
         write_out_attention(graph)
         options = compile_options(precision, cores, streams)
         compiled = with_pulse(pulse, _compiled, core, graph, options)
-        # Twice the streams: while each stream computes one batch, its next is padded and waits.
-        self.in_flight = 2 * streams
         self._idle = [compiled.create_infer_request() for _ in range(self.in_flight)]
         self._requests, self._streams = self.in_flight, streams
         self._token_bytes = BYTES_PER_TOKEN_AND_UNIT * facts["hidden_size"]

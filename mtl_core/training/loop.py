@@ -268,7 +268,7 @@ class TrainingLoop:
         if self.checkpoints is None or self.optimizer is None:
             return
         self._tally.read()  # weights that diverged are no place to go on from
-        tensors = {"random_state": torch.get_rng_state(), **self._weights.tensors(self.optimizer)}
+        tensors = {**_random_states(), **self._weights.tensors(self.optimizer)}
         state = TrainState(step, tensors, self.history, self._tally.losses())
         with_pulse(self.pulse, self.checkpoints.save, state)
 
@@ -279,7 +279,18 @@ class TrainingLoop:
             return 0
         tensors = dict(state.tensors)
         torch.set_rng_state(tensors.pop("random_state"))
+        on_gpu = tensors.pop("random_state_cuda", None)
+        if on_gpu is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(on_gpu)
         self._weights.restore(self.optimizer, tensors)
         self.history = list(state.history)
         self._tally.restore(state.losses)
         return state.step
+
+
+def _random_states() -> dict[str, Tensor]:
+    """The states of torch's random generators: the CPU's, and that of a GPU, which drops out."""
+    found = {"random_state": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["random_state_cuda"] = torch.cuda.get_rng_state()
+    return found

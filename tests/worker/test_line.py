@@ -15,8 +15,9 @@ from jobs.ledger.messages import Publisher, next_shard, queue_names
 from jobs.ledger.presence import Busy, Presence
 from jobs.ledger.snapshot import Snapshot
 from jobs.settings import Settings, settings
+from mtl_core.engine.base import Engine
 from mtl_core.errors import JobError
-from worker.lease.heartbeat import leaving
+from worker.lease.heartbeat import leaving, unusable
 from worker.process import own
 from worker.process.children import ChildWatch
 from worker.work import work_from
@@ -36,6 +37,7 @@ def ledger(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         each.cache_clear()
     yield own.ledger()
     leaving.clear()
+    unusable.clear()
     for each in (settings, own.ledger):
         each.cache_clear()
 
@@ -127,6 +129,21 @@ def test_a_worker_that_leaves_gives_back_all_that_it_holds(ledger: Ledger, job: 
     snapshot = ledger.snapshot(job)
     assert (snapshot.shards.done, snapshot.attempts["released"]) == (0, 1)
     assert_nothing_in_hand(ledger, snapshot)
+
+
+def test_a_child_whose_gpu_is_lost_counts_one_failure_gives_back_the_rest_and_takes_no_more(
+    ledger: Ledger, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(Engine, "label_encoded", lost)
+    work(ledger)
+    assert unusable.is_set()
+    attempts = ledger.snapshot(job).attempts
+    assert (attempts["failed"], attempts["done"]) == (1, 0)
+    assert attempts["released"] <= 1  # the one ahead, if it was taken already
+    assert_nothing_in_hand(ledger, ledger.snapshot(job))
 
 
 def test_a_cancelled_job_leaves_nothing_in_hand_and_its_messages_are_dropped(

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # Set in the worker's parent and children when the worker is told to leave (see worker.app).
 leaving = threading.Event()
+# Set in a child whose GPU fails at everything from now on: the child ends, and a new one begins.
+unusable = threading.Event()
 
 
 class StopWork(Exception):
@@ -66,7 +68,7 @@ class Heartbeat:
 
         For code that only waits.
         """
-        if leaving.is_set():
+        if leaving.is_set() or unusable.is_set():
             raise StopWork(Outcome.LEAVING)
         if self._answer != Outcome.OK:
             raise StopWork(self._answer)

@@ -1,6 +1,7 @@
 """``mtl worker``."""
 
 import os
+from typing import Any
 
 import click
 
@@ -11,13 +12,24 @@ from mtl_core.errors import SettingsError
 from mtl_core.processes import program
 
 
+class Children(click.IntRange):
+    """A number from 1 on, or ``auto``."""
+
+    name = "auto|number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or ``auto`` as it is."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 @click.command()
 @click.option(
     "--concurrency",
-    type=click.IntRange(1),
+    type=Children(1),
     default=1,
     show_default=True,
-    help="Children: one a GPU (each takes a card), or one for all cores of a CPU.",
+    help="Children: one for all cores of a CPU, or one a GPU (auto); each takes a card that "
+    "no other worker here has.",
 )
 @click.option(
     "--queues",
@@ -31,7 +43,7 @@ from mtl_core.processes import program
     show_default=True,
 )
 @click.option("--check", is_flag=True, help="Ask this machine's workers whether they consume.")
-def worker(concurrency: int, queues: str | None, loglevel: str, check: bool) -> None:
+def worker(concurrency: int | str, queues: str | None, loglevel: str, check: bool) -> None:
     """Run a worker on the Redis of MTL_REDIS_URL until it is stopped.
 
     SIGTERM or Ctrl-C: it gives its shard back after the current batch and leaves.
@@ -41,6 +53,7 @@ def worker(concurrency: int, queues: str | None, loglevel: str, check: bool) -> 
     \b
     Examples:
       MTL_REDIS_URL=redis://localhost:6379/0 mtl worker
+      mtl worker --concurrency auto
       mtl worker --check
     """
     url = settings().redis_url

@@ -28,7 +28,7 @@ from worker.process import metrics
 from worker.process.cards import choose_card
 from worker.process.logs import json_formatter
 from worker.process.own import ledger, redis_url, worker_name
-from worker.process.threads import children_of_worker
+from worker.process.threads import children_of_worker, threads_of_child
 from worker.teller import Teller
 from worker.work import work_from
 
@@ -153,6 +153,7 @@ def prepare_child(**_: Any) -> None:
     """Prepare a new child: connections of its own, its card, and the signal to leave."""
     ledger.cache_clear()
     choose_card(current_process().index)
+    os.environ.setdefault("RAYON_NUM_THREADS", str(threads_of_child(settings())))  # the tokeniser's
     signal.signal(signal.SIGUSR2, lambda *_: leaving.set())
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -46,10 +46,12 @@ class Held:
 
     def __init__(self, attempt: Attempt, busy: Busy) -> None:
         self.attempt, self._busy = attempt, busy
-        self.heartbeat = Heartbeat(ledger(), attempt.job, attempt.shard, attempt.token)
         self.outcome: Outcome | None = None
         """How the attempt ended; None while it goes on."""
-        self.heartbeat.__enter__()
+        self._beats = ExitStack()
+        self.heartbeat = self._beats.enter_context(
+            Heartbeat(ledger(), attempt.job, attempt.shard, attempt.token)
+        )
 
     def do(self, step: Callable[[], Made]) -> Made | None:
         """Take a step of the work.
@@ -101,12 +103,14 @@ class Held:
             self.outcome = (_stop if stopped else _end)(self.attempt, error)  # type: ignore[arg-type]
 
     def _announce(self, *, idle: bool) -> None:
+        if idle == self._busy.idle:
+            return
         self._busy = replace(self._busy, idle=idle)
         Presence(ledger().redis).begin(worker_name(), self._busy)
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
-        self.heartbeat.__exit__(None, None, None)
+        self._beats.close()
         try:
             yield
         finally:

@@ -106,7 +106,7 @@ class Line:
 
     def _answer(self, current: Labelling, written: "Future[None]") -> Answered:
         """Label a shard's texts; then wait until the shard before it is written."""
-        current.held.at_work()
+        current.held.heartbeat.stop_if_told()
         current.begun_s = time.monotonic()
         answered = answer_shard(current.ready, current.progress)
         while not wait_for([written], PULSE_S).done:
@@ -135,6 +135,8 @@ class Line:
 
     def _next(self, current: Labelling) -> Labelling | None:
         """Take and prepare the next shard when it is time; None if there is none to take."""
+        # Said by this thread, so that labelling goes on while Redis is away.
+        current.held.at_work()
         while not current.over.wait(POLL_S) and not self._is_time(current):
             if self._over.is_set() or _ends():
                 return None

@@ -14,7 +14,9 @@ import torch
 
 from jobs.settings import settings
 from mtl_core.cores import available_cores
-from mtl_core.engine.base import demand_numbers
+from mtl_core.engine.base import Pending, demand_numbers
+from mtl_core.engine.choose import gpu_trouble
+from mtl_core.engine.faults import is_lasting, is_out_of_memory
 from mtl_core.engine.graph_folders import drop_old_graphs, graphs_in_use
 from mtl_core.engine.load import load_engine
 from mtl_core.engine.torch_engine import TorchEngine
@@ -22,6 +24,7 @@ from mtl_core.errors import UnknownModelError
 from mtl_core.model.batches import token_batches
 from mtl_core.model.network import load_model, save_model
 from mtl_core.model.registry import SHIPPED_MODELS, find_model, list_models
+from mtl_core.model.token_ids import TokenIds
 from worker.engines import engine_for
 
 TEXTS = [
@@ -178,6 +181,61 @@ def test_a_batch_too_large_for_memory_is_halved_and_no_text_lost(name: str) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "0", "True"]
     assert "out of memory: batches of" in done.stderr
+
+
+def test_a_batch_made_smaller_grows_back_once_memory_suffices_and_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mtl_core.engine.base.GROW_AFTER", 1)
+    engine = TorchEngine(load_model(SHIPPED_MODELS / "default"), "float32", batch_tokens=64)
+    start, short = engine.start, list[MemoryError]()
+
+    def short_once(batch: TokenIds) -> Pending:
+        if short:
+            raise short.pop()
+        return start(batch)
+
+    monkeypatch.setattr(engine, "start", short_once)
+
+    def calls_until_it_is_back() -> int:
+        short.append(MemoryError())
+        engine.label(TEXTS[1:2] * 4, lambda done: None)
+        assert engine.batch_tokens < 64
+        calls = 0
+        while engine.batch_tokens < 64:
+            engine.label(TEXTS[1:2] * 4, lambda done: None)
+            calls += 1
+            assert calls < 100
+        return calls
+
+    assert calls_until_it_is_back() < calls_until_it_is_back() < calls_until_it_is_back()
+
+
+@pytest.mark.parametrize(
+    ("error", "short", "lasting"),
+    [
+        (MemoryError(), True, False),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True, False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublas"), True, False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True, False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False, True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False, True),
+        (RuntimeError("The size of tensor a must match"), False, False),
+        (ValueError("CUDA error"), False, False),
+    ],
+)
+def test_short_memory_and_a_lost_gpu_are_told_from_other_errors(
+    error: Exception, short: bool, lasting: bool
+) -> None:
+    assert (is_out_of_memory(error), is_lasting(error)) == (short, lasting)
+
+
+def test_why_a_gpu_that_is_there_is_not_used_is_said(tmp_path: Path) -> None:
+    driver = tmp_path / "nvidiactl"
+    assert gpu_trouble(driver) == ""
+    driver.touch()
+    if not torch.cuda.is_available():
+        assert gpu_trouble(driver)
 
 
 def test_an_answer_that_is_no_number_is_an_error_and_no_label() -> None:

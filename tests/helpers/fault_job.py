@@ -171,29 +171,31 @@ class Killer(threading.Thread):
     def _look(self) -> bool:
         found = False
         for name in self.client.keys(BUSY + "*"):
-            for pid, text in self.client.hgetall(name).items():
+            for said, text in self.client.hgetall(name).items():
                 # What a worker said that was killed as a whole outlives it.
-                _, shard, token, *_ = json.loads(text)
-                if not psutil.pid_exists(int(pid)) or not self._holds_row(shard):
+                pid = int(said.partition(":")[0])
+                _, shard, token, _, idle = json.loads(text)
+                if not psutil.pid_exists(pid) or not self._holds_row(shard):
                     continue
-                if not self._claimed(shard, token):  # it only asks for the shard as yet
+                # It only asks for the shard as yet, or has it behind another.
+                if idle or not self._claimed(shard, token):
                     continue
                 found = True
                 with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
                     self.kills += 1
                     # Until the worker's parent has seen it, its word stands: do not count twice.
-                    wait_until(lambda n=name, p=pid: self._seen_dead(n, p), 20, "seen dead")
+                    wait_until(lambda n=name, f=said: self._seen_dead(n, f), 20, "seen dead")
         return found
 
     def _claimed(self, shard: str, token: str) -> bool:
         holder = self.client.hget(key(self.job, "holders"), shard)
         return holder is not None and json.loads(holder)["token"] == token
 
-    def _seen_dead(self, name: str, pid: str) -> bool:
+    def _seen_dead(self, name: str, said: str) -> bool:
         """Whether the child's worker took back its word, or is dead itself."""
         parent = int(name.split(":")[-2])
-        return not psutil.pid_exists(parent) or not self.client.hexists(name, pid)
+        return not psutil.pid_exists(parent) or not self.client.hexists(name, said)
 
     def _holds_row(self, name: str) -> bool:
         if int(name.split(".")[0]) != self.row // SHARD_ROWS:

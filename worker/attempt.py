@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import redis
 
+from jobs.label.ended import REASON, end_if_whole
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import queue_name
@@ -22,7 +23,7 @@ from jobs.output.layout import ERRORS
 from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.specs import AnySpec, LabelSpec
-from mtl_core.errors import JobError, MtlError
+from mtl_core.errors import JobError, MtlError, OutputError
 from mtl_core.pulse import with_pulse
 from worker.blame import Blame, blame
 from worker.lease.attempt import Attempt
@@ -175,6 +176,13 @@ def _end(attempt: Attempt, error: Exception) -> Outcome:
         if holder is None or holder["token"] != attempt.token:
             log.info("%s/%s: no longer this worker's; %s", job, shard, reason)
             return Outcome.STALE
+    if (
+        isinstance(error, OutputError)
+        and isinstance(attempt.spec, LabelSpec)
+        and end_if_whole(ledger(), job, attempt.spec)
+    ):
+        log.warning("%s: %s", job, REASON)
+        return _released(attempt, REASON)
     metrics.ERRORS.labels(type(error).__name__).inc()
     fault = blame(error, attempt.spec)
     if fault is Blame.ROWS:

@@ -41,7 +41,7 @@ FIRST_SHARD_ROWS = 512
 
 def plan(
     ledger: Ledger, publisher: Publisher, job: LabelJob, keep_alive: Callable[[], None]
-) -> None:
+) -> bool:
     """Stage the rows of every shard; as each is ready, add it to the ledger and send its hint.
 
     Planning again after an interruption makes the same shards. Those that are in the ledger already
@@ -49,6 +49,8 @@ def plan(
 
     Args:
         keep_alive: called for every chunk of rows read.
+    Returns:
+        whether the ledger has all of the shards; if not, Redis has lost some meanwhile.
     Raises:
         InputError: the input holds no row at all, or a file is damaged.
         JobClosed: the job was cancelled or paused meanwhile.
@@ -82,7 +84,9 @@ def plan(
         if rows_total == 0:
             raise InputError(f"{', '.join(file.name for file in job.source.files)}: no rows")
         send(cutter.rest())
-    ledger.update(job.id, planned=1)
+    # Once more: a Redis that has taken over since may know an earlier count.
+    ledger.update(job.id, rows_total=rows_total, rows_bad=rows_bad)
+    return ledger.close_plan(job.id, cutter.cut, rows_total - rows_bad)
 
 
 def earlier_errors(spec: LabelSpec) -> Iterator[pa.Table]:
@@ -113,12 +117,12 @@ class ShardCutter:
         self.text_column = source.text_column
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_tokens = 0
-        self._count = self._cut = 0
+        self._count = self.cut = 0
 
     @property
     def rows(self) -> int:
         """The most rows that the shard being gathered may have."""
-        doublings = min(self._cut, self._most_rows.bit_length())
+        doublings = min(self.cut, self._most_rows.bit_length())
         return min(self._most_rows, self._first_rows << doublings)
 
     def number(self) -> str:
@@ -165,7 +169,7 @@ class ShardCutter:
         gathered, self._pending = self._pending, []
         self._pending_rows = self._pending_tokens = 0
         if gathered:
-            self._cut += 1
+            self.cut += 1
             yield pa.concat_tables(gathered)
 
 

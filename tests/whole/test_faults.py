@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,17 +33,6 @@ from jobs.ledger.lifecycle import JobState
 from jobs.ledger.presence import Lock, Presence
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The same job without any fault."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    source = write_sentences(folder / "in.csv", ROWS)
-    environment = {**os.environ, **WORKER, "MTL_STATE_DIR": str(folder / "state")}
-    command = [sys.executable, "-m", "jobs", "label", source, "-o", folder / "out", "-q"]
-    subprocess.run([*command, "--shard-rows", "500"], env=environment, check=True)
-    return pd.read_parquet(folder / "out").sort_values("row_id").reset_index(drop=True)
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from jobs.ledger.ledger import ALL_MESSAGES_REACHED, Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher, queue_name, waiting
 from jobs.ledger.presence import Lock, Presence
+from jobs.ledger.replicas import Continuity
+from jobs.ledger.sentinel import NoReplicasError
 from jobs.ledger.snapshot import Snapshot
 from mtl_core.errors import JobError, LedgerUnreachableError
 from worker.process.children import ChildWatch
@@ -54,6 +56,7 @@ class Reconciler(threading.Thread):
         self._ledger, self._publisher, self._member = ledger, publisher, member
         self._presence = Presence(ledger.redis)
         self._children = ChildWatch(ledger, self._presence, member.name)
+        self._continuity = Continuity(ledger.redis)
         self._lock = Lock(ledger.redis, "mtl:reconciler")
         self._parent_pid = parent_pid
         self._last_round: float | None = None
@@ -90,8 +93,9 @@ class Reconciler(threading.Thread):
         self._presence.announce(member.name, seconds, member.queues, member.children)
 
     def _reconcile(self) -> None:
+        expire = self._may_expire()  # asked each time: it looks at Redis
         if self._lock.hold(2 * self._ledger.settings.reconcile_s + 1):
-            reconcile(self._ledger, self._publisher, expire=self._may_expire())
+            reconcile(self._ledger, self._publisher, expire=expire)
         self._last_round = time.monotonic()
 
     def _leave_if_unfit(self) -> None:
@@ -118,16 +122,19 @@ class Reconciler(threading.Thread):
     def _may_expire(self) -> bool:
         """Whether leases that ran out may be ended now.
 
-        Not when Redis was out of reach or has just come back: then live workers could not beat
-        either, and they get one lease's time to do so.
+        Not when Redis was out of reach or has just come back, or another has taken over: then live
+        workers could not beat either, or their last beats were lost, and they get one lease's time
+        to do so.
         """
         settings, now = self._ledger.settings, time.monotonic()
         gap = now - self._last_round if self._last_round is not None else 0.0
-        if gap > settings.reconcile_s + settings.lease_s / 2:
+        redis_now, happened = self._continuity.look()
+        if happened is not None:
+            log.warning("%s", happened)
+        if happened is not None or gap > settings.reconcile_s + settings.lease_s / 2:
             self._expire_from = now + settings.lease_s
-        uptime_s = self._ledger.uptime_s()
-        if uptime_s < settings.lease_s:
-            self._expire_from = max(self._expire_from, now + settings.lease_s - uptime_s)
+        if redis_now.uptime_s < settings.lease_s:
+            self._expire_from = max(self._expire_from, now + settings.lease_s - redis_now.uptime_s)
         return now >= self._expire_from
 
     def _leave_with_parent(self) -> None:
@@ -228,4 +235,6 @@ def without_redis(error: Exception) -> str:
     """What a worker says while Redis is gone or full."""
     if isinstance(error, redis.OutOfMemoryError) or "OOM" in str(error):
         return "Redis is full: free memory or raise its maxmemory; this worker waits"
+    if isinstance(error, NoReplicasError):
+        return "Redis takes no writes: too few replicas follow it; this worker waits"
     return f"Redis does not answer ({error}); this worker waits"

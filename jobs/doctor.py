@@ -159,11 +159,12 @@ def _redis(config: Settings) -> Finding:
 def _fail_over(text: str, watched: Watched, primary: redis.Redis, replicas: int) -> Finding:
     """What a Redis that Sentinels watch needs beside, to be failed over without a loss unseen."""
     told = asked(watched)
-    up = sum(state is not None for state in told)
+    states = [state for state in told if isinstance(state, dict)]
+    up = len(states)
     text = f"{text}; {up} of {len(told)} Sentinels answer, {replicas} replicas"
     if not replicas:
         return Finding("redis", "note", text, "start a replica: without one there is no fail-over")
-    quorum = max((state.get("quorum", 0) for state in told if state), default=0)
+    quorum = max((state.get("quorum", 0) for state in states), default=0)
     if up < max(quorum, len(told) // 2 + 1):
         return Finding("redis", "note", text, "start the other Sentinels: these are too few")
     with suppress(redis.ResponseError):  # CONFIG may be forbidden

@@ -90,8 +90,8 @@ def reachable(url: str) -> Iterator[None]:
     except redis.OutOfMemoryError as error:
         raise LedgerUnreachableError(full_line(url)) from error
     except MasterNotFoundError as error:
-        why = sentinel.trouble(sentinel.parse(url), without_password(url))
-        raise LedgerUnreachableError(why) from error
+        why, passes = sentinel.trouble(sentinel.parse(url), without_password(url))
+        raise LedgerUnreachableError(why) from (error if passes else sentinel.UnknownError(why))
     except sentinel.NoReplicasError as error:
         raise LedgerUnreachableError(
             f"Redis at {without_password(url)} takes no writes while fewer replicas follow it than "
@@ -133,5 +133,5 @@ def without_password(url: str) -> str:
 
 def refused(error: BaseException | None) -> bool:
     """Whether waiting for Redis cannot help, because the password, certificate or URL is wrong."""
-    wrong = isinstance(error, (redis.AuthenticationError, ValueError))
+    wrong = isinstance(error, (redis.AuthenticationError, sentinel.UnknownError, ValueError))
     return wrong or CERTIFICATE in str(error) or NO_TLS in str(error)

@@ -38,6 +38,10 @@ class NoReplicasError(redis.ConnectionError):
     """
 
 
+class UnknownError(redis.ConnectionError):
+    """The Sentinels know no primary of that name, or refuse the password: it does not pass."""
+
+
 @dataclass(frozen=True)
 class Watched:
     """A Redis by its Sentinels."""
@@ -179,34 +183,36 @@ def broker_options(watched: Watched) -> dict[str, Any]:
     return {"master_name": watched.name, "sentinel_kwargs": watched.of_sentinels}
 
 
-def asked(watched: Watched) -> list[dict[str, Any] | None]:
-    """What each Sentinel says of the primary; None from one that does not answer or refuses.
+def asked(watched: Watched) -> list[dict[str, Any] | redis.RedisError]:
+    """What each Sentinel says of the primary, or why it says nothing.
 
     Empty from one that knows no primary of that name.
     """
     return [_ask(each, watched.name) for each in sentinels_of(watched).sentinels]
 
 
-def _ask(each: redis.Redis, name: str) -> dict[str, Any] | None:
+def _ask(each: redis.Redis, name: str) -> dict[str, Any] | redis.RedisError:
     try:
         told: dict[str, Any] = each.sentinel_masters().get(name, {})  # type: ignore[no-untyped-call]
         return told
-    except redis.RedisError:
-        return None
+    except redis.RedisError as error:
+        return error
 
 
-def trouble(watched: Watched, shown: str) -> str:
-    """Why no primary was found, in one line.
+def trouble(watched: Watched, shown: str) -> tuple[str, bool]:
+    """Why no primary was found, in one line; and whether that may pass by itself.
 
     Args:
         shown: the address, without passwords.
     """
-    told = [state for state in asked(watched) if state is not None]
+    answers = asked(watched)
+    told = [answer for answer in answers if isinstance(answer, dict)]
+    if not told and any(isinstance(answer, redis.AuthenticationError) for answer in answers):
+        return f"the Sentinels at {shown} refuse the password; check sentinel_password", False
     if not told:
-        return (
-            f"no Sentinel at {shown} answers, or takes its password; start them, or check "
-            "MTL_REDIS_URL (sentinel_password is theirs)"
-        )
+        return f"no Sentinel answers at {shown}; start them, or check MTL_REDIS_URL", True
     if not any(told):
-        return f"the Sentinels at {shown} know no primary '{watched.name}'; check MTL_REDIS_URL"
-    return f"the Sentinels at {shown} see no primary that is up; they choose another, or start one"
+        known = f"know no primary '{watched.name}'"
+        return f"the Sentinels at {shown} {known}; check MTL_REDIS_URL", False
+    waits = "see no primary that is up; they choose another, or start one"
+    return f"the Sentinels at {shown} {waits}", True

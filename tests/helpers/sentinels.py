@@ -44,6 +44,8 @@ class Trio:
         self._start_server(first)
         for _ in range(2):
             self._start_server(free_port(), "--replicaof", "127.0.0.1", str(first))
+        # A Sentinel asks for replicas as it starts, and then every 10 s only.
+        wait_until(lambda: self._followed_by(first) == 2, 30, "both replicas follow")
         for _ in range(3):
             self._start_sentinel(free_port(), first)
         wait_until(lambda: all(map(self._sees_all, self.sentinels)), 30, "the Sentinels are ready")
@@ -81,9 +83,14 @@ class Trio:
             return bool(state["num-other-sentinels"] == 2 and state["num-slaves"] == 2)
         return False
 
+    def _followed_by(self, port: int) -> int:
+        with suppress(redis.RedisError):
+            return int(self.of(port).info("replication")["connected_slaves"])
+        return 0
+
     def client(self) -> redis.Redis:
-        """A client of whichever is the primary."""
-        return client(self.url, patience=5)
+        """A client of whichever is the primary; waits while there is none."""
+        return client(self.url, patience=30)
 
     def of(self, port: int) -> redis.Redis:
         """A client of one server."""

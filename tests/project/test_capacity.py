@@ -55,7 +55,9 @@ def test_from_none_to_the_most_and_back_to_none(keda: ModuleType) -> None:
 
 def test_a_queue_that_is_short_keeps_one_worker_and_never_more(keda: ModuleType) -> None:
     batches = [keda.Batch(60 * n, 2000 * 15) for n in range(20)]
-    week = keda.Cluster(batches, shard_rows=2000, shard_s=1, rule=keda.Rule()).run(3600)
+    at_once = keda.Start(node_s=0, image_s=0, ready_s=1, linger_s=0)
+    cluster = keda.Cluster(batches, shard_rows=2000, shard_s=1, rule=keda.Rule(), start=at_once)
+    week = cluster.run(3600)
     assert {count for _, count in week.workers} == {0, 1}
 
 

@@ -30,6 +30,7 @@ from fault_job import (
 from support import Mtl, RedisServer, Workers, pace, running_mtl, wait_until
 
 from jobs.ledger.lifecycle import JobState
+from jobs.ledger.messages import waiting
 from jobs.ledger.presence import Lock, Presence
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -165,6 +166,12 @@ def test_a_worker_told_to_leave_gives_its_shard_back(job: Job, recovered: Recove
     seconds = wait_until(lambda: worker.poll() is not None, 15, "the worker leaves")
     recovered("SIGTERM to a busy worker", seconds)
     assert job.ledger.snapshot(job.id).workers == ()  # nothing waits for a lease
+    # Each shard that is not done has a message, though no worker is there to send one: KEDA would
+    # start none for an empty queue.
+    shards = job.ledger.snapshot(job.id).shards
+    client = job.redis.client()
+    hinted = {shard for _, shard in waiting(client, "label", 1000)}
+    assert len(hinted) == shards.total - shards.done
     job.workers.start()
     job.wait_done()
     assert not job.attempts("lost")

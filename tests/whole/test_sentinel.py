@@ -20,7 +20,7 @@ from jobs.ledger.replicas import replicated, takeovers
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
-SOME = 1200
+SOME = 800
 """Rows: two jobs in a minute."""
 
 Recovered = Callable[[str, float], None]
@@ -110,7 +110,7 @@ def test_writes_that_no_replica_has_got_are_found_again_and_shown(
 def test_what_is_wrong_with_sentinels_is_one_line(trio: Trio, mtl: Mtl) -> None:
     for url, says in (
         (trio.url.replace("/mymaster/", "/other/"), "know no primary 'other'"),
-        (trio.url.partition("?")[0], "answers, or takes its password"),
+        (trio.url.partition("?")[0], "refuse the password; check sentinel_password"),
         (trio.url.replace("hunter2%2F", "wrong"), "refuses the password"),
     ):
         for command in ("status", "worker"):

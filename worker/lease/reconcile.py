@@ -32,6 +32,7 @@ from worker.process.children import ChildWatch
 FINALISE_AGAIN_S = 60.0
 # A job fails when all workers have declined it for so many rounds.
 LASTING_ROUNDS = 2
+LAST_ROUND_S = 10.0
 SHOWN_REASONS = 3
 
 log = logging.getLogger(__name__)
@@ -111,12 +112,20 @@ class Reconciler(threading.Thread):
         os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self) -> None:
-        """End after the current round; say that this worker has gone."""
+        """End after the current round; hint at what this worker gave back, and say it has gone.
+
+        It may be the last one. If nobody hinted, a queue by whose length workers are started
+        (``deploy/kubernetes/keda``) would stay empty.
+        """
         self._over.set()
+        if self.is_alive():
+            self.join(self._ledger.settings.reconcile_s)
         try:
+            if self._lock.hold(LAST_ROUND_S):
+                reconcile(self._ledger, self._publisher, expire=False)
             self._lock.release()
             self._presence.leave(self._member.name)
-        except redis.RedisError as error:
+        except (redis.RedisError, LedgerUnreachableError) as error:
             log.warning("%s", without_redis(error))
 
     def _may_expire(self) -> bool:

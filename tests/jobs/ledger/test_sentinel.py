@@ -123,7 +123,7 @@ def test_sentinels_that_do_not_answer_are_named_in_one_line() -> None:
     with pytest.raises(LedgerUnreachableError) as raised, reachable(url):
         client(url, patience=0).ping()
     said = str(raised.value)
-    assert said.startswith("no Sentinel at redis+sentinel://127.0.0.1:1,127.0.0.1:2/mine answers")
+    assert said.startswith("no Sentinel answers at redis+sentinel://127.0.0.1:1,127.0.0.1:2/mine;")
     assert "secret" not in said
 
 

@@ -161,7 +161,7 @@ def _fail_over(text: str, watched: Watched, primary: redis.Redis, replicas: int)
     told = asked(watched)
     states = [state for state in told if isinstance(state, dict)]
     up = len(states)
-    text = f"{text}; {up} of {len(told)} Sentinels answer, {replicas} replicas"
+    text = f"{text}; {up} of {len(told)} Sentinels answer, replicas: {replicas}"
     if not replicas:
         return Finding("redis", "note", text, "start a replica: without one there is no fail-over")
     quorum = max((state.get("quorum", 0) for state in states), default=0)

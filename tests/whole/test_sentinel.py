@@ -119,5 +119,5 @@ def test_what_is_wrong_with_sentinels_is_one_line(trio: Trio, mtl: Mtl) -> None:
             assert says in ran.err
             assert "hunter2" not in ran.err
     found = json.loads(mtl("doctor", "--json", MTL_REDIS_URL=trio.url).out)
-    assert "3 of 3 Sentinels answer, 2 replicas" in str(found)
+    assert "3 of 3 Sentinels answer, replicas: 2" in str(found)
     assert "hunter2" not in str(found)

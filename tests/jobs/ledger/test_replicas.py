@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+from rewind import Rewind, finish_by_setting_aside
 from specs import TRAIN_SPEC, lines, spec_for
 
 from jobs.input.source import open_source
@@ -84,22 +85,6 @@ def test_without_replicas_nobody_is_waited_for(redis_url: str) -> None:
 @pytest.fixture
 def ledger(redis_url: str) -> Ledger:
     return Ledger(redis_url, Settings())
-
-
-class Rewind:
-    """Remembers the keys of a job, and puts them back later."""
-
-    def __init__(self, ledger: Ledger, job: str) -> None:
-        self._redis = redis.Redis.from_url(ledger.url)
-        self._kept = {key: self._redis.dump(key) for key in keys_of(job)}
-
-    def __call__(self) -> None:
-        pipe = self._redis.pipeline()  # at once, as a client sees a fail-over
-        for key, value in self._kept.items():
-            pipe.delete(key)
-            if value is not None:
-                pipe.restore(key, 0, value)
-        pipe.execute()
 
 
 def a_job(ledger: Ledger, tmp_path: Path, rows: int = 33) -> LabelJob:
@@ -238,13 +223,3 @@ def test_a_job_whose_output_is_whole_ends_though_redis_lost_its_last_shards(
     assert end_if_whole(ledger, job.id, job.spec)
     snapshot = ledger.snapshot(job.id)
     assert (snapshot.state, snapshot.reason) == (state, REASON)
-
-
-def finish_by_setting_aside(ledger: Ledger, job: str) -> None:
-    """Fail every row of a job so often that it is set aside: an output without a model's work."""
-    while not ledger.snapshot(job).settled:
-        done = {**ledger.results(job), **ledger.poisoned(job)}
-        for shard in set(ledger.shards(job)) - set(done):
-            token = f"{shard}-{ledger.snapshot(job).attempts['failed']}"
-            ledger.claim(job, shard, token, token)
-            ledger.fail(job, shard, token, "bad")

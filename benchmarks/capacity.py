@@ -21,7 +21,6 @@ import heapq
 import json
 import os
 import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ from typing import Any
 
 import psutil
 import redis
-from keda import DAY_S, HOUR_S, Cluster, Rule, Start, workdays
+from keda import add_flags, week
 from support import Worker, manifest_of, write_sentences
 from whole_job import span_of
 
@@ -305,41 +304,6 @@ def project(options: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
-def week(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A week by KEDA's rule, and with each fixed number of workers."""
-    rule = Rule(options.polling_s, options.cooldown_s, options.per_worker, options.most)
-    start = Start(options.node_s, options.image_s, options.ready_s, options.linger_s)
-    batches = workdays(int(options.weekly), int(options.hourly))
-    shard_s = options.shard_rows / options.rows_per_s + (options.redis_ms + options.store_ms) / 1000
-    found = []
-    for fixed in (0, *options.fixed):
-        cluster = Cluster(
-            batches,
-            shard_rows=options.shard_rows,
-            shard_s=shard_s,
-            plan_s=options.shard_rows / options.plan_rows_per_s,
-            rule=None if fixed else rule,
-            fixed=fixed,
-            start=start,
-        )
-        told = cluster.run(7 * DAY_S)
-        hours = told.machine_s / HOUR_S
-        found.append(
-            {
-                "workers": f"{fixed} all the time" if fixed else f"0 to {options.most} by KEDA",
-                "most_at_once": max(count for _, count in told.workers),
-                "machine_hours": round(hours, 1),
-                "cost": round(hours * options.price_hour, 2),
-                "wait_min_weekly": round(told.waits_s[0] / 60, 1) if options.weekly else None,
-                "wait_min_median": round(statistics.median(told.waits_s) / 60, 1),
-                "wait_min_worst": round(max(told.waits_s) / 60, 1),
-                "shards_given_back": told.given_back,
-                "hours_with_none": round(told.seconds_with(0, 7 * DAY_S) / HOUR_S, 1),
-            }
-        )
-    return found
-
-
 def arguments() -> argparse.Namespace:
     """What the user gave."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -361,32 +325,8 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--price-put", type=float, default=0.005, help="of 1,000")
     known.add_argument("--price-get", type=float, default=0.0004, help="of 1,000")
     known.add_argument("--price-gb-month", type=float, default=0.023)
-    add_week(commands.add_parser("week"))
+    add_flags(commands.add_parser("week"))
     return parser.parse_args()
-
-
-def add_week(known: argparse.ArgumentParser) -> None:
-    """Add the flags of ``week``."""
-    known.add_argument("--rows-per-s", type=float, required=True, help="of one worker, whole jobs")
-    known.add_argument("--weekly", type=float, default=5e6, help="rows on Monday at 6")
-    known.add_argument("--hourly", type=float, default=2e5, help="rows, 8 to 17 on working days")
-    known.add_argument("--fixed", type=int, nargs="*", default=[1, 2, 4, 10], help="to compare")
-    known.add_argument("--shard-rows", type=int, default=2048)
-    known.add_argument("--plan-rows-per-s", type=float, default=580_000)
-    known.add_argument("--redis-ms", type=float, default=1.0, help="of Redis, a shard")
-    known.add_argument("--store-ms", type=float, default=150, help="one read and one write")
-    known.add_argument("--price-hour", type=float, default=0.09)
-    for name, default, told in (
-        ("polling-s", Rule.polling_s, "pollingInterval"),
-        ("cooldown-s", Rule.cooldown_s, "cooldownPeriod"),
-        ("per-worker", Rule.per_worker, "shards that wait for each worker"),
-        ("most", Rule.most, "maxReplicaCount"),
-        ("node-s", Start.node_s, "until a machine is there"),
-        ("image-s", Start.image_s, "pulling the image to a new machine"),
-        ("ready-s", Start.ready_s, "until a worker takes shards"),
-        ("linger-s", Start.linger_s, "an empty machine is kept"),
-    ):
-        known.add_argument(f"--{name}", type=type(default), default=default, help=told)
 
 
 def main() -> None:

@@ -12,10 +12,12 @@ counted. There is no chance in any of it: the same load gives the same week.
 
 import heapq
 import math
+import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 TOLERANCE = 0.1
 """The HPA leaves the number of workers as it is while what it sees is this near its target."""
@@ -105,9 +107,7 @@ class Cluster:
     ) -> None:
         """Keep what is given.
 
-        Args:
-            shard_s: seconds that a worker takes for a shard.
-            plan_s: seconds after which the planner has the next shard of a batch.
+        A worker takes ``shard_s`` for a shard; the planner has a batch's next one after ``plan_s``.
         """
         self._rule, self._start, self._shard_s = rule, start or Start(), shard_s
         self._batches = batches
@@ -238,3 +238,62 @@ def workdays(weekly: int, hourly: int) -> list[Batch]:
     batches = [Batch(6 * HOUR_S, weekly)] if weekly else []
     hours = [day * DAY_S + hour * HOUR_S for day in range(5) for hour in range(8, 18)]
     return batches + [Batch(at_s, hourly) for at_s in hours if hourly]
+
+
+def week(options: Any) -> list[dict[str, Any]]:
+    """A week by KEDA's rule, and with each fixed number of workers, by the flags given."""
+    rule = Rule(options.polling_s, options.cooldown_s, options.per_worker, options.most)
+    start = Start(options.node_s, options.image_s, options.ready_s, options.linger_s)
+    batches = workdays(int(options.weekly), int(options.hourly))
+    shard_s = options.shard_rows / options.rows_per_s + (options.redis_ms + options.store_ms) / 1000
+    found = []
+    for fixed in (0, *options.fixed):
+        cluster = Cluster(
+            batches,
+            shard_rows=options.shard_rows,
+            shard_s=shard_s,
+            plan_s=options.shard_rows / options.plan_rows_per_s,
+            rule=None if fixed else rule,
+            fixed=fixed,
+            start=start,
+        )
+        told = cluster.run(7 * DAY_S)
+        hours = told.machine_s / HOUR_S
+        found.append(
+            {
+                "workers": f"{fixed} all the time" if fixed else f"0 to {options.most} by KEDA",
+                "most_at_once": max(count for _, count in told.workers),
+                "machine_hours": round(hours, 1),
+                "cost": round(hours * options.price_hour, 2),
+                "wait_min_weekly": round(told.waits_s[0] / 60, 1) if options.weekly else None,
+                "wait_min_median": round(statistics.median(told.waits_s) / 60, 1),
+                "wait_min_worst": round(max(told.waits_s) / 60, 1),
+                "shards_given_back": told.given_back,
+                "hours_with_none": round(told.seconds_with(0, 7 * DAY_S) / HOUR_S, 1),
+            }
+        )
+    return found
+
+
+def add_flags(known: Any) -> None:
+    """Add the flags of ``capacity.py week`` to its parser."""
+    known.add_argument("--rows-per-s", type=float, required=True, help="of one worker, whole jobs")
+    known.add_argument("--weekly", type=float, default=5e6, help="rows on Monday at 6")
+    known.add_argument("--hourly", type=float, default=2e5, help="rows, 8 to 17 on working days")
+    known.add_argument("--fixed", type=int, nargs="*", default=[1, 2, 4, 10], help="to compare")
+    known.add_argument("--shard-rows", type=int, default=2048)
+    known.add_argument("--plan-rows-per-s", type=float, default=580_000)
+    known.add_argument("--redis-ms", type=float, default=1.0, help="of Redis, a shard")
+    known.add_argument("--store-ms", type=float, default=150, help="one read and one write")
+    known.add_argument("--price-hour", type=float, default=0.09)
+    for name, default, told in (
+        ("polling-s", Rule.polling_s, "pollingInterval"),
+        ("cooldown-s", Rule.cooldown_s, "cooldownPeriod"),
+        ("per-worker", Rule.per_worker, "shards that wait for each worker"),
+        ("most", Rule.most, "maxReplicaCount"),
+        ("node-s", Start.node_s, "until a machine is there"),
+        ("image-s", Start.image_s, "pulling the image to a new machine"),
+        ("ready-s", Start.ready_s, "until a worker takes shards"),
+        ("linger-s", Start.linger_s, "an empty machine is kept"),
+    ):
+        known.add_argument(f"--{name}", type=type(default), default=default, help=told)

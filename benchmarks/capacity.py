@@ -9,6 +9,9 @@ worker's CPU outside the engine, Redis' CPU; and the speed of planning and of th
 ``python benchmarks/capacity.py project --rows 1e9 --rows-per-s 766 --machines 10 100 1000``: hours,
 cost and what limits. Rates and prices are flags.
 
+``python benchmarks/capacity.py week --rows-per-s 766``: a week's load on the workers that KEDA
+would make of it (:mod:`keda`), and on a fixed number: waiting, machine-hours, cost.
+
 Simulated are shards that pass through a planner, one Redis, the cores of each machine, the engine
 and a store; each serves one after another (as many at a time as there are cores). Prints JSON.
 """
@@ -29,6 +32,7 @@ from typing import Any
 
 import psutil
 import redis
+from keda import add_flags, week
 from support import Worker, manifest_of, write_sentences
 from whole_job import span_of
 
@@ -321,6 +325,7 @@ def arguments() -> argparse.Namespace:
     known.add_argument("--price-put", type=float, default=0.005, help="of 1,000")
     known.add_argument("--price-get", type=float, default=0.0004, help="of 1,000")
     known.add_argument("--price-gb-month", type=float, default=0.023)
+    add_flags(commands.add_parser("week"))
     return parser.parse_args()
 
 
@@ -328,8 +333,8 @@ def main() -> None:
     """Print one JSON document."""
     options = arguments()
     report: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
-    if options.command == "project":
-        print(json.dumps(project(options), indent=2))
+    if options.command in ("project", "week"):
+        print(json.dumps((project if options.command == "project" else week)(options), indent=2))
         return
     with tempfile.TemporaryDirectory() as state, EmbeddedRedis(Path(state)) as server:
         report["measured"] = measure(server.url, options.rows)

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -19,8 +20,9 @@ from packaging.requirements import Requirement
 from jobs.config_file import config_file
 from jobs.embedded import redis_server_binary
 from jobs.label.rates import kept_rates
-from jobs.ledger.connection import reachable, without_password
+from jobs.ledger.connection import client, reachable, watched_by, without_password
 from jobs.ledger.presence import Presence
+from jobs.ledger.sentinel import Watched, asked
 from jobs.settings import Settings, source_of, variable_of
 from mtl_core import __version__
 from mtl_core.cores import available_cores
@@ -129,8 +131,8 @@ def _redis(config: Settings) -> Finding:
         )
     shown = without_password(config.redis_url)
     with reachable(config.redis_url):
-        client = redis.Redis.from_url(config.redis_url, decode_responses=True, socket_timeout=5)
-        info = cast(dict[str, Any], client.info())
+        found = client(config.redis_url, patience=0, timeout_s=5)
+        info = cast(dict[str, Any], found.info())
     text = f"{shown}, {info['redis_version']}, {info['used_memory_human']} used"
     if info["maxmemory_policy"] != "noeviction":
         return Finding(
@@ -149,6 +151,31 @@ def _redis(config: Settings) -> Finding:
     if 0 < info["maxmemory"] < 1.25 * info["used_memory"]:
         remedy = "free memory or raise maxmemory: a full Redis takes no more jobs"
         return Finding("redis", "note", f"{text} of {info['maxmemory_human']}", remedy)
+    if (watched := watched_by(config.redis_url)) is not None:
+        return _fail_over(text, watched, found, int(info["connected_slaves"]))
+    return Finding("redis", "ok", text)
+
+
+def _fail_over(text: str, watched: Watched, primary: redis.Redis, replicas: int) -> Finding:
+    """What a Redis that Sentinels watch needs beside, to be failed over without a loss unseen."""
+    told = asked(watched)
+    states = [state for state in told if isinstance(state, dict)]
+    up = len(states)
+    text = f"{text}; {up} of {len(told)} Sentinels answer, replicas: {replicas}"
+    if not replicas:
+        return Finding("redis", "note", text, "start a replica: without one there is no fail-over")
+    quorum = max((state.get("quorum", 0) for state in states), default=0)
+    if up < max(quorum, len(told) // 2 + 1):
+        return Finding("redis", "note", text, "start the other Sentinels: these are too few")
+    with suppress(redis.ResponseError):  # CONFIG may be forbidden
+        needed = cast(dict[str, str], primary.config_get("min-replicas-to-write"))
+        if needed.get("min-replicas-to-write") == "0":
+            return Finding(
+                "redis",
+                "note",
+                f"{text}, min-replicas-to-write 0: one that is cut off takes writes that are lost",
+                "redis-cli config set min-replicas-to-write 1 on each, and config rewrite",
+            )
     return Finding("redis", "ok", text)
 
 
@@ -156,9 +183,7 @@ def _workers(config: Settings) -> Finding:
     if config.redis_url is None:
         return Finding("workers", "ok", "every command runs one of its own")
     with reachable(config.redis_url):
-        found = Presence(
-            redis.Redis.from_url(config.redis_url, decode_responses=True, socket_timeout=5)
-        ).versions()
+        found = Presence(client(config.redis_url, patience=0, timeout_s=5)).versions()
     if not found:
         return Finding("workers", "note", "none", "start one with `mtl worker`")
     names = f"{len(found)}: {', '.join(found)}"

@@ -53,8 +53,9 @@ class Settings(BaseSettings):
     """Certificates (PEM) of the authority that vouches for the Redis of a ``rediss://`` URL;
     unset: those the system trusts."""
     redis_url: str | None = None
-    """The Redis that submitters and workers share, ``redis://`` or, by TLS, ``rediss://``; unset:
-    the embedded default."""
+    """The Redis that submitters and workers share, ``redis://`` or, by TLS, ``rediss://``; by its
+    Sentinels, ``redis+sentinel://host1:26379,host2:26379,host3:26379/mymaster/0`` (or
+    ``rediss+sentinel://``); unset: the embedded default."""
     state_dir: Path = Field(default_factory=lambda: user_state_path("mtl-batch"))
     """Where the embedded Redis, trained models and checkpoints are kept."""
     models_dir: str | None = None
@@ -134,8 +135,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _demand_certificate(cls, url: str | None, known: ValidationInfo) -> str | None:
-        """Add to a ``rediss://`` URL that a certificate is required: else kombu asks for none."""
-        if url is None or not url.startswith("rediss://"):
+        """Add to a URL of TLS that a certificate is required: else kombu asks for none."""
+        if url is None or not url.startswith(("rediss://", "rediss+sentinel://")):
             return url
         given = parse_qs(url.partition("?")[2])
         wanted = {"ssl_cert_reqs": "required", "ssl_ca_certs": known.data.get("redis_ca")}

@@ -18,7 +18,14 @@ from celery import Celery, signals
 
 from jobs.ledger.connection import reachable, refused
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.messages import FINALISE, RUN_SHARD, Publisher, broker_url, queue_names
+from jobs.ledger.messages import (
+    FINALISE,
+    RUN_SHARD,
+    Publisher,
+    broker_options,
+    broker_url,
+    queue_names,
+)
 from jobs.settings import settings
 from mtl_core.errors import LedgerUnreachableError
 from worker.finaliser import finalise_or_pause
@@ -34,10 +41,12 @@ from worker.work import work_from
 
 log = logging.getLogger(__name__)
 
+REDIS = settings().redis_url or "redis://localhost:6379/0"
+
 # Without fix-ups: Celery's fix-up for Django would put the current folder into the module path.
 app = Celery("mtl", fixups=())
 app.conf.update(
-    broker_url=broker_url(settings().redis_url or "redis://localhost:6379/0"),
+    broker_url=broker_url(REDIS),
     accept_content=["json"],
     task_serializer="json",
     task_ignore_result=True,
@@ -51,12 +60,13 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={
-        "socket_timeout": 30,
-        "socket_connect_timeout": 5,
-        "socket_keepalive": True,
-        "queue_order_strategy": "worker.process.queue_order:ByPriority",
-    },
+    broker_transport_options=broker_options(
+        REDIS,
+        socket_timeout=30,
+        socket_connect_timeout=5,
+        socket_keepalive=True,
+        queue_order_strategy="worker.process.queue_order:ByPriority",
+    ),
 )
 
 

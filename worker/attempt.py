@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import psutil
 import redis
 
+from jobs.label.ended import REASON, end_if_whole
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.outcome import Outcome
@@ -20,7 +21,7 @@ from jobs.roots import place_inside
 from jobs.settings import settings
 from jobs.specs import AnySpec, LabelSpec
 from mtl_core.engine.faults import is_lasting
-from mtl_core.errors import JobError, MtlError
+from mtl_core.errors import JobError, MtlError, OutputError
 from worker.blame import Blame, blame
 from worker.claim import claim_shard
 from worker.lease.attempt import Attempt
@@ -183,6 +184,13 @@ def _end(attempt: Attempt, error: Exception) -> Outcome:
         if holder is None or holder["token"] != attempt.token:
             log.info("%s/%s: no longer this worker's; %s", job, shard, reason)
             return Outcome.STALE
+    if (
+        isinstance(error, OutputError)
+        and isinstance(attempt.spec, LabelSpec)
+        and end_if_whole(ledger(), job, attempt.spec)
+    ):
+        log.warning("%s: %s", job, REASON)
+        return _released(attempt, REASON)
     metrics.ERRORS.labels(type(error).__name__).inc()
     fault = blame(error, attempt.spec)
     if fault is Blame.ROWS:

@@ -7,6 +7,7 @@ import redis
 from jobs.label.finalise import finalise
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
+from jobs.ledger.replicas import replicated
 from mtl_core.errors import JobError, MtlError, OutputError
 from worker.attempt import one_line, pause
 from worker.blame import Blame, blame
@@ -21,6 +22,10 @@ def finalise_or_pause(ledger: Ledger, job: str) -> None:
     failing, the job is paused with the reason, or fails if its output cannot be used.
     """
     try:
+        if not replicated(ledger.redis):
+            # The output's staged rows are removed then: no shard may be lost that is done by them.
+            log.warning("%s waits: no replica of Redis has confirmed its last shards yet", job)
+            return
         if finalise(ledger, job):
             log.info("%s: %s", job, ledger.state(job))
     except redis.RedisError:

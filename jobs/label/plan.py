@@ -47,7 +47,7 @@ MOST_ROWS, MOST_TOKENS = 131_072, 8_388_608
 
 def plan(
     ledger: Ledger, publisher: Publisher, job: LabelJob, keep_alive: Callable[[], None]
-) -> None:
+) -> bool:
     """Stage the rows of every shard; as each is ready, add it to the ledger and send its hint.
 
     Planning again after an interruption makes the same shards. Those that are in the ledger already
@@ -55,6 +55,8 @@ def plan(
 
     Args:
         keep_alive: called for every chunk of rows read.
+    Returns:
+        whether the ledger has all of the shards; if not, Redis has lost some meanwhile.
     Raises:
         InputError: the input holds no row at all, or a file is damaged.
         JobClosed: the job was cancelled or paused meanwhile.
@@ -79,6 +81,8 @@ def plan(
             errors.write(_error_table(numbered))
             rows_bad += len(numbered.chunk.bad)
             rows_total += len(numbered.row_ids) + len(numbered.chunk.bad)
+            # Before its shards, each time: a Redis that has taken over since may not have it.
+            ledger.update(job.id, growth=cutter.growth)
             send(cutter.add(numbered))
             ledger.update(job.id, rows_total=rows_total, rows_bad=rows_bad)
         for aside in earlier_errors(job.spec):
@@ -88,7 +92,9 @@ def plan(
         if rows_total == 0:
             raise InputError(f"{', '.join(file.name for file in job.source.files)}: no rows")
         send(cutter.rest())
-    ledger.update(job.id, planned=1)
+    # Once more: a Redis that has taken over since may know an earlier count.
+    ledger.update(job.id, rows_total=rows_total, rows_bad=rows_bad)
+    return ledger.close_plan(job.id, cutter.cut, rows_total - rows_bad)
 
 
 def growth(ledger: Ledger, job: LabelJob) -> float:
@@ -137,6 +143,7 @@ class ShardCutter:
     """Gathers rows, and cuts a shard whenever it has enough rows or estimated tokens."""
 
     def __init__(self, spec: LabelSpec, source: Source, growth: float = 1.0) -> None:
+        self.growth = growth
         self.tokens = int(spec.shard_tokens * growth)
         self._most_rows = max(spec.shard_rows, min(int(spec.shard_rows * growth), MOST_ROWS))
         # int8 is calibrated on the first shard: the more rows it has, the better.
@@ -145,12 +152,12 @@ class ShardCutter:
         self.text_column = source.text_column
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_tokens = 0
-        self._count = self._cut = 0
+        self._count = self.cut = 0
 
     @property
     def rows(self) -> int:
         """The most rows that the shard being gathered may have."""
-        doublings = min(self._cut, self._most_rows.bit_length())
+        doublings = min(self.cut, self._most_rows.bit_length())
         return min(self._most_rows, self._first_rows << doublings)
 
     def number(self) -> str:
@@ -197,7 +204,7 @@ class ShardCutter:
         gathered, self._pending = self._pending, []
         self._pending_rows = self._pending_tokens = 0
         if gathered:
-            self._cut += 1
+            self.cut += 1
             yield pa.concat_tables(gathered)
 
 

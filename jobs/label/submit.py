@@ -25,12 +25,15 @@ from jobs.output.layout import (
 )
 from mtl_core.errors import (
     InputError,
+    JobError,
     LedgerUnreachableError,
     MtlError,
     OutputError,
     StoreError,
 )
 from mtl_core.storage.place import Place
+
+PLAN_TRIES = 3
 
 
 def open_label(ledger: Ledger, job: LabelJob, priority: str) -> bool:
@@ -97,13 +100,30 @@ def plan_label(
         ledger.transition(job.id, JobState.PLANNING)
         try:
             with _planning(ledger, job):
-                plan(ledger, publisher, job, planned)
+                _plan_whole(ledger, publisher, job, planned)
         except JobClosed:
             return False  # it was cancelled or paused meanwhile, as its state tells
         ledger.transition(job.id, JobState.RUNNING)
     if ledger.snapshot(job.id).settled:
         publisher.finalise("label", job.id)  # no shard is left whose end would have it finalised
     return True
+
+
+def _plan_whole(
+    ledger: Ledger, publisher: Publisher, job: LabelJob, planned: Callable[[], None]
+) -> None:
+    """Plan until the ledger has every shard: a Redis that took over meanwhile may lack some.
+
+    Raises:
+        JobError: the ledger lacks some again and again.
+    """
+    for _ in range(PLAN_TRIES):
+        if plan(ledger, publisher, job, planned):
+            return
+    raise JobError(
+        f"Redis lost shards of {job.id} while it was planned, {PLAN_TRIES} times; repeat the "
+        "command when Redis is well"
+    )
 
 
 @contextmanager

@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
+from jobs.ledger import sentinel
 from mtl_core.errors import LedgerUnreachableError
 
 # Found in OpenSSL's messages about a certificate that is not trusted, and about a server that does
 # not speak TLS.
 CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 NO_TLS = "WRONG_VERSION_NUMBER"
+SECRET = ("username", "password", *sentinel.OWN)
+"""Options of a URL that are not shown."""
 PASSING_ERRORS = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -21,29 +26,48 @@ PASSING_ERRORS = (
 )
 
 
-def client(url: str, patience: int) -> redis.Redis:
-    """Make a client that connects at its first call.
+def client(url: str, patience: int, timeout_s: float = 10.0) -> redis.Redis:
+    """Make a client that connects at its first call; by Sentinels, to whichever is the primary.
 
     Args:
         patience: how often a call is tried again while Redis is gone, loading or full; the tries
             are a second apart at most.
+        timeout_s: how long an answer may take.
     Raises:
         LedgerUnreachableError: ``url`` is no Redis URL.
     """
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(5.0, timeout_s),
+        "health_check_interval": 30,
+        "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), patience),
+        "retry_on_error": list(PASSING_ERRORS),
+    }
+    if (watched := watched_by(url)) is not None:
+        return sentinel.client(watched, **options)
     try:
-        return redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=10,
-            socket_connect_timeout=5,
-            health_check_interval=30,
-            retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), patience),
-            retry_on_error=list(PASSING_ERRORS),
-        )
+        return redis.Redis.from_url(url, **options)
     except ValueError as error:
         raise LedgerUnreachableError(
             f"MTL_REDIS_URL is no Redis URL ({without_password(url)}); "
             "it looks like redis://host:6379/0"
+        ) from error
+
+
+def watched_by(url: str) -> sentinel.Watched | None:
+    """The Sentinels that an address names; None if it is that of a single Redis.
+
+    Raises:
+        LedgerUnreachableError: it names Sentinels, and cannot be read.
+    """
+    if not sentinel.is_watched(url):
+        return None
+    try:
+        return sentinel.parse(url)
+    except ValueError as error:
+        raise LedgerUnreachableError(
+            f"MTL_REDIS_URL cannot be read: {error}; it looks like {sentinel.LIKE}"
         ) from error
 
 
@@ -65,6 +89,14 @@ def reachable(url: str) -> Iterator[None]:
         ) from error
     except redis.OutOfMemoryError as error:
         raise LedgerUnreachableError(full_line(url)) from error
+    except MasterNotFoundError as error:
+        why, passes = sentinel.trouble(sentinel.parse(url), without_password(url))
+        raise LedgerUnreachableError(why) from (error if passes else sentinel.UnknownError(why))
+    except sentinel.NoReplicasError as error:
+        raise LedgerUnreachableError(
+            f"Redis at {without_password(url)} takes no writes while fewer replicas follow it than "
+            "its min-replicas-to-write; start one"
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         if CERTIFICATE in str(error):
             raise LedgerUnreachableError(
@@ -89,14 +121,17 @@ def full_line(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """A Redis URL without user name and password, so that it can be shown."""
+    """A Redis URL without user names and passwords, so that it can be shown."""
     scheme, separator, rest = url.partition("://")
-    shown, question, options = rest.rpartition("@")[2].partition("?")
-    kept = "&".join(o for o in options.split("&") if not o.startswith(("password=", "username=")))
+    hidden, _, plain = rest.rpartition("@")
+    if any(name in hidden.partition("?")[2] for name in SECRET):
+        return f"{scheme}{separator}…"  # a password in the options holds an @
+    shown, question, options = plain.partition("?")
+    kept = "&".join(o for o in options.split("&") if o.partition("=")[0] not in SECRET)
     return f"{scheme}{separator}{shown}{question if kept else ''}{kept}"
 
 
 def refused(error: BaseException | None) -> bool:
     """Whether waiting for Redis cannot help, because the password, certificate or URL is wrong."""
-    wrong = isinstance(error, (redis.AuthenticationError, ValueError))
+    wrong = isinstance(error, (redis.AuthenticationError, sentinel.UnknownError, ValueError))
     return wrong or CERTIFICATE in str(error) or NO_TLS in str(error)

@@ -5,7 +5,7 @@ import os
 import redis
 from celery import Celery
 
-from jobs.ledger.messages import broker_url
+from jobs.ledger.messages import broker_options, broker_url
 from jobs.ledger.presence import Presence, host_of, node_name
 from mtl_core.errors import JobError
 
@@ -31,6 +31,7 @@ def check_workers_here(client: redis.Redis, redis_url: str) -> list[str]:
     nodes = {node_name(name): name for name in names}
     broker = broker_url(redis_url)
     with Celery("mtl-check", broker=broker, set_as_current=False, fixups=()) as app:
+        app.conf.broker_transport_options = broker_options(redis_url)
         replies = app.control.ping(destination=list(nodes), timeout=PING_TIMEOUT_S)
     answered = {node for reply in replies for node in reply}
     silent = [name for node, name in nodes.items() if node not in answered]

@@ -7,8 +7,8 @@ small Lua scripts (``jobs/ledger/lua``) that use Redis' own clock.
 Keys of one job, all behind ``mtl:{<id>}:`` (one cluster slot):
 
 ========== ====== ==========================================================
-job        hash   kind, spec, state, reason, times, row counts, ``planned``; whom to
-                  tell of its end (``notices.py``)
+job        hash   kind, spec, state, reason, times, row counts, ``planned``, what
+                  planning has added; whom to tell of its end (``notices.py``)
 shards     hash   shard -> its definition (JSON: ``file``, ``rows``, ``offset``)
 pending    zset   shards nobody holds, by the time of their last message
 leases     zset   shards somebody holds, by the time the lease ends
@@ -77,6 +77,9 @@ class Ledger(Records):
     def create(self, job: str, spec: AnySpec, priority: str = "normal") -> bool:
         """Create a queued job unless it exists; returns whether it is new."""
         text = spec.model_dump_json()
+        # Listed first: if Redis loses its last writes, no job is left that is in no list. Listed
+        # again, because a name without a job may have been dropped meanwhile.
+        self.redis.zadd(JOBS, {job: time.time()}, nx=True)
         new = bool(self._run("create", job, job, spec.kind, text, priority))
         self.redis.zadd(JOBS, {job: time.time()}, nx=True)
         return new
@@ -144,6 +147,18 @@ class Ledger(Records):
         if added is None:
             raise JobClosed(f"{job} takes no more shards; `mtl status {job}` says why")
         return cast(list[str], added)
+
+    def close_plan(self, job: str, shards: int, rows: int) -> bool:
+        """Note that a job is wholly planned, if the ledger has all that its planner added.
+
+        Args:
+            shards: how many shards the planner has added, those of earlier tries included.
+            rows: how many rows these hold.
+        Returns:
+            whether it has; if not, Redis has lost some of them (``replicas.py``), and to plan again
+            adds those that are missing.
+        """
+        return bool(self._run("planned", job, shards, rows))
 
     def claim(
         self, job: str, shard: str, token: str, worker: str, child: int = 0, *, insist: bool = False

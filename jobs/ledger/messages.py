@@ -7,13 +7,14 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from jobs.ledger.connection import full_line, without_password
+from jobs.ledger import sentinel
+from jobs.ledger.connection import full_line, watched_by, without_password
 from jobs.ledger.lifecycle import PRIORITIES
 from mtl_core.errors import LedgerUnreachableError, SettingsError
 
@@ -55,8 +56,24 @@ def queues_of(wanted: str | None) -> list[str]:
 
 
 def broker_url(redis_url: str) -> str:
-    """A Redis URL as Celery spells it: a socket is ``redis+socket://``."""
+    """A Redis URL as Celery spells it: a socket is ``redis+socket://``.
+
+    Raises:
+        LedgerUnreachableError: it names Sentinels, and cannot be read.
+    """
+    if (watched := watched_by(redis_url)) is not None:
+        return sentinel.broker_url(watched)
     return redis_url.replace("unix://", "redis+socket://", 1)
+
+
+def broker_options(redis_url: str, **options: Any) -> dict[str, Any]:
+    """Celery's ``broker_transport_options`` for a Redis URL: these, and those that Sentinels need.
+
+    Raises:
+        LedgerUnreachableError: as :func:`broker_url`.
+    """
+    watched = watched_by(redis_url)
+    return options if watched is None else {**options, **sentinel.broker_options(watched)}
 
 
 def waiting(client: redis.Redis, queue: str, most: int = 20) -> list[tuple[str, str]]:
@@ -112,7 +129,9 @@ class Publisher:
         self._app.conf.update(
             task_serializer="json",
             task_ignore_result=True,
-            broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},
+            broker_transport_options=broker_options(
+                redis_url, socket_timeout=10, socket_connect_timeout=5
+            ),
             task_publish_retry_policy={"max_retries": 2, "interval_start": 0.2},
         )
 

@@ -118,10 +118,6 @@ class Records:
         seconds, microseconds = cast(tuple[int, int], self.redis.time())
         return seconds * 1000 + microseconds // 1000
 
-    def uptime_s(self) -> float:
-        """How long Redis has been up."""
-        return float(cast(dict[str, Any], self.redis.info("server"))["uptime_in_seconds"])
-
     def results(self, job: str) -> dict[str, dict[str, Any]]:
         """Results of all completed shards, by shard."""
         return self._hash(job, "done")

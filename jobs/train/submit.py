@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Literal
 
 from jobs.ledger.ledger import JobClosed, Ledger
-from jobs.ledger.lifecycle import JobState
+from jobs.ledger.lifecycle import PLANNABLE, JobState
 from jobs.ledger.messages import Publisher
 from jobs.specs import TrainSpec, job_id
 from jobs.train.made_by import refuse_other
@@ -50,7 +50,8 @@ def submit_train(
         ledger.reopen(job)
     with suppress(JobClosed):  # it was cancelled just now
         ledger.add_shards(job, {TRAIN_SHARD: {"rows": 0}})
-    ledger.update(job, planned=1)
+    if not ledger.close_plan(job, shards=1, rows=0) and ledger.state(job) in PLANNABLE:
+        raise JobError(f"Redis has lost what it was told of {job}; repeat the command")
     ledger.transition(job, JobState.RUNNING)
     publisher.shards("train", priority, job, [TRAIN_SHARD])
     return job, new

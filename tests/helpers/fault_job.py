@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import redis
+from sentinels import Trio
 from support import Mtl, RedisServer, Workers, wait_until
 
 from jobs.label.relabel import prepare_relabel
@@ -53,12 +55,21 @@ def write_sentences(path: Path, rows: int, long_row: int | None = None) -> Path:
     return path
 
 
+def undisturbed_job(folder: Path) -> pd.DataFrame:
+    """The same job without any fault; its output's rows in order."""
+    source = write_sentences(folder / "in.csv", ROWS)
+    environment = {**os.environ, **WORKER, "MTL_STATE_DIR": str(folder / "state")}
+    command = [sys.executable, "-m", "jobs", "label", source, "-o", folder / "out", "-q"]
+    subprocess.run([*command, "--shard-rows", "500"], env=environment, check=True)
+    return pd.read_parquet(folder / "out").sort_values("row_id").reset_index(drop=True)
+
+
 @dataclass
 class Job:
     """One label job on real workers and a redis-server of its own."""
 
     mtl: Mtl
-    redis: RedisServer
+    redis: RedisServer | Trio
     workers: Workers
     folder: Path
     undisturbed: pd.DataFrame

@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,20 +30,10 @@ from fault_job import (
 from support import Mtl, RedisServer, Workers, pace, running_mtl, wait_until
 
 from jobs.ledger.lifecycle import JobState
+from jobs.ledger.messages import waiting
 from jobs.ledger.presence import Lock, Presence
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The same job without any fault."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    source = write_sentences(folder / "in.csv", ROWS)
-    environment = {**os.environ, **WORKER, "MTL_STATE_DIR": str(folder / "state")}
-    command = [sys.executable, "-m", "jobs", "label", source, "-o", folder / "out", "-q"]
-    subprocess.run([*command, "--shard-rows", "500"], env=environment, check=True)
-    return pd.read_parquet(folder / "out").sort_values("row_id").reset_index(drop=True)
 
 
 @pytest.fixture
@@ -177,6 +166,12 @@ def test_a_worker_told_to_leave_gives_its_shard_back(job: Job, recovered: Recove
     seconds = wait_until(lambda: worker.poll() is not None, 15, "the worker leaves")
     recovered("SIGTERM to a busy worker", seconds)
     assert job.ledger.snapshot(job.id).workers == ()  # nothing waits for a lease
+    # Each shard that is not done has a message, though no worker is there to send one: KEDA would
+    # start none for an empty queue.
+    shards = job.ledger.snapshot(job.id).shards
+    client = job.redis.client()
+    hinted = {shard for _, shard in waiting(client, "label", 1000)}
+    assert len(hinted) == shards.total - shards.done
     job.workers.start()
     job.wait_done()
     assert not job.attempts("lost")

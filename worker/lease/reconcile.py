@@ -22,6 +22,8 @@ from jobs.ledger.ledger import ALL_MESSAGES_REACHED, Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.messages import Publisher, queue_name, waiting
 from jobs.ledger.presence import Lock, Presence
+from jobs.ledger.replicas import Continuity
+from jobs.ledger.sentinel import NoReplicasError
 from jobs.ledger.snapshot import Snapshot
 from mtl_core.errors import JobError, LedgerUnreachableError
 from worker.process.children import ChildWatch
@@ -30,6 +32,7 @@ from worker.process.children import ChildWatch
 FINALISE_AGAIN_S = 60.0
 # A job fails when all workers have declined it for so many rounds.
 LASTING_ROUNDS = 2
+LAST_ROUND_S = 10.0
 SHOWN_REASONS = 3
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ class Reconciler(threading.Thread):
         self._ledger, self._publisher, self._member = ledger, publisher, member
         self._presence = Presence(ledger.redis)
         self._children = ChildWatch(ledger, self._presence, member.name)
+        self._continuity = Continuity(ledger.redis)
         self._lock = Lock(ledger.redis, "mtl:reconciler")
         self._parent_pid = parent_pid
         self._last_round: float | None = None
@@ -90,8 +94,9 @@ class Reconciler(threading.Thread):
         self._presence.announce(member.name, seconds, member.queues, member.children)
 
     def _reconcile(self) -> None:
+        expire = self._may_expire()  # asked each time: it looks at Redis
         if self._lock.hold(2 * self._ledger.settings.reconcile_s + 1):
-            reconcile(self._ledger, self._publisher, expire=self._may_expire())
+            reconcile(self._ledger, self._publisher, expire=expire)
         self._last_round = time.monotonic()
 
     def _leave_if_unfit(self) -> None:
@@ -107,27 +112,38 @@ class Reconciler(threading.Thread):
         os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self) -> None:
-        """End after the current round; say that this worker has gone."""
+        """End after the current round; hint at what this worker gave back, and say it has gone.
+
+        It may be the last one. If nobody hinted, a queue by whose length workers are started
+        (``deploy/kubernetes/keda``) would stay empty.
+        """
         self._over.set()
+        if self.is_alive():
+            self.join(self._ledger.settings.reconcile_s)
         try:
+            if self._lock.hold(LAST_ROUND_S):
+                reconcile(self._ledger, self._publisher, expire=False)
             self._lock.release()
             self._presence.leave(self._member.name)
-        except redis.RedisError as error:
+        except (redis.RedisError, LedgerUnreachableError) as error:
             log.warning("%s", without_redis(error))
 
     def _may_expire(self) -> bool:
         """Whether leases that ran out may be ended now.
 
-        Not when Redis was out of reach or has just come back: then live workers could not beat
-        either, and they get one lease's time to do so.
+        Not when Redis was out of reach or has just come back, or another has taken over: then live
+        workers could not beat either, or their last beats were lost, and they get one lease's time
+        to do so.
         """
         settings, now = self._ledger.settings, time.monotonic()
         gap = now - self._last_round if self._last_round is not None else 0.0
-        if gap > settings.reconcile_s + settings.lease_s / 2:
+        redis_now, happened = self._continuity.look()
+        if happened is not None:
+            log.warning("%s", happened)
+        if happened is not None or gap > settings.reconcile_s + settings.lease_s / 2:
             self._expire_from = now + settings.lease_s
-        uptime_s = self._ledger.uptime_s()
-        if uptime_s < settings.lease_s:
-            self._expire_from = max(self._expire_from, now + settings.lease_s - uptime_s)
+        if redis_now.uptime_s < settings.lease_s:
+            self._expire_from = max(self._expire_from, now + settings.lease_s - redis_now.uptime_s)
         return now >= self._expire_from
 
     def _leave_with_parent(self) -> None:
@@ -228,4 +244,6 @@ def without_redis(error: Exception) -> str:
     """What a worker says while Redis is gone or full."""
     if isinstance(error, redis.OutOfMemoryError) or "OOM" in str(error):
         return "Redis is full: free memory or raise its maxmemory; this worker waits"
+    if isinstance(error, NoReplicasError):
+        return "Redis takes no writes: too few replicas follow it; this worker waits"
     return f"Redis does not answer ({error}); this worker waits"

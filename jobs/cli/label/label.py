@@ -17,7 +17,7 @@ from jobs.cli.shared.common import (
     quiet_option,
 )
 from jobs.cli.shared.notice import ask_for_notice, notify_option, wait_until_told
-from jobs.cli.shared.submission import Submission
+from jobs.cli.shared.submission import Submission, warn_unless_replicated
 from jobs.cli.shared.summary import count, finish_label, print_result
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.input.sniff import FORMATS
@@ -256,7 +256,9 @@ def _run(job: LabelJob, submission: Submission) -> None:
                 progress.say(f"{job.id} has been submitted before; joining it")
             ask_for_notice(where, job.id, submission.notify, new=new)
             snapshot = watch(where, progress, plan_if_nobody_does, until_planned=detach)
-            if not detach:
+            if detach:
+                warn_unless_replicated(where.ledger)
+            else:
                 wait_until_told(where, job.id)
         finally:
             publisher.close()

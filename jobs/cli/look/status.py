@@ -1,6 +1,7 @@
 """``mtl status`` and ``mtl jobs``."""
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -8,13 +9,20 @@ from rich.console import Console
 
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import Backend, backend, json_option, print_json
-from jobs.cli.shared.dashboard import dashboard, describe_attempt, job_table, unfit_lines
+from jobs.cli.shared.dashboard import (
+    dashboard,
+    describe_attempt,
+    job_table,
+    takeover_lines,
+    unfit_lines,
+)
 from jobs.cli.shared.plain import plain, print_table
 from jobs.cli.shared.stuck import Watched, no_workers
 from jobs.cli.shared.unlike import unlike_lines
 from jobs.ledger.connection import reachable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.presence import Presence
+from jobs.ledger.replicas import takeovers
 from jobs.ledger.snapshot import Snapshot
 from jobs.output.manifest import sum_counts
 
@@ -71,7 +79,15 @@ def _of_one_job(ledger: Ledger, job: str) -> dict[str, Any]:
         "attempts": ledger.attempts(job),
         **({"declined": declined} if declined else {}),
         **({"untypical": untypical} if untypical else {}),
+        **_takeovers(ledger, job),
     }
+
+
+def _takeovers(ledger: Ledger, job: str) -> dict[str, Any]:
+    """The times that another Redis took over since the job was submitted."""
+    since = ledger.snapshot(job).created_s
+    found = [asdict(t) for t in takeovers(ledger.redis).values() if t.at_s >= since]
+    return {"redis_takeovers": found} if found else {}
 
 
 def _untypical(ledger: Ledger, job: str) -> dict[str, int]:
@@ -132,5 +148,5 @@ def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
     presence = Presence(where.ledger.redis)
     workers = presence.workers()
     click.echo(f"workers: {', '.join(workers) or no_workers(embedded=where.embedded)}")
-    for line in unfit_lines(presence):
+    for line in (*unfit_lines(presence), *takeover_lines(where.ledger)):
         click.echo(plain(line))

@@ -10,6 +10,7 @@ from jobs.cli.shared.common import (
     quiet_option,
     require_redis_for_detach,
 )
+from jobs.cli.shared.submission import warn_unless_replicated
 from jobs.cli.shared.summary import finish_label
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.label.request import LabelJob, label_job_of
@@ -88,6 +89,8 @@ def retry(job: str, only_failed: bool, detach: bool, quiet: bool, as_json: bool)
                     return False
 
         snapshot = watch(where, progress, plan, until_planned=detach)
+        if detach:
+            warn_unless_replicated(where.ledger)
         publisher.close()
     if detach:
         print_json({"id": job}) if as_json else click.echo(job)

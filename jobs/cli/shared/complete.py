@@ -62,17 +62,11 @@ def _jobs() -> list[str]:
     url = settings().redis_url
     if url is None:
         return []
-    import redis
-
+    from jobs.ledger.connection import client
     from jobs.ledger.records import JOBS
 
-    client = redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=REDIS_PATIENCE_S,
-        socket_connect_timeout=REDIS_PATIENCE_S,
-    )
-    return cast(list[str], client.zrevrange(JOBS, 0, MOST_JOBS - 1))
+    found = client(url, patience=0, timeout_s=REDIS_PATIENCE_S)
+    return cast(list[str], found.zrevrange(JOBS, 0, MOST_JOBS - 1))
 
 
 def _scenarios() -> list[str]:

@@ -13,12 +13,15 @@ from jobs.cli.shared.speed import Speed
 from jobs.cli.shared.stuck import Watched, no_workers
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.presence import Presence
+from jobs.ledger.replicas import takeovers
 from jobs.ledger.snapshot import Snapshot
 
 REFRESH_S = 1.0
 RATE_WINDOW_S = 15.0
 SHOWN_WORKERS = 20
 SHOWN_TROUBLES = 5
+TOLD_S = 24 * 3600
+"""How long it is told that another Redis has taken over."""
 
 
 def dashboard(where: Backend, job: str | None) -> None:
@@ -48,6 +51,7 @@ def _screen(
         *looking.hint(snapshots),
         *_queue_lines(ledger, snapshots),
         *_worker_lines(where),
+        *takeover_lines(ledger),
     ]
     troubles = [
         a for s in snapshots for a in ledger.attempts(s.id) if a["outcome"] in ("failed", "lost")
@@ -92,6 +96,12 @@ def unfit_lines(presence: Presence) -> list[str]:
     A worker all of whose children failed so has left.
     """
     return [f"unfit: {child}: {reason}" for child, reason in presence.all_unfit().items()]
+
+
+def takeover_lines(ledger: Ledger) -> list[str]:
+    """A line for each time that another Redis took over in the last day."""
+    recent = [t for t in takeovers(ledger.redis).values() if time.time() - t.at_s < TOLD_S]
+    return [f"{time.strftime('%H:%M:%S', time.localtime(t.at_s))}: {t}" for t in recent]
 
 
 def job_table(snapshots: list[Snapshot], rates: dict[str, float] | None = None) -> Table:

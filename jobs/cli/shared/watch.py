@@ -24,8 +24,10 @@ from jobs.ledger.connection import refused
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import PLANNABLE
 from jobs.ledger.presence import Presence
+from jobs.ledger.replicas import Continuity
+from jobs.ledger.scripts import key
 from jobs.ledger.snapshot import Snapshot
-from mtl_core.errors import LedgerUnreachableError, MtlError
+from mtl_core.errors import JobError, LedgerUnreachableError, MtlError
 
 POLL_S = 0.25
 PLAIN_LINE_S = 5.0
@@ -33,8 +35,12 @@ SAME_LINE_S = 60.0
 """After so long a line comes again even if it says the same."""
 RATE_WINDOW_S = 10.0
 NO_WORKER_HINT_S = 5.0
-MEMORY_LOOK_S = 3.0
+REDIS_LOOK_S = 3.0
 EMBEDDED_PATIENCE_S = 20.0
+VANISHED = (
+    "{job} is no longer in this Redis: it was forgotten, or lost when Redis failed over or was "
+    "started again; the same command submits it anew"
+)
 
 
 class JobProgress:
@@ -61,6 +67,7 @@ class JobProgress:
         self._hinted = False
         self._full = False
         self._next_look = 0.0
+        self._continuity: Continuity | None = None
 
     def __enter__(self) -> "JobProgress":
         if self.live:
@@ -105,11 +112,14 @@ class JobProgress:
             self._hinted = True
             self.say("no worker is running: start one with `mtl worker`; the job waits")
 
-    def hint_if_full(self, ledger: Ledger) -> None:
-        """Say once that Redis has no room, and once that it has again."""
+    def look_at_redis(self, ledger: Ledger) -> None:
+        """Say when another Redis has taken over; and once that it has no room, or has again."""
         if time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + MEMORY_LOOK_S
+        self._next_look = time.monotonic() + REDIS_LOOK_S
+        self._continuity = self._continuity or Continuity(ledger.redis)
+        if (happened := self._continuity.look()[1]) is not None:
+            self.say(str(happened))
         memory = cast(dict[str, Any], ledger.redis.info("memory"))
         full = 0 < int(memory["maxmemory"]) <= int(memory["used_memory"])
         if full != self._full:
@@ -209,12 +219,16 @@ def _watch(
             if not backend.embedded and not snapshot.workers:
                 progress.hint_without_workers(len(Presence(backend.ledger.redis).workers()))
             progress.show(snapshot)
-            progress.hint_if_full(backend.ledger)
+            progress.look_at_redis(backend.ledger)
             if snapshot.resting or (until_planned and snapshot.state not in PLANNABLE):
                 return snapshot
             if snapshot.state in PLANNABLE:
                 plan()
             lost_at = None
+        except JobError as error:
+            if not backend.ledger.redis.exists(key(progress.job, "job")):
+                raise JobError(VANISHED.format(job=progress.job)) from error
+            raise
         except (redis.RedisError, LedgerUnreachableError) as error:
             if refused(error) or refused(error.__cause__):
                 raise

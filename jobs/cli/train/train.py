@@ -14,7 +14,7 @@ from jobs.cli.shared.common import (
     quiet_option,
 )
 from jobs.cli.shared.notice import ask_for_notice, notify_option, wait_until_told
-from jobs.cli.shared.submission import Submission
+from jobs.cli.shared.submission import Submission, warn_unless_replicated
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.cli.train.compare import print_trained
 from jobs.cli.train.heads import refuse_options_of_heads, spec_of_heads
@@ -256,6 +256,7 @@ def _run(specs: list[TrainSpec], submission: Submission) -> None:
         for job, new in jobs:
             ask_for_notice(where, job, submission.notify, new=new)
         if submission.detach:
+            warn_unless_replicated(where.ledger)
             return
         failed = []
         for job, new in jobs:

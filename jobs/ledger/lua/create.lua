@@ -4,5 +4,6 @@ if redis.call('HSETNX', JOB, 'id', ARGV[1]) == 0 then return 0 end
 for i = 2, #KEYS do redis.call('DEL', KEYS[i]) end
 redis.call('HSET', JOB, 'kind', ARGV[2], 'spec', ARGV[3], 'state', 'queued', 'reason', '',
   'priority', ARGV[4], 'created_ms', now_ms(), 'changed_ms', now_ms(),
-  'rows_total', 0, 'rows_done', 0, 'rows_failed', 0, 'planned', 0, 'barren', 0)
+  'rows_total', 0, 'rows_done', 0, 'rows_failed', 0, 'planned', 0, 'barren', 0,
+  'shards_added', 0, 'rows_added', 0)
 return 1

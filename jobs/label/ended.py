@@ -1,0 +1,28 @@
+"""A job whose output is whole, though the ledger takes it for unfinished.
+
+So it is when Redis has lost its last writes (it failed over, or its disk was behind) just after the
+job was finalised: the ledger then hands out shards whose staged rows have been removed since.
+"""
+
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.lifecycle import JobState
+from jobs.output.layout import finished, read_manifest
+from jobs.roots import place_inside
+from jobs.specs import LabelSpec
+from mtl_core.errors import MtlError
+
+REASON = "its output was whole before Redis lost its last writes; `mtl verify` counts it"
+
+
+def end_if_whole(ledger: Ledger, job: str, spec: LabelSpec) -> bool:
+    """End a running job if its output is whole already; returns whether it is."""
+    try:
+        output = place_inside(spec.output, ledger.settings, patience_s=0)
+        if not finished(output, job):  # a retry takes the mark of a whole output away first
+            return False
+        end = JobState(read_manifest(output).state)
+    except (OSError, MtlError):  # the output cannot be seen from here: then this is not known
+        return False
+    ledger.transition(job, JobState.FINALISING)
+    ledger.transition(job, end, REASON)
+    return True

@@ -7,6 +7,7 @@ import click
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
     finished_argument,
+    generation_option,
     json_option,
     output_folder,
     output_option,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replace the file named, or a folder that holds only what this command wrote.",
 )
+@generation_option
 @json_option
 def collect(
     job: str,
@@ -64,6 +66,7 @@ def collect(
     drop_duplicates: bool,
     threshold: float | None,
     overwrite: bool,
+    generation: int | None,
     as_json: bool,
 ) -> None:
     """Write all rows of a finished label job into one file, in the order of row_id.
@@ -84,14 +87,18 @@ def collect(
     folder = output_folder(job)
     if threshold is not None and not drop_duplicates:
         raise click.UsageError("--threshold is for --drop-duplicates")
-    without = later_rows(folder, threshold) if drop_duplicates else None
+    without = later_rows(folder, threshold, generation) if drop_duplicates else None
     left_out: dict[str, str] = {}
     if task is not None:
         if form not in (None, "parquet"):
             raise click.UsageError("--by writes Parquet; leave --format out")
-        rows = collect_by_label(folder, target, task, overwrite=overwrite, without=without)
+        rows = collect_by_label(
+            folder, target, task, overwrite=overwrite, without=without, generation=generation
+        )
     else:
-        rows, left_out = collect_parts(folder, target, form, overwrite=overwrite, without=without)
+        rows, left_out = collect_parts(
+            folder, target, form, overwrite=overwrite, without=without, generation=generation
+        )
     if as_json:
         said = {"rows": rows, "output": str(target.absolute()), "left_out": list(left_out)}
         print_json(said if without is None else {**said, "duplicates_dropped": len(without)})
@@ -101,15 +108,18 @@ def collect(
     if without is not None:
         click.echo(f"dropped: {len(without):,} near copies of other rows", err=True)
     if not rows:
-        errors = read_manifest(folder).rows.errors
+        errors = read_manifest(folder, generation).rows.errors
         click.echo(f"no row was labelled; {errors:,} are in {folder}/errors", err=True)
     if left_out:
         names = ", ".join(f"{name} ({word})" for name, word in left_out.items())
         click.echo(f"left out, because csv cannot hold them: {names}", err=True)
 
 
-def later_rows(output: Place, threshold: float | None) -> "NDArray[np.int64]":
+def later_rows(
+    output: Place, threshold: float | None, generation: int | None
+) -> "NDArray[np.int64]":
     """The ``row_id`` of rows that are near copies of an earlier one."""
     from jobs.vectors.copies.duplicates import THRESHOLD, find_duplicates
 
-    return find_duplicates(output, THRESHOLD if threshold is None else threshold, shown=0).later
+    least = THRESHOLD if threshold is None else threshold
+    return find_duplicates(output, least, shown=0, generation=generation).later

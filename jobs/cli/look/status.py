@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 
 from jobs.cli.shared import complete
+from jobs.cli.shared.appended import appended_json, appended_line
 from jobs.cli.shared.common import Backend, backend, json_option, print_json
 from jobs.cli.shared.dashboard import dashboard, describe_attempt, job_table, unfit_lines
 from jobs.cli.shared.plain import plain, print_table
@@ -17,6 +18,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.presence import Presence
 from jobs.ledger.snapshot import Snapshot
 from jobs.output.manifest import sum_counts
+from jobs.specs import LabelSpec
 
 WATCH_S = 5.0
 
@@ -71,7 +73,16 @@ def _of_one_job(ledger: Ledger, job: str) -> dict[str, Any]:
         "attempts": ledger.attempts(job),
         **({"declined": declined} if declined else {}),
         **({"untypical": untypical} if untypical else {}),
+        **_appended(ledger, job),
     }
+
+
+def _appended(ledger: Ledger, job: str) -> dict[str, Any]:
+    """Of a job that appends: to what."""
+    spec = ledger.spec(job)
+    if not isinstance(spec, LabelSpec) or not spec.appends:
+        return {}
+    return {"appends": {"output": spec.appends, **appended_json(spec)}}
 
 
 def _untypical(ledger: Ledger, job: str) -> dict[str, int]:
@@ -122,6 +133,9 @@ def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
     if job and snapshots[0].reason:
         click.echo(f"reason: {plain(snapshots[0].reason)}")
     if job:
+        spec = where.ledger.spec(job)
+        if isinstance(spec, LabelSpec) and spec.appends:
+            click.echo(plain(appended_line(spec)))
         for line in unlike_lines(snapshots[0].rows.done, _untypical(where.ledger, job)):
             click.echo(line)
         for attempt in where.ledger.attempts(job):

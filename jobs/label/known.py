@@ -125,7 +125,7 @@ class NewRows:
         bad = [_changed(chunk.rows[row], str(texts[row])) for row in np.flatnonzero(other).tolist()]
         left = replace(
             chunk,
-            table=chunk.table.take(pa.array(kept)),
+            table=chunk.table.filter(pa.array(~there)),
             rows=[chunk.rows[row] for row in kept],
             bad=sorted([*chunk.bad, *bad], key=lambda row: row.row),
         )

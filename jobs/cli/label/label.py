@@ -191,7 +191,7 @@ def label(
         raise click.UsageError("--append takes whole files; leave --limit out")
     job = prepare_append(request, settings()) if append else prepare_label(request, settings())
     if isinstance(job, NothingNew):
-        _say_nothing_new(job, as_json)
+        _say_nothing_new(job, submission)
         return
     if len(job.spec.inputs) > 1 and not quiet:
         click.echo(_files(job), err=True)
@@ -220,13 +220,14 @@ def finish(job: LabelJob, submission: Submission) -> None:
         print_json({"id": job.id}) if submission.as_json else click.echo(job.id)
 
 
-def _say_nothing_new(nothing: NothingNew, as_json: bool) -> None:
-    if as_json:
+def _say_nothing_new(nothing: NothingNew, submission: Submission) -> None:
+    if submission.as_json:
         skipped = {"files": nothing.files, "rows": nothing.rows}
         print_json({"id": None, "output": str(nothing.output), "skipped": skipped})
         return
     what = said_skipped(nothing.files, nothing.rows)
-    click.echo(f"nothing new: {nothing.output} holds {what} already", err=True)
+    # Where an id is waited for, there is none.
+    click.echo(f"nothing new: {nothing.output} holds {what} already", err=submission.detach)
 
 
 def _files(job: LabelJob) -> str:

@@ -64,7 +64,9 @@ class MadeJobs:
         self.ledger, self.publisher = Ledger(self.url, self.settings), Publisher(self.url)
         Presence(self.ledger.redis).announce(WORKER, 600)
 
-    def request(self, *inputs: Path | str, output: str | Path = "out", **asked: Any) -> LabelRequest:
+    def request(
+        self, *inputs: Path | str, output: str | Path = "out", **asked: Any
+    ) -> LabelRequest:
         where = output if "://" in str(output) else self.folder / output
         named = tuple(map(str, inputs))
         return LabelRequest(named, str(where), **{"model": "default", "shard_rows": 4, **asked})

@@ -18,8 +18,9 @@ from jobs.cli.shared.common import (
     quiet_option,
 )
 from jobs.cli.shared.notice import ask_for_notice, notify_option, wait_until_told
+from jobs.cli.shared.plain import count
 from jobs.cli.shared.submission import Submission
-from jobs.cli.shared.summary import count, finish_label, print_result
+from jobs.cli.shared.summary import finish_label, print_result
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.input.sniff import FORMATS
 from jobs.label.append import NothingNew, prepare_append

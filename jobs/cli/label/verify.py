@@ -53,8 +53,7 @@ def verify(
         click.echo(
             f"{output}{which}: ok; {counts['total']:,} input rows = {counts['labelled']:,} "
             f"labelled + {counts['errors']:,} error rows, each row_id once, "
-            f"{counts['parts']:,} parts"
-            + ("; every column as in the input" if compared else "")
+            f"{counts['parts']:,} parts" + ("; every column as in the input" if compared else "")
         )
     if problems:
         raise JobError(f"{output}: {'; '.join(problems)}")

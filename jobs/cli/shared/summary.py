@@ -9,7 +9,7 @@ import click
 
 from jobs.cli.shared.appended import appended_json, appended_line
 from jobs.cli.shared.common import print_json
-from jobs.cli.shared.plain import plain
+from jobs.cli.shared.plain import count, plain
 from jobs.cli.shared.unlike import unlike_lines
 from jobs.label.request import LabelJob
 from jobs.ledger.lifecycle import JobState
@@ -97,11 +97,6 @@ def _near_path(output: Place) -> str:
     if isinstance(output, Folder) and output.path.is_relative_to(here):
         return str(output.path.relative_to(here))
     return str(output)
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _reasons(output: Place, manifest: Manifest) -> str:

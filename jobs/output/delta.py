@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 BATCH_ROWS = 8192
-FINISHED = "mtl.finished"
 GENERATION = "mtl.generation"
+ROWS = "mtl.rows"
 LOG = "_delta_log"
 
 
@@ -105,9 +105,11 @@ class _Table:
             check_outside_outputs(target.path)
         if target.is_file():
             raise OutputError(f"{target} is a file; give a folder for the table by -o")
-        self.there = bool(target.below(LOG).names())
-        names = [] if self.there else [*target.names(), *target.folders()]
-        if not all(map(_may_be_ours, names)):
+        self._table: DeltaTable | None = None
+        if target.below(LOG).names():
+            with _in_one_line(target):
+                self._table = self._opened()
+        elif not all(map(_may_be_ours, (*target.names(), *target.folders()))):
             raise OutputError(f"{target} holds other files; give a new or empty folder by -o")
 
     def last_written(self) -> int:
@@ -116,10 +118,9 @@ class _Table:
         Raises:
             OutputError: the table was not written from this output.
         """
-        if not self.there:
+        if self._table is None:
             return 0
-        with _in_one_line(self.target):
-            last = self._opened().transaction_version(self.name)
+        last = self._table.transaction_version(self.name)
         if last is None:
             raise OutputError(
                 f"{self.target} is a Delta table, but none that was written from {self.output}; "
@@ -132,14 +133,14 @@ class _Table:
 
         What a log that was cleaned up does not tell any more is not compared.
         """
-        if not there:
+        if self._table is None:
             return
         with _in_one_line(self.target):
-            history = self._opened().history()
+            history = self._table.history()
         said = {str(commit[GENERATION]): commit for commit in history if GENERATION in commit}
         for each in there:
-            commit = said.get(str(each.number), {})
-            if commit.get(FINISHED, each.finished) != each.finished:
+            rows = said.get(str(each.number), {}).get(ROWS)
+            if rows is not None and int(rows) != each.rows.labelled:
                 raise OutputError(
                     f"{self.target} holds generation {each.number} as it was before its rows were "
                     "tried again; write a new table by -o"
@@ -153,6 +154,7 @@ class _Table:
             OutputError: the table cannot be written.
         """
         from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import CommitFailedError
 
         manifest = of_generation(self.manifest, generation.number)
         tables = checked_parts(self.output, manifest)
@@ -169,18 +171,22 @@ class _Table:
                 raised.append(error)
                 raise
 
-        said = {GENERATION: str(generation.number), FINISHED: generation.finished}
+        said = {GENERATION: str(generation.number), ROWS: str(generation.rows.labelled)}
         with _in_one_line(self.target, raised):
             write_deltalake(
-                self.address,
+                # Not its path: what others write from now on must be seen as a conflict.
+                self._table or self.address,
                 pa.RecordBatchReader.from_batches(schema, batches()),
-                mode="append",
+                mode="append" if self._table else "error",
                 storage_options=_storage_options(self.target),
                 commit_properties=CommitProperties(
                     custom_metadata=said,
                     app_transactions=[Transaction(self.name, generation.number)],
                 ),
             )
+            self._table = self._opened()
+            if self._table.transaction_version(self.name) != generation.number:
+                raise CommitFailedError
         return {field.name: str(field.type) for field in first.schema if not kinds[field.name]}
 
     def _opened(self) -> "DeltaTable":
@@ -209,9 +215,7 @@ def _in_one_line(target: Place, raised: Sequence[MtlError] = ()) -> Iterator[Non
         with interrupt.unwinding():
             yield
     except CommitFailedError as error:
-        raise OutputError(
-            f"{target} was written by another command at the same time; repeat this one"
-        ) from error
+        raise _at_once(target) from error
     except SchemaMismatchError as error:
         raise OutputError(
             f"{target} has other columns than the output ({_first_line(error)}); write a new table "
@@ -220,10 +224,16 @@ def _in_one_line(target: Place, raised: Sequence[MtlError] = ()) -> Iterator[Non
     except Exception as error:  # it raises plain exceptions, too
         if raised:
             raise raised[0] from error
+        if "already exists" in str(error):  # it was not there just now
+            raise _at_once(target) from error
         raise OutputError(
             f"{target} cannot be used as a Delta table ({_first_line(error)}); mend that, or give "
             "another place by -o"
         ) from error
+
+
+def _at_once(target: Place) -> OutputError:
+    return OutputError(f"{target} was written by another command at the same time; repeat this one")
 
 
 def _first_line(error: Exception) -> str:

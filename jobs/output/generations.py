@@ -59,8 +59,8 @@ def of_generation(manifest: Manifest, number: int) -> Manifest:
     all_of_them = generations_of(manifest)
     found = next((each for each in all_of_them if each.number == number), None)
     if found is None:
-        some = "generation 1 only" if len(all_of_them) == 1 else f"1 to {len(all_of_them)}"
-        raise InputError(f"there is no generation {number}; there is {some}")
+        some = "is generation 1 alone" if len(all_of_them) == 1 else f"are 1 to {len(all_of_them)}"
+        raise InputError(f"there is no generation {number}; there {some}")
     parts = tuple(part for part in manifest.parts if part.generation == number)
     return manifest.model_copy(
         update={

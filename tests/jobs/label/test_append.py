@@ -8,9 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner, Result
 from made_jobs import MadeJobs
 from s3_server import S3Server
 
+from jobs.cli.group import main
+from jobs.cli.shared.summary import print_result
 from jobs.label import join as joining
 from jobs.label.append import NothingNew
 from jobs.label.finalise import finalise
@@ -131,8 +134,67 @@ def test_one_generation_is_read_alone(jobs: MadeJobs, tmp_path: Path) -> None:
         assert collect(out, target, overwrite=False, generation=generation)[0] == 10
         assert pd.read_parquet(target)["row_id"].tolist() == list(range(first, first + 10))
     assert collect(out, tmp_path / "all.parquet", overwrite=False)[0] == 30
-    with pytest.raises(InputError, match="out: there is no generation 4; there is 1 to 3"):
+    with pytest.raises(InputError, match="out: there is no generation 4; there are 1 to 3"):
         read_manifest(out, 4)
+
+
+def mtl(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def test_every_look_at_an_output_takes_one_generation_or_all(
+    jobs: MadeJobs, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for number in range(2):
+        jobs.append(week(tmp_path, number))
+    both, second = mtl("show", out, "--json", "-n", 50), mtl("show", out, "--generation", 2)
+    assert [row["row_id"] for row in json.loads(both.stdout)] == list(range(20))
+    assert "sentence number 10" in second.stdout
+    assert "sentence number 9" not in second.stdout
+    told = mtl("verify", out, "--generation", 2).stdout
+    assert "out, generation 2: ok; 10 input rows = 10 labelled + 0 error rows" in told
+    for options, looked in (((), 20), (("--generation", 1), 10)):
+        found = mtl("duplicates", out, "--json", *options)
+        assert json.loads(found.stdout)["rows"] == looked
+        assert mtl("report", out, "-o", tmp_path / f"{looked}.html", *options).exit_code == 0
+        assert f"{looked} rows labelled" in (tmp_path / f"{looked}.html").read_text()
+        near = mtl("search", out, "--like", 3, "-k", 50, "--json", *options)
+        hits = [hit["row"]["row_id"] for hit in json.loads(near.stdout)[0]["hits"]]
+        assert sorted([3, *hits]) == list(range(looked))
+        mtl("collect", out, "-o", tmp_path / f"{looked}.csv", *options)
+        assert len(pd.read_csv(tmp_path / f"{looked}.csv")) == looked
+    refused = mtl("show", out, "--generation", 3)
+    assert "there is no generation 3; there are 1 to 2" in refused.output
+
+
+def test_what_was_appended_and_what_was_skipped_is_said(
+    jobs: MadeJobs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    jobs.append(csv(tmp_path / "a.csv", range(10)), id_column="id")
+    job = done(jobs.append(tmp_path / "a.csv", csv(tmp_path / "b.csv", range(15)), id_column="id"))
+    print_result(job, as_json=False)
+    said = capsys.readouterr().out
+    assert "5 of 5 rows labelled" in said
+    assert (
+        f"generation 2 of {out}, its rows from row_id 10; skipped, as it holds them: 1 file and "
+        "10 rows of new files\n" in said
+    )
+    assert f"output: {out}\n" in said
+    print_result(job, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["skipped"] == {"files": 1, "rows": 10}
+    assert (told["generation"], told["output"]) == (2, str(out))
+    command = ("label", tmp_path / "a.csv", tmp_path / "b.csv", "-o", out, "--append")
+    again = mtl(*command, "--id-column", "id")
+    assert (again.exit_code, again.stdout) == (0, f"nothing new: {out} holds 2 files already\n")
+    assert json.loads(mtl(*command, "--id-column", "id", "--json").stdout) == {
+        "id": None,
+        "output": str(out),
+        "skipped": {"files": 2, "rows": 0},
+    }
+    assert "--append takes whole files" in mtl(*command, "--limit", "3").output
 
 
 @pytest.mark.parametrize(
@@ -197,6 +259,27 @@ def test_columns_come_in_the_outputs_types_and_missing_ones_stay_empty(
     assert found["n"].isna().tolist() == [False, False, True]
     with pytest.raises(InputError, match=r"column 'n' is double, in \S+out it is int64"):
         jobs.append(tmp_path / "c.parquet")
+
+
+def test_a_stopped_append_goes_on_by_the_same_command_or_by_retry(
+    jobs: MadeJobs, tmp_path: Path
+) -> None:
+    out = Folder(tmp_path / "out")
+    jobs.append(csv(tmp_path / "a.csv", range(10)), id_column="id")
+    grown = csv(tmp_path / "b.csv", range(30), n5="another text")
+    job = done(jobs.prepare(grown, id_column="id"))
+    jobs.submit(job)
+    jobs.do(job, jobs.waiting(job)[0])
+    before = {path.name for path in (out.path / "_append").glob("part-*")}
+    jobs.ledger.transition(job.id, JobState.CANCELLING)
+    jobs.ledger.transition(job.id, JobState.CANCELLED)
+    assert verify(out)[1] == []
+    again = done(jobs.prepare(grown, id_column="id"))
+    assert again.id == job.id
+    jobs.retry(again)
+    assert {name.replace("part-", "part-g0002-") for name in before} <= set(out.names())
+    assert rows(out.path)["id"].tolist() == [f"n{number}" for number in range(30)]
+    assert (read_manifest(out).rows.errors, verify(out)[1], verify_input(out)) == (1, [], [])
 
 
 def test_two_appends_at_once_meet_at_one_folder(jobs: MadeJobs, tmp_path: Path) -> None:

@@ -118,11 +118,12 @@ def _other_options(manifest: Manifest, spec: LabelSpec) -> list[str]:
 def _other_precision(manifest: Manifest, spec: LabelSpec) -> bool:
     """Whether parts were computed in a precision that is not asked for.
 
-    What a worker chose by ``auto`` counts as such. Of stored embeddings it is not known.
+    By ``auto`` a worker may choose any but int8. Of stored embeddings it is not known.
     """
     computed = {e.precision for e in manifest.engines if e.engine != "stored embeddings"}
-    asked = {"float32", "bfloat16"} if spec.precision == "auto" else {str(spec.precision)}
-    return not computed <= asked
+    if spec.precision == "auto":
+        return "int8" in computed
+    return not computed <= {str(spec.precision)}
 
 
 def _other_columns(manifest: Manifest, spec: LabelSpec) -> bool:

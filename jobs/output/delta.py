@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 8192
 GENERATION = "mtl.generation"
+JOB = "mtl.job"
 ROWS = "mtl.rows"
 LOG = "_delta_log"
 
@@ -129,9 +130,10 @@ class _Table:
         return int(last)
 
     def require_unchanged(self, there: Sequence[Generation]) -> None:
-        """Raise OutputError if a partial generation was tried again since it was written.
+        """Raise OutputError if a generation is another one than was written.
 
-        What a log that was cleaned up does not tell any more is not compared.
+        A partial one may have been tried again since, or the output been made anew. What a log
+        that was cleaned up does not tell any more is not compared.
         """
         if self._table is None:
             return
@@ -139,11 +141,11 @@ class _Table:
             history = self._table.history()
         said = {str(commit[GENERATION]): commit for commit in history if GENERATION in commit}
         for each in there:
-            rows = said.get(str(each.number), {}).get(ROWS)
-            if rows is not None and int(rows) != each.rows.labelled:
+            commit = said.get(str(each.number))
+            if commit and (commit.get(JOB), commit.get(ROWS)) != _facts(each):
                 raise OutputError(
-                    f"{self.target} holds generation {each.number} as it was before its rows were "
-                    "tried again; write a new table by -o"
+                    f"{self.target} holds another generation {each.number} than {self.output} does "
+                    "now (rows tried again, or labelled anew); write a new table by -o"
                 )
 
     def commit(self, generation: Generation) -> dict[str, str]:
@@ -171,7 +173,8 @@ class _Table:
                 raised.append(error)
                 raise
 
-        said = {GENERATION: str(generation.number), ROWS: str(generation.rows.labelled)}
+        job, count = _facts(generation)
+        said = {GENERATION: str(generation.number), JOB: job, ROWS: count}
         with _in_one_line(self.target, raised):
             write_deltalake(
                 # Not its path: what others write from now on must be seen as a conflict.
@@ -193,6 +196,11 @@ class _Table:
         from deltalake import DeltaTable
 
         return DeltaTable(self.address, storage_options=_storage_options(self.target))
+
+
+def _facts(generation: Generation) -> tuple[str, str]:
+    """Its job and rows, as a commit's metadata holds them."""
+    return generation.job, str(generation.rows.labelled)
 
 
 def _may_be_ours(name: str) -> bool:

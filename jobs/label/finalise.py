@@ -5,7 +5,6 @@ rename of the manifest (in a store, its put) is the commit.
 """
 
 import platform
-import re
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from jobs.output.layout import (
     EMPTY_PART,
     ERROR_FILE,
     ERRORS,
+    HALF_WRITTEN,
     INPUT_ERRORS,
     MANIFEST,
     PART,
@@ -55,8 +55,6 @@ from mtl_core.storage.address import place_of
 from mtl_core.storage.parquet import ROW_ID, label_fields, put_table
 from mtl_core.storage.place import Place
 from mtl_core.tasks import Task
-
-HALF_WRITTEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp")
 
 
 def finalise(ledger: Ledger, job: str) -> bool:

@@ -27,6 +27,7 @@ from jobs.output.generations import (
 )
 from jobs.output.layout import (
     ERRORS,
+    HALF_WRITTEN,
     MANIFEST,
     README,
     SUCCESS,
@@ -207,10 +208,18 @@ def _rows(rows: Sequence[Rows]) -> Rows:
 
 
 def _remove_unlisted(out: Place, number: int, listed: set[str]) -> None:
-    """Remove files of this generation that an append left which was given up or tried again."""
-    there = [name for name in (*out.names(), *out.names(ERRORS)) if generation_of(name) == number]
-    others = [name for name in there if name not in listed]
-    out.delete(*(name for name in others if job_of(out, name) is not None))
+    """Remove files of this generation that an append left which was given up or tried again.
+
+    And what it had half written, whose name is enough: nobody else writes here now.
+    """
+    others, half = list[str](), list[str]()
+    for name in (*out.names(), *out.names(ERRORS)):
+        written = HALF_WRITTEN.fullmatch(name.rpartition("/")[2])
+        if written and (generation_of(written["name"]) or written["name"] in (MANIFEST, README)):
+            half.append(name)
+        elif generation_of(name) == number and name not in listed:
+            others.append(name)
+    out.delete(*half, *(name for name in others if job_of(out, name) is not None))
 
 
 def _remove_empty(place: Place) -> None:

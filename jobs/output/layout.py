@@ -56,6 +56,7 @@ TOKEN_CHARS = 8
 OF_ATTEMPT = r"-(?P<shard>[0-9]+(\.[0-9]+)*)-a([0-9]+|all)(-[0-9a-f]{8})?\.parquet"
 PART = re.compile("part" + OF_ATTEMPT)
 ERROR_FILE = re.compile("_rows" + OF_ATTEMPT)
+HALF_WRITTEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp")
 EMPTY_PART = "part-empty.parquet"
 """The only part of an output where no row could be labelled. It holds the schema alone."""
 

@@ -343,8 +343,11 @@ def test_what_an_append_that_was_given_up_had_copied_is_removed_by_the_next(
     pd.DataFrame({"text": ["none of ours"]}).to_parquet(foreign)
     copied = {p.name for p in out.path.glob("part-g0002-0*")}
     assert len(copied) == 2
+    half = out.path / ".part-g0002-00003-a1-0a1b2c3d.parquet.0f0f0f0f0f0f.tmp"
+    half.write_bytes(b"half")
     assert {problem.split(" ")[0] for problem in verify(out)[1]} == {*copied, foreign.name}
     jobs.append(week(tmp_path, 2))
+    assert not half.exists()
     foreign.rename(tmp_path / "moved")  # which is left where it is: it bears no job's mark
     assert rows(out.path)["id"].tolist() == [f"n{n}" for n in (*range(10), *range(20, 30))]
     assert verify(out)[1] == []

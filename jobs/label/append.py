@@ -86,7 +86,7 @@ def _require_appendable(out: Place, manifest: Manifest, id_column: str | None) -
             f"{out} was labelled anew from {manifest.relabels} and does not say of which files it "
             "is; label that one anew again, or append there"
         )
-    if not manifest.parts:
+    if not manifest.rows.labelled:
         raise InputError(f"{out} holds no labelled row; label its input again into a new folder")
     if manifest.id_column and id_column != manifest.id_column:
         raise InputError(

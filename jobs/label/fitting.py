@@ -78,20 +78,21 @@ def require_same(out: Place, manifest: Manifest, spec: LabelSpec, model: str) ->
     Raises:
         OutputError: by another model, or with other options.
     """
-    if (spec.model_sha256, spec.backbone_sha256) != (
-        manifest.model.sha256,
-        manifest.model.backbone_sha256,
-    ):
+    old = manifest.model
+    asked = (spec.model_sha256, spec.backbone_sha256, spec.typicality_sha256)
+    if asked != (old.sha256, old.backbone_sha256, old.typicality_sha256):
         other = (
-            f"model '{manifest.model.name}', not by '{spec.model}'"
-            if spec.model != manifest.model.name
+            f"model '{old.name}', not by '{spec.model}'"
+            if spec.model != old.name
             else f"another model that was named '{spec.model}' then"
         )
         raise OutputError(f"{out} was labelled by {other}; {_first(out, model)}")
-    if options := _other_options(manifest, spec):
+    if options := _other_options(out, manifest, spec):
+        kept = {"--embedding", "--precision"}.intersection(options)  # by relabelling, too
+        way = "label all files again into a new folder" if kept else _first(out, model)
         raise OutputError(
             f"{out} was made with another {' and '.join(options)}; give the options it was made "
-            f"with, or {_first(out, model)}"
+            f"with, or {way}"
         )
 
 
@@ -99,20 +100,30 @@ def _first(out: Place, model: str) -> str:
     return f"relabel first: `mtl relabel {out} --model {model} -o NEW`, then append to NEW"
 
 
-def _other_options(manifest: Manifest, spec: LabelSpec) -> list[str]:
+def _other_options(out: Place, manifest: Manifest, spec: LabelSpec) -> list[str]:
     """The options by which a spec would write something else than an output's job did."""
-    written = {column.name: column.type for column in manifest.columns}
-    top = [name for name, _ in spec.tasks if f"{name}_top" in written]
     found = {
         "--only": tuple(manifest.model.tasks) != tuple(name for name, _ in spec.tasks),
         "--embedding": manifest.embedding != spec.embedding,
-        "--top": bool(top) != bool(spec.top),
+        "--top": _other_top(out, manifest, spec),
         "--abstain-below": manifest.thresholds != dict(spec.thresholds),
         "--min-typicality": manifest.min_typicality != spec.min_typicality,
         "--precision": _other_precision(manifest, spec),
     }
     names = [name for name, other in found.items() if other]
     return names or (["set of label columns"] if _other_columns(manifest, spec) else [])
+
+
+def _other_top(out: Place, manifest: Manifest, spec: LabelSpec) -> bool:
+    """Whether rows list another number of their most probable labels; their first row tells it."""
+    there = {column.name for column in manifest.columns}
+    lists = {f"{name}_top": min(spec.top, len(labels)) for name, labels in spec.tasks}
+    if not spec.top or not there.issuperset(lists):
+        return bool(spec.top) or bool(there.intersection(lists))
+    some = next(part for part in manifest.parts if part.rows)
+    with opened(out, some.part) as file:
+        row = next(file.iter_batches(1, columns=list(lists))).to_pylist()[0]
+    return any(len(row[name]) != length for name, length in lists.items())
 
 
 def _other_precision(manifest: Manifest, spec: LabelSpec) -> bool:

@@ -202,7 +202,7 @@ def test_what_was_appended_and_what_was_skipped_is_said(
     [
         ({"model": "fast"}, r"model 'default', not by 'fast'; relabel first: `mtl relabel \S+out "),
         ({"only": ("topic",)}, "another --only; give the options .* relabel first"),
-        ({"embedding": "int8"}, "another --embedding"),
+        ({"embedding": "int8"}, "another --embedding; give .* or label all files again into a new"),
         ({"top": 2}, "another --top"),
         ({"abstain_below": 0.9}, "another --abstain-below"),
         ({"min_typicality": 0.1}, "another --min-typicality"),
@@ -220,6 +220,15 @@ def test_what_would_be_labelled_in_another_way_is_refused(
         jobs.append(week(tmp_path, 1), **asked)
     assert "\n" not in str(refused.value)
     assert content(tmp_path / "out") == before
+
+
+def test_another_number_of_most_probable_labels_is_refused_too(
+    jobs: MadeJobs, tmp_path: Path
+) -> None:
+    jobs.label(week(tmp_path, 0), top=2)
+    with pytest.raises(OutputError, match="another --top"):
+        jobs.append(week(tmp_path, 1), top=3)
+    done(jobs.append(week(tmp_path, 1), top=2))
 
 
 def test_an_output_that_cannot_be_appended_to_is_told(jobs: MadeJobs, tmp_path: Path) -> None:

@@ -31,13 +31,15 @@ from jobs.output.layout import (
     MANIFEST,
     README,
     SUCCESS,
+    TOKEN_CHARS,
     generations_in,
     job_of,
     owner,
     read_manifest,
     remove_work,
+    set_aside_name,
 )
-from jobs.output.manifest import Generation, Input, Manifest, Part, Rows, sum_counts
+from jobs.output.manifest import ErrorRows, Generation, Input, Manifest, Part, Rows, sum_counts
 from jobs.output.readme import readme
 from jobs.specs import LabelSpec
 from mtl_core.errors import OutputError
@@ -145,8 +147,21 @@ def _base(out: Place, job: str, spec: LabelSpec) -> Manifest:
 def _names(manifest: Manifest, number: int) -> dict[str, str]:
     """Parts and error files of an append, with their names in the output."""
     parts = {part.part: name_in(part.part, number) for part in manifest.parts}
-    errors = (entry.file.removeprefix(f"{ERRORS}/") for entry in manifest.errors)
-    return parts | {f"{ERRORS}/{n}": f"{ERRORS}/{name_in(n, number)}" for n in errors}
+    return parts | {
+        entry.file: f"{ERRORS}/{name_in(_own_name(entry), number)}" for entry in manifest.errors
+    }
+
+
+def _own_name(entry: ErrorRows) -> str:
+    """An error file's name, with its checksum where a retry may write another of that name.
+
+    So no file is replaced that the output's manifest lists.
+    """
+    name = entry.file.removeprefix(f"{ERRORS}/")
+    shard = name.removeprefix("_rows-").removesuffix("-aall.parquet")
+    if name != set_aside_name(shard):
+        return name
+    return name.replace(".parquet", f"-{entry.sha256[:TOKEN_CHARS]}.parquet")
 
 
 def _joined(base: Manifest, new: Manifest, spec: LabelSpec) -> Manifest:

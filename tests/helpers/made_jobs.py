@@ -58,6 +58,7 @@ class MadeJobs:
     folder: Path
     poison: set[str] = field(default_factory=set)
     """Texts that no worker can label."""
+    reason: str = "it broke"
 
     def __post_init__(self) -> None:
         self.settings = Settings(lease_s=600, max_attempts=1)
@@ -126,7 +127,7 @@ class MadeJobs:
         assert claim.shard is not None
         table, texts = read_texts(job.output, claim.shard)
         if self.poison.intersection(texts):
-            self.ledger.fail(job.id, shard, token, "it broke")
+            self.ledger.fail(job.id, shard, token, self.reason)
             return
         statistics: Any = {name: Usual() for name, _ in job.spec.tasks}
         made = with_labels(table, labelled(job.spec, len(texts)), job.spec, statistics)

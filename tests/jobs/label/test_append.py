@@ -401,6 +401,14 @@ def test_a_partial_append_is_seen_and_its_rows_can_be_tried_again(
     assert jobs.ledger.state(job.id) is JobState.PARTIAL
     assert (read_manifest(out).state, read_manifest(out).rows.errors) == ("partial", 1)
     assert verify(out)[1] == []
+    (first,) = (out.path / "errors").iterdir()
+    jobs.reason = "it broke again"
+    jobs.retry(job)
+    assert jobs.ledger.state(job.id) is JobState.PARTIAL
+    (second,) = (out.path / "errors").iterdir()
+    assert first.name != second.name  # what is listed is never replaced by something else
+    assert pd.read_parquet(second)["reason"].tolist() == ["it broke again"]
+    assert verify(out)[1] == []
     jobs.poison = set()
     jobs.retry(job)
     assert jobs.ledger.state(job.id) is JobState.DONE

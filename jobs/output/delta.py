@@ -6,7 +6,7 @@ generation is in it once, whenever the command is killed. Of two commands at onc
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -27,9 +27,11 @@ from mtl_core.storage.folder import Folder
 from mtl_core.storage.place import Place
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable
+    from deltalake import CommitProperties, DeltaTable
 
 BATCH_ROWS = 8192
+GROUP_ROWS = 4 * BATCH_ROWS
+"""Rows of a row group, which the writer holds in memory; by itself it holds a million."""
 GENERATION = "mtl.generation"
 JOB = "mtl.job"
 ROWS = "mtl.rows"
@@ -155,47 +157,61 @@ class _Table:
             InputError: a part has changed or gone, or a value does not fit the table.
             OutputError: the table cannot be written.
         """
-        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake import WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
-        manifest = of_generation(self.manifest, generation.number)
-        tables = checked_parts(self.output, manifest)
-        first = next(tables)
+        tables = checked_parts(self.output, of_generation(self.manifest, generation.number))
+        first, raised = next(tables), list[MtlError]()
         kinds = {field.name: delta_type(field.type) for field in first.schema}
         schema = pa.schema([(name, kind) for name, kind in kinds.items() if kind is not None])
-        raised: list[MtlError] = []
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            try:
-                for table in chain([first], tables):
-                    yield from held(table, schema).to_batches(max_chunksize=BATCH_ROWS)
-            except MtlError as error:  # out of the writer it would come as text with a traceback
-                raised.append(error)
-                raise
-
-        job, count = _facts(generation)
-        said = {GENERATION: str(generation.number), JOB: job, ROWS: count}
+        batches = _batches(chain([first], tables), schema, raised)
         with _in_one_line(self.target, raised):
             write_deltalake(
                 # Not its path: what others write from now on must be seen as a conflict.
                 self._table or self.address,
-                pa.RecordBatchReader.from_batches(schema, batches()),
+                pa.RecordBatchReader.from_batches(schema, batches),
                 mode="append" if self._table else "error",
-                storage_options=_storage_options(self.target),
-                commit_properties=CommitProperties(
-                    custom_metadata=said,
-                    app_transactions=[Transaction(self.name, generation.number)],
+                writer_properties=WriterProperties(
+                    compression="ZSTD", max_row_group_size=GROUP_ROWS
                 ),
+                storage_options=_storage_options(self.target),
+                commit_properties=self._said(generation),
             )
             self._table = self._opened()
             if self._table.transaction_version(self.name) != generation.number:
                 raise CommitFailedError
         return {field.name: str(field.type) for field in first.schema if not kinds[field.name]}
 
+    def _said(self, generation: Generation) -> "CommitProperties":
+        """What a commit says of itself."""
+        from deltalake import CommitProperties, Transaction
+
+        job, count = _facts(generation)
+        return CommitProperties(
+            custom_metadata={GENERATION: str(generation.number), JOB: job, ROWS: count},
+            app_transactions=[Transaction(self.name, generation.number)],
+        )
+
     def _opened(self) -> "DeltaTable":
         from deltalake import DeltaTable
 
         return DeltaTable(self.address, storage_options=_storage_options(self.target))
+
+
+def _batches(
+    tables: Iterable[pa.Table], schema: pa.Schema, raised: list[MtlError]
+) -> Iterator[pa.RecordBatch]:
+    """Parts' rows in types that Delta has.
+
+    Args:
+        raised: gets an error of the rows' own; out of the writer it comes as text with a traceback.
+    """
+    try:
+        for table in tables:
+            yield from held(table, schema).to_batches(max_chunksize=BATCH_ROWS)
+    except MtlError as error:
+        raised.append(error)
+        raise
 
 
 def _facts(generation: Generation) -> tuple[str, str]:

@@ -16,6 +16,22 @@ FOLDER = Path(__file__).parent
 MADE = "<!-- made by docs/generate.py; edit the code, not this -->"
 
 
+DELTA_TYPES = """`mtl collect OUT -o TABLE.delta` writes the same columns; Delta has fewer types:
+
+| in the output | in the table |
+|---|---|
+| categories (labels: `dictionary`) | `string` |
+| lists of one length (`embedding`: `fixed_size_list`) | `array` |
+| `halffloat` (`--embedding float16`) | `float` |
+| `uint8` (`--embedding binary`), `uint16`, `uint32` | `short`, `integer`, `long` |
+| `uint64` | `decimal(20,0)` |
+| `timestamp` of any unit | microseconds; a value that would lose digits is refused |
+| UUIDs | `string` |
+| times of day, durations, columns without type | left out, and said |
+
+All columns may be null there.""".splitlines()
+
+
 def commands() -> str:
     """Every command's help, and every setting."""
     lines = ["# Commands and settings", "", MADE, ""]
@@ -43,7 +59,8 @@ def schema() -> str:
     lines += ["Behind `row_id` (int64: the row's place in the whole input, from 0) and the input's"]
     lines += ["own columns; `--abstain-below` and `--min-typicality` make labels nullable, `--top`"]
     lines += [
-        "adds `TASK_top`; models of earlier versions have no `TASK_typicality`.",
+        "adds `TASK_top`; models of earlier versions have no `TASK_typicality`. Of an output that",
+        "was appended to, `row_id` runs on through the generations; rows skipped have none.",
         "",
     ]
     for embedding in EMBEDDINGS:
@@ -52,6 +69,7 @@ def schema() -> str:
             nullable = "may be" if field.nullable else "never"
             lines.append(f"| `{field.name}` | `{field.type}` | {nullable} |")
         lines.append("")
+    lines += ["## In a Delta table", "", *DELTA_TYPES, ""]
     lines += ["## errors/_rows-*.parquet", "", "| column | type |", "|---|---|"]
     lines += [f"| `{field.name}` | `{field.type}` |" for field in ERROR_SCHEMA]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PAGE = Path(__file__).parent / "licences.md"
-EXTRAS = ("", "openvino", "int8", "export", "search")
+EXTRAS = ("", "openvino", "int8", "export", "search", "delta")
 HEAD = """# Licences of the dependencies
 
 <!-- made by docs/licences.py from what is installed; run it after a change of constraints.txt -->

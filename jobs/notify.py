@@ -75,7 +75,8 @@ def content(ledger: Ledger, notice: Notice) -> dict[str, Any]:
     snapshot, spec = notice.snapshot, ledger.spec(notice.snapshot.id)
     data = {**snapshot.as_json(), "output": spec.output}
     if isinstance(spec, LabelSpec):
-        data["manifest"] = place_of(spec.output).at(MANIFEST)
+        data |= {"output": spec.target, "manifest": place_of(spec.target).at(MANIFEST)}
+        data |= {"generation": spec.generation} if spec.appends else {}
     at = datetime.fromtimestamp(snapshot.changed_s, UTC).isoformat(timespec="seconds")
     return {"type": f"job.{snapshot.state}", "timestamp": at, "data": data}
 

@@ -71,7 +71,9 @@ class InputFile(Spec):
 class LabelSpec(Spec):
     """A label job: files in, one Parquet dataset out."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"typicality_sha256", "min_typicality", "relabels"})
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"typicality_sha256", "min_typicality", "relabels", "appends", "generation", "first_row_id"}
+    )
 
     kind: Literal["label"] = "label"
     inputs: tuple[InputFile, ...] = Field(min_length=1)
@@ -113,6 +115,20 @@ class LabelSpec(Spec):
     """Whether workers look up and keep answers in their machine's cache."""
     relabels: str = ""
     """Path or address of the output that is labelled anew, whose parts are the inputs."""
+    appends: str = ""
+    """Path or address of the output that the rows are appended to; ``output`` is a folder in it."""
+    generation: int = Field(1, gt=0)
+    """The number of the generation that the job makes."""
+    first_row_id: int = Field(0, ge=0)
+    skipped_files: int = 0
+    """Files given that are in that output already; they are not among the inputs."""
+    skipped_rows: int = 0
+    """Rows of the inputs that are in that output already."""
+
+    @property
+    def target(self) -> str:
+        """Path or address of the output as a user knows it."""
+        return self.appends or self.output
 
     @property
     def stored(self) -> bool:
@@ -195,7 +211,8 @@ def _deciding(spec: Spec) -> dict[str, Any]:
     """A spec's fields that decide its output, as JSON."""
     fields = type(spec).model_fields
     unset = {name for name in spec.added if getattr(spec, name) == fields[name].default}
-    values = spec.model_dump(mode="json", exclude={*unset, "cache", "grow"})
+    without = {*unset, "cache", "grow", "skipped_files", "skipped_rows"}
+    values = spec.model_dump(mode="json", exclude=without)
     for name in ("inputs", "data"):
         if name in values:
             values[name] = [_deciding(file) for file in getattr(spec, name)]

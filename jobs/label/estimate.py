@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.input.source import read_source
 from jobs.label.plan import ShardCutter
 from jobs.label.request import LabelJob
 from jobs.roots import model_folder
@@ -45,7 +44,7 @@ def estimate(job: LabelJob) -> Estimate:
     cutter = ShardCutter(job.spec, job.source)
     sample = Sample(SAMPLE_ROWS)
     rows = bad = shards = characters = 0
-    for numbered in read_source(job.source):
+    for numbered in job.rows():
         shards += sum(1 for _ in cutter.add(numbered))
         texts = numbered.chunk.table.column(job.source.text.name)
         rows += len(texts)

@@ -5,25 +5,26 @@ rename of the manifest (in a store, its put) is the commit.
 """
 
 import platform
-import re
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.label.join import clear, is_joined, join
 from jobs.label.staging import error_rows, read_shard
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.lifecycle import JobState
 from jobs.ledger.presence import Lock
 from jobs.ledger.snapshot import Counts
+from jobs.output.generations import engines_of
 from jobs.output.layout import (
     EMPTY_PART,
     ERROR_FILE,
     ERRORS,
+    HALF_WRITTEN,
     INPUT_ERRORS,
     MANIFEST,
     PART,
@@ -31,12 +32,12 @@ from jobs.output.layout import (
     SUCCESS,
     job_of,
     mark,
+    read_manifest,
     remove_work,
     set_aside_name,
 )
 from jobs.output.manifest import (
     Column,
-    EngineFacts,
     ErrorRows,
     Input,
     Manifest,
@@ -45,15 +46,15 @@ from jobs.output.manifest import (
     Rows,
     sum_counts,
 )
+from jobs.output.readme import readme
 from jobs.roots import place_inside
 from jobs.specs import LabelSpec
-from mtl_core.errors import OutputError
+from mtl_core.errors import InputError, OutputError
 from mtl_core.files import file_sha256
+from mtl_core.storage.address import place_of
 from mtl_core.storage.parquet import ROW_ID, label_fields, put_table
 from mtl_core.storage.place import Place
 from mtl_core.tasks import Task
-
-HALF_WRITTEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp")
 
 
 def finalise(ledger: Ledger, job: str) -> bool:
@@ -79,14 +80,28 @@ def finalise(ledger: Ledger, job: str) -> bool:
         spec = ledger.spec(job)
         reason = "; ".join(sorted(set(ledger.poisoned(job).values()))[:3])
         if isinstance(spec, LabelSpec):
-            _write_output(ledger, job, spec)
+            _finish_output(ledger, job, spec)
         elif reason:
             return ledger.transition(job, JobState.FAILED, reason)
         return ledger.transition(job, JobState.PARTIAL if reason else JobState.DONE, reason)
 
 
-def _write_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
-    output = place_inside(spec.output, ledger.settings, ledger.settings.store_patience_s)
+def _finish_output(ledger: Ledger, job: str, spec: LabelSpec) -> None:
+    """Write the job's output; that of an append joins the output it is for."""
+    patience_s = ledger.settings.store_patience_s
+    output = place_inside(spec.output, ledger.settings, patience_s)
+    if not spec.appends:
+        _write_output(ledger, job, spec, output)
+        return
+    whole = place_inside(spec.appends, ledger.settings, patience_s)
+    if not is_joined(whole, output, job):
+        _write_output(ledger, job, spec, output)
+        join(whole, output, job, spec)
+    if not ledger.poisoned(job):
+        clear(output, job)  # else `mtl retry` still needs it
+
+
+def _write_output(ledger: Ledger, job: str, spec: LabelSpec, output: Place) -> None:
     results = ledger.results(job)
     missing = sorted({r["part"] for r in results.values()} - set(output.matching("part-*.parquet")))
     if missing:
@@ -182,7 +197,9 @@ def _manifest(
         tokens=sum(part.tokens for part in parts),
         inputs=tuple(Input(**file.model_dump()) for file in spec.inputs),
         relabels=spec.relabels,
+        labelled_files=_labelled_files(spec),
         limit=spec.limit,
+        id_column=spec.id_column or "",
         text_columns=spec.text_columns,
         text_column=spec.text_column,
         model=ModelFacts(
@@ -195,7 +212,7 @@ def _manifest(
         embedding=spec.embedding,
         thresholds=dict(spec.thresholds),
         min_typicality=spec.min_typicality,
-        engines=_engines(parts),
+        engines=engines_of(parts),
         schema=tuple(Column(name=field.name, type=str(field.type)) for field in schema),
         parts=tuple(parts),
         errors=tuple(errors),
@@ -205,6 +222,20 @@ def _manifest(
         seconds=round(now - snapshot.created_s, 3),
         software=_software(),
     )
+
+
+def _labelled_files(spec: LabelSpec) -> tuple[str, ...]:
+    """Of an output labelled anew, the files that its rows came from; empty: that is not known."""
+    if not spec.relabels:
+        return ()
+    try:
+        source = read_manifest(place_of(spec.relabels))
+    except InputError:
+        return ()  # it has gone meanwhile; such an output cannot be appended to
+    whole = source.limit is None
+    if source.relabels:
+        return source.labelled_files if whole else ()
+    return tuple(file.sha256 for file in source.inputs) if whole else ()
 
 
 def _rows(counts: Counts, parts: Sequence[Part]) -> Rows:
@@ -217,11 +248,6 @@ def _rows(counts: Counts, parts: Sequence[Part]) -> Rows:
         cached=sum(part.cached for part in parts),
         untypical=sum_counts(part.untypical for part in parts),
     )
-
-
-def _engines(parts: Sequence[Part]) -> tuple[EngineFacts, ...]:
-    found = sorted({(part.engine, part.precision) for part in parts})
-    return tuple(EngineFacts(engine=engine, precision=precision) for engine, precision in found)
 
 
 def _software() -> dict[str, str]:
@@ -238,31 +264,6 @@ def _error_entry(output: Place, name: str) -> ErrorRows:
     with output.reading(name) as path:
         rows = pq.read_metadata(path).num_rows
         return ErrorRows(file=name, rows=rows, sha256=file_sha256(path))
-
-
-def readme(manifest: Manifest) -> str:
-    """The text of ``_README.md``: three lines about an output."""
-    rows = manifest.rows
-    columns = ", ".join(
-        f"`{column.name}` {'string' if 'dictionary' in column.type else column.type}"
-        for column in manifest.columns
-    )
-    return (
-        f"{rows.labelled:,} of {rows.total:,} rows of {_inputs(manifest)}, labelled by "
-        f"mtl-batch job {manifest.job} with model '{manifest.model.name}' on {manifest.finished}; "
-        f"{rows.errors:,} rows could not be labelled and are in errors/ with their reasons.\n\n"
-        f"Columns: {columns}.\n\n"
-        "Read: `duckdb -c \"FROM 'part-*.parquet' LIMIT 10\"`, `pandas.read_parquet(FOLDER)`, "
-        "`polars.read_parquet('FOLDER/part-*.parquet')`.\n"
-    )
-
-
-def _inputs(manifest: Manifest) -> str:
-    if manifest.relabels:
-        return manifest.relabels
-    names = [Path(file.path).name for file in manifest.inputs]
-    more = f" and {len(names) - 3} more files" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def shard_order(shard: str) -> tuple[int, ...]:

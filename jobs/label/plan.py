@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.input.readers.carried import carry
-from jobs.input.readers.rows import in_words
-from jobs.input.source import NumberedChunk, Source, read_source
+from jobs.input.source import NumberedChunk, Source
+from jobs.label.columns import conform
 from jobs.label.request import LabelJob
-from jobs.label.staging import TEXT_COLUMN_KEY, stage_shard, valid
+from jobs.label.staging import stage_shard, valid
 from jobs.ledger.ledger import JobClosed, Ledger
 from jobs.ledger.lifecycle import PLANNABLE
 from jobs.ledger.messages import Publisher
@@ -28,7 +27,7 @@ from jobs.output.rows import opened
 from jobs.specs import LabelSpec
 from mtl_core.errors import InputError
 from mtl_core.storage.address import place_of
-from mtl_core.storage.parquet import ERROR_SCHEMA, ROW_ID
+from mtl_core.storage.parquet import ERROR_SCHEMA
 from mtl_core.storage.place import Place
 
 # English text has about 4 characters a token (AG News: 236 characters, 54 tokens); two more for
@@ -74,7 +73,7 @@ def plan(
             shards = dict(pool.map(lambda shard: stage_shard(output, *shard), named))
             publisher.shards("label", priority, job.id, ledger.add_shards(job.id, shards))
 
-        for numbered in read_source(job.source):
+        for numbered in job.rows():
             keep_alive()
             if ledger.state(job.id) not in PLANNABLE:
                 raise JobClosed(job.id)
@@ -206,40 +205,6 @@ class ShardCutter:
         if gathered:
             self.cut += 1
             yield pa.concat_tables(gathered)
-
-
-def planned_schema(source: Source) -> pa.Schema:
-    """``row_id`` and the job's columns, as they are staged."""
-    return pa.schema(
-        [pa.field(ROW_ID, pa.int64(), nullable=False), *source.fields],
-        metadata={TEXT_COLUMN_KEY: source.text_column.encode()},
-    )
-
-
-def conform(source: Source, numbered: NumberedChunk) -> pa.Table:
-    """A chunk's good rows as they are staged: ``row_id``, then the job's columns in their order.
-
-    Columns have the names under which they are written. One that the file lacks is null.
-
-    Raises:
-        InputError: a value cannot be held by the type that the column has over all files.
-    """
-    table, schema = numbered.chunk.table, planned_schema(source)
-    named = {source.names[n]: table.column(n) for n in table.column_names}
-    columns = [pa.array(numbered.row_ids, pa.int64())]
-    for field in list(schema)[1:]:
-        own = named.get(field.name)
-        try:
-            columns.append(
-                pa.nulls(len(table), field.type) if own is None else carry(own, field.type)
-            )
-        except (pa.ArrowException, ValueError) as error:
-            raise InputError(
-                f"{numbered.file.name}: column '{field.name}' cannot be carried through as "
-                f"{field.type}, its type over all files ({in_words(error)}); label it in a "
-                "separate job"
-            ) from error
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _error_table(numbered: NumberedChunk) -> pa.Table:

@@ -136,8 +136,7 @@ def _kept(out: Place, manifest: Manifest, *, stored: bool) -> tuple[str, ...]:
     Raises:
         InputError: it holds no rows, or no text.
     """
-    names = [column.name for column in manifest.columns]
-    own = names[1 : names.index(next(iter(manifest.model.tasks)))]
+    own, names = manifest.own_columns, [column.name for column in manifest.columns]
     if not manifest.parts:
         raise InputError(f"{out} holds no labelled row")
     if manifest.text_column not in own:

@@ -1,22 +1,21 @@
 """From what a user asks of a label job to its spec, every value checked; nothing is queued yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jobs.input.files import AsGiven, describe
 from jobs.input.folders import Listing
 from jobs.input.ids import check_ids
 from jobs.input.locate import locate
-from jobs.input.source import Source, open_source
-from jobs.output.layout import finished
+from jobs.input.source import NumberedChunk, Source, open_source
+from jobs.label.known import KnownRows, rows_of
+from jobs.output.layout import OWNER, finished, generations_in
 from jobs.roots import check_address, check_backbone_inside, check_inside, place_inside
 from jobs.settings import Settings
 from jobs.specs import Format, InputFile, LabelSpec, job_id
 from mtl_core.config import Embedding, LabelPrecision
-from mtl_core.errors import InputError, ModelError, UnknownTaskError
-from mtl_core.files import file_sha256
+from mtl_core.errors import ModelError, UnknownTaskError
 from mtl_core.model.registry import ModelEntry, find_model
 from mtl_core.storage.address import is_address, local_path, place_of
 from mtl_core.storage.folder import Folder
@@ -83,16 +82,34 @@ class LabelJob:
     source: Source
     notes: tuple[str, ...] = ()
     """What the user should know of how the input was found and read."""
+    known: KnownRows | None = None
+    """Rows that the output holds already, which an append with an id column leaves out."""
 
     @property
     def output(self) -> Place:
-        """Where its output goes."""
+        """Where its parts are made; of an append, a folder in the output that it appends to."""
         return place_of(self.spec.output)
+
+    @property
+    def target(self) -> Place:
+        """Its output as a user knows it."""
+        return place_of(self.spec.target)
 
     @property
     def finished(self) -> bool:
         """Whether its whole output is there already."""
-        return finished(self.output, self.id)
+        if not self.spec.appends:
+            return finished(self.output, self.id)
+        joined = any(each.job == self.id for each in generations_in(self.target))
+        return joined and not self.output.has(OWNER)  # which a partial job keeps, to be retried
+
+    def rows(self) -> Iterator[NumberedChunk]:
+        """The rows that it labels, as a stream.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        return rows_of(self.source, self.spec, self.known)
 
 
 def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
@@ -103,7 +120,7 @@ def prepare_label(request: LabelRequest, settings: Settings) -> LabelJob:
         ModelError, UnknownTaskError: the model, a threshold or a task that is asked for is missing.
         SettingsError: a file, the model or the output lies below none of the configured roots.
     """
-    located = _located(request.inputs, settings)
+    located = locate_inputs(request.inputs, settings)
     target = target_of(request.output, settings)
     files, notes = describe(located.files, request.as_given())
     entry = model_of(request.model, settings)
@@ -135,7 +152,7 @@ def label_job(
     tasks = _chosen_tasks(config, request.only)
     sha256 = entry.sha256()
     typicality = _typicality(entry, sha256, request.min_typicality)
-    taken = _columns_of(tasks, typicality)
+    taken = columns_written(tasks, typicality)
     source = open_source(files, request.text_columns, taken, request.limit)
     if request.id_column is not None:
         check_ids(source, request.id_column)
@@ -178,7 +195,7 @@ def target_of(output: str, settings: Settings) -> str:
     return target
 
 
-def _located(inputs: Sequence[str], settings: Settings) -> Listing:
+def locate_inputs(inputs: Sequence[str], settings: Settings) -> Listing:
     """Find the files of the inputs, and check that jobs may read each of them."""
     for address in filter(is_address, inputs):
         check_address(address, settings)
@@ -211,7 +228,10 @@ def _typicality(entry: ModelEntry, model_sha256: str, least: float) -> str:
     return sha256
 
 
-def _columns_of(tasks: tuple[tuple[str, tuple[str, ...]], ...], typicality_sha256: str) -> set[str]:
+def columns_written(
+    tasks: tuple[tuple[str, tuple[str, ...]], ...], typicality_sha256: str
+) -> set[str]:
+    """Names of columns that labelling writes; a user's column of such a name gets another."""
     return output_columns(
         [Task(name, labels) for name, labels in tasks], typicality=bool(typicality_sha256)
     )
@@ -250,22 +270,3 @@ def thresholds_for(
             raise ModelError(f"the model has no threshold for {task} at precision {wanted}; {best}")
         found.append((task, known[f"{wanted:.2f}"]))
     return tuple(found)
-
-
-def label_job_of(job: str, spec: LabelSpec) -> LabelJob:
-    """Make a label job of its spec in the ledger again, so that it can go on.
-
-    Raises:
-        InputError: an input is missing, or not what it was when the job was submitted.
-    """
-    for file in spec.inputs:
-        path = Path(file.path)
-        if not path.is_file():
-            raise InputError(f"{file.name}: the job's input has gone")
-        if path.stat().st_size != file.bytes or file_sha256(path) != file.sha256:
-            raise InputError(
-                f"{file.name} has changed since {job} was submitted; "
-                "submit it anew into another folder"
-            )
-    taken = _columns_of(spec.tasks, spec.typicality_sha256)
-    return LabelJob(job, spec, open_source(spec.inputs, spec.text_columns, taken, spec.limit))

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 from redis.exceptions import LockError, RedisError
 
+from jobs.label.join import clear_joined
 from jobs.label.plan import plan
 from jobs.label.request import LabelJob
 from jobs.ledger.ledger import JobClosed, Ledger
@@ -18,6 +19,8 @@ from jobs.ledger.presence import Lock, planner_lock
 from jobs.output.layout import (
     SHARDS,
     WORK,
+    generations_in,
+    owner,
     release_folder,
     reopen_folder,
     staged_name,
@@ -49,11 +52,56 @@ def open_label(ledger: Ledger, job: LabelJob, priority: str) -> bool:
         OutputError: the output folder cannot be used.
     """
     with _taking(ledger, job.output):
-        emptied = take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
+        emptied = _take(job)
         new = ledger.create(job.id, job.spec, priority)
         if not new:
             _open_again(ledger, job, emptied=emptied)
     return new
+
+
+def _take(job: LabelJob) -> bool:
+    """Take a job's folder; returns whether there is nothing in it from which it could go on.
+
+    Raises:
+        OutputError: another job has it, or something was appended to the output since.
+    """
+    spec = job.spec.model_dump(mode="json")
+    if not job.spec.appends:
+        if not job.finished and len(generations_in(job.output)) > 1:
+            raise OutputError(
+                f"{job.output} is not whole, but rows were appended to it: put back its _SUCCESS, "
+                "or label again into a new folder"
+            )
+        return take_folder(job.output, job.id, spec)
+    clear_joined(job.target, job.output)
+    holder = owner(job.output)
+    if holder not in (None, job.id):
+        raise OutputError(
+            f"{job.target} is being appended to by {holder} (`mtl status {holder}`); wait for its "
+            f"end, or let it go on by `mtl retry {holder}`; to give it up, delete {job.output}"
+        )
+    emptied = take_folder(job.output, job.id, spec)
+    # From here on nobody else can append; what was appended before is seen now.
+    there = generations_in(job.target)
+    last = there[-1].number if there else 0
+    if last != job.spec.generation - 1 and job.id not in (each.job for each in there):
+        release_folder(job.output, job.id)
+        raise OutputError(f"{job.target} was appended to just now; repeat the command")
+    return emptied
+
+
+def _require_retryable(job: LabelJob) -> None:
+    """Raise OutputError if rows were appended since, so that a partial job's rows stay errors."""
+    there = generations_in(job.target)
+    if job.spec.appends:
+        over = any(each.job == job.id for each in there) and owner(job.output) != job.id
+    else:
+        over = len(there) > 1
+    if over:
+        raise OutputError(
+            f"{job.target} was appended to since {job.id} ended; its rows that failed stay in "
+            "errors"
+        )
 
 
 @contextmanager
@@ -159,7 +207,8 @@ def _planning(ledger: Ledger, job: LabelJob) -> Iterator[None]:
 def open_again(ledger: Ledger, job: LabelJob) -> None:
     """Let a resting job go on; it begins anew if its output has gone."""
     with _taking(ledger, job.output):
-        emptied = take_folder(job.output, job.id, job.spec.model_dump(mode="json"))
+        _require_retryable(job)
+        emptied = _take(job)
         reopen_folder(job.output)
         _open_again(ledger, job, emptied=emptied)
 

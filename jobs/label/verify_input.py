@@ -1,6 +1,6 @@
 """Comparing a finished output with its input, read again: every carried column of every row."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.input.source import NumberedChunk, Source, open_source, read_source
-from jobs.label.plan import conform
+from jobs.label.columns import conform
+from jobs.label.fitting import fitted, known_rows
+from jobs.label.known import NewRows
+from jobs.output.generations import generations_of
 from jobs.output.layout import read_manifest
-from jobs.output.manifest import Input, Manifest
+from jobs.output.manifest import Generation, Input, Manifest
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256
 from mtl_core.storage.address import local_path
@@ -25,14 +28,18 @@ MOST_SHOWN = 10
 SHOWN_CHARACTERS = 60
 
 
-def verify_input(output: Place, given: Sequence[str] = ()) -> list[str]:
+def verify_input(
+    output: Place, given: Sequence[str] = (), generation: int | None = None
+) -> list[str]:
     """Read the input again and compare it with the output, row by row in the order of ``row_id``.
 
-    Both are read as streams: memory is a chunk of each, and one byte for each row. A row in
-    ``errors/`` counts as compared, because the output does not hold its columns.
+    Both are read as streams: memory is a chunk of each, one byte for each row, and 16 for each that
+    a later generation may have left out by its id. A row in ``errors/`` counts as compared, because
+    the output does not hold its columns.
 
     Args:
         given: where the input's files lie now, in the job's order; empty: where the job read them.
+        generation: compare this one alone; None: all.
     Returns:
         a line for each difference, with file and row; at most MOST_SHOWN of them, and then a line
         that says how many more there are.
@@ -40,28 +47,43 @@ def verify_input(output: Place, given: Sequence[str] = ()) -> list[str]:
         InputError: the input has gone or cannot be read, or ``given`` has not as many files as the
             job.
     """
-    manifest = read_manifest(output)
+    whole, manifest = read_manifest(output), read_manifest(output, generation)
     files = _files(manifest, given)
-    taken = output_columns(
-        [Task(n, labels) for n, labels in manifest.model.tasks.items()],
-        typicality=manifest.has_typicality,
-    )
-    columns = manifest.text_columns or (manifest.text_column,)
-    source = open_source(files, columns, taken, manifest.limit)
     found = Differences()
     for file in files:
         if file_sha256(Path(file.path)) != file.sha256:
             found.add(f"{file.name} has changed since the job (checksum differs)")
-    aside = _set_aside(output, manifest)
+    aside = _set_aside(output, whole)
     labelled = _Labelled(output, [part.part for part in manifest.parts])
     rows = 0
-    for numbered in read_source(source):
-        rows += len(numbered.row_ids) + len(numbered.bad_row_ids)
-        if not _compare(source, numbered, aside, labelled, found):
-            return found.lines()
-    if rows < len(aside) and not manifest.relabels:  # whose errors are in no part
-        found.add(f"{files[-1].name}: the input ends after {rows:,} rows of {len(aside):,}")
+    for each in generations_of(manifest):
+        own = [file for file in files if file.generation == each.number]
+        source, numbered_rows = _rows_of(output, whole, each, own)
+        for numbered in numbered_rows:
+            rows += len(numbered.row_ids) + len(numbered.bad_row_ids)
+            if not _compare(source, numbered, aside, labelled, found):
+                return found.lines()
+    total = manifest.rows.total
+    if rows < total and not manifest.relabels:  # whose errors are in no part
+        found.add(f"{files[-1].name}: the input ends after {rows:,} rows of {total:,}")
     return found.lines()
+
+
+def _rows_of(
+    output: Place, whole: Manifest, generation: Generation, files: Sequence[Input]
+) -> tuple[Source, Iterable[NumberedChunk]]:
+    """The input of one generation, and its rows as the job numbered them."""
+    taken = output_columns(
+        [Task(n, labels) for n, labels in whole.model.tasks.items()],
+        typicality=whole.has_typicality,
+    )
+    columns = whole.text_columns or (whole.text_column,)
+    source = open_source(files, columns, taken, whole.limit)
+    if generation.number == 1:
+        return source, read_source(source)
+    source, column = fitted(source, output, whole), whole.id_column
+    known = known_rows(source, output, whole, column, generation.number) if column else None
+    return source, NewRows(source, generation.first_row_id, known)
 
 
 def _files(manifest: Manifest, given: Sequence[str]) -> list[Input]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from jobs.output.folders import LabelFolders, check_folder_target
 from jobs.output.formats import CollectFormat, format_of, left_out, writing
-from jobs.output.layout import read_manifest, require_finished
+from jobs.output.layout import EMPTY_PART, read_manifest, require_finished
+from jobs.output.manifest import Manifest
 from jobs.output.targets import check_file_target, in_one_line
 from mtl_core.errors import InputError
 from mtl_core.files import file_sha256, replace_file, temporary_beside
@@ -31,6 +32,7 @@ def collect(
     *,
     overwrite: bool,
     without: NDArray[np.int64] | None = None,
+    generation: int | None = None,
 ) -> tuple[int, dict[str, str]]:
     """Write all rows of a finished output folder into one file, in the order of ``row_id``.
 
@@ -39,6 +41,7 @@ def collect(
     Args:
         form: the format; None: as the name of ``target`` tells, Parquet if it has no ending.
         without: ``row_id`` of rows to leave out, int64 [M].
+        generation: write this one alone; None: all.
     Returns:
         rows written, and the columns left out because the format cannot hold them, with their type.
     Raises:
@@ -47,10 +50,11 @@ def collect(
             known format.
     """
     require_finished(output)
+    manifest = read_manifest(output, generation)
     check_file_target(target, overwrite=overwrite)
     form = form or format_of(target)
     with in_one_line(target):
-        return _write(output, target, form, without)
+        return _write(output, manifest, target, form, without)
 
 
 def collect_by_label(
@@ -60,11 +64,13 @@ def collect_by_label(
     *,
     overwrite: bool,
     without: NDArray[np.int64] | None = None,
+    generation: int | None = None,
 ) -> int:
     """Write all rows into a folder for each label of a task, as ``TARGET/topic=Sports/…parquet``.
 
     Args:
         without: ``row_id`` of rows to leave out, int64 [M].
+        generation: write this one alone; None: all.
     Returns:
         rows written.
     Raises:
@@ -72,28 +78,29 @@ def collect_by_label(
         OutputError: the target exists, holds what was not written here, or cannot be written.
     """
     require_finished(output)
-    manifest = read_manifest(output)
+    manifest = read_manifest(output, generation)
     tasks = list(manifest.model.tasks)
     if task not in tasks:
         raise InputError(f"{output}: no task '{task}'{near_hint(task, tasks)}")
     check_folder_target(target, overwrite=overwrite)
     rows = 0
     with in_one_line(target), LabelFolders(target, task, manifest.job) as folders:
-        for table in _checked_parts(output, without):
+        for table in checked_parts(output, manifest, without):
             folders.write_table(table)
             rows += len(table)
     return rows
 
 
-def _checked_parts(output: Place, without: NDArray[np.int64] | None) -> Iterator[pa.Table]:
+def checked_parts(
+    output: Place, manifest: Manifest, without: NDArray[np.int64] | None = None
+) -> Iterator[pa.Table]:
     """The tables of all parts, one after another, each checked against the manifest.
 
     Rows are left out after the check.
 
     Where the manifest lists no part, it is the table of the empty part, which holds the schema.
     """
-    parts = read_manifest(output).parts
-    for part in parts:
+    for part in manifest.parts:
         try:
             with output.reading(part.part) as path:
                 if file_sha256(path) != part.sha256:
@@ -109,16 +116,20 @@ def _checked_parts(output: Place, without: NDArray[np.int64] | None) -> Iterator
         if without is not None:
             table = table.filter(pc.invert(pc.is_in(table[ROW_ID], pa.array(without))))
         yield table
-    for name in [] if parts else output.matching("part-*.parquet"):
-        with output.reading(name) as path:
+    if not manifest.parts and output.has(EMPTY_PART):
+        with output.reading(EMPTY_PART) as path:
             table = pq.read_table(path, partitioning=None)
         yield table
 
 
 def _write(
-    output: Place, target: Path, form: CollectFormat, without: NDArray[np.int64] | None
+    output: Place,
+    manifest: Manifest,
+    target: Path,
+    form: CollectFormat,
+    without: NDArray[np.int64] | None,
 ) -> tuple[int, dict[str, str]]:
-    parts = _checked_parts(output, without)
+    parts = checked_parts(output, manifest, without)
     first = next(parts, None)
     if first is None:
         raise InputError(f"{output} holds no part; label again into a new folder")

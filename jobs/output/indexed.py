@@ -83,8 +83,10 @@ def misfit(output: Place, manifest: Manifest, record: IndexRecord) -> str:
     A part whose file has another date than when it was indexed is read, and its checksum compared.
     """
     listed = [(part.part, part.rows, part.sha256) for part in record.parts]
-    if listed != [(part.part, part.rows, part.sha256) for part in manifest.parts]:
-        return "it was made of other parts"
+    there = [(part.part, part.rows, part.sha256) for part in manifest.parts]
+    if listed != there:
+        appended = listed == there[: len(listed)]
+        return "rows were appended since" if appended else "it was made of other parts"
     try:
         for part in record.parts:
             if modified_ns(output, part.part) == part.modified_ns:
@@ -102,7 +104,10 @@ def misfit(output: Place, manifest: Manifest, record: IndexRecord) -> str:
 
 
 def index_problems(output: Place, manifest: Manifest) -> Iterator[str]:
-    """What is wrong with an output's index, a line each; nothing where there is none."""
+    """What is wrong with an output's index, a line each; nothing where there is none.
+
+    That it is of the generations before the last is not wrong: a search sees that, and says so.
+    """
     if not output.has(RECORD):
         return
     record = read_index(output)
@@ -110,7 +115,7 @@ def index_problems(output: Place, manifest: Manifest) -> Iterator[str]:
         yield f"{RECORD} cannot be read; {AGAIN}"
         return
     listed = [(part.part, part.sha256) for part in record.parts]
-    if listed != [(part.part, part.sha256) for part in manifest.parts]:
+    if listed != [(part.part, part.sha256) for part in manifest.parts][: len(listed)]:
         yield f"{RECORD} names other parts than the manifest; {AGAIN}"
     for file in record.files:
         try:

@@ -10,6 +10,8 @@
     OUT/_SUCCESS                 written last
     OUT/_index/                  written by ``mtl index``: what makes ``mtl search`` quick
     OUT/_work/                   while the job runs: the shards' input
+    OUT/part-g0002-*.parquet     what was appended, generation 2; likewise in errors/
+    OUT/_append/                 while rows are appended: the output of that job
 
 Names that begin with ``_`` are passed over by readers of a Parquet folder, so that OUT itself opens
 as one dataset in any of them.
@@ -23,7 +25,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.output.manifest import Manifest
+from jobs.output.generations import generations_of, of_generation
+from jobs.output.manifest import Generation, Manifest
 from mtl_core.errors import InputError, OutputError, StoreError
 from mtl_core.files import as_json
 from mtl_core.storage.folder import Folder
@@ -34,6 +37,7 @@ README = "_README.md"
 SUCCESS = "_SUCCESS"
 WORK = "_work"
 INDEX = "_index"
+APPEND = "_append"
 ERRORS = "errors"
 INPUT_ERRORS = "_rows-input.parquet"
 SHARDS = "shards"
@@ -52,6 +56,7 @@ TOKEN_CHARS = 8
 OF_ATTEMPT = r"-(?P<shard>[0-9]+(\.[0-9]+)*)-a([0-9]+|all)(-[0-9a-f]{8})?\.parquet"
 PART = re.compile("part" + OF_ATTEMPT)
 ERROR_FILE = re.compile("_rows" + OF_ATTEMPT)
+HALF_WRITTEN = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp")
 EMPTY_PART = "part-empty.parquet"
 """The only part of an output where no row could be labelled. It holds the schema alone."""
 
@@ -242,13 +247,30 @@ def remove_work(output: Place, job: str) -> None:
         output.delete_folder(WORK)
 
 
-def read_manifest(output: Place) -> Manifest:
+def read_manifest(output: Place, generation: int | None = None) -> Manifest:
     """The manifest of a finished output folder.
 
+    Args:
+        generation: of this generation alone; None: of all.
     Raises:
-        InputError: there is no manifest, or it cannot be read.
+        InputError: there is no manifest, it cannot be read, or there is no such generation.
         StoreError: its store refuses or does not answer.
     """
+    manifest = _read_manifest(output)
+    if generation is None:
+        return manifest
+    try:
+        return of_generation(manifest, generation)
+    except InputError as error:
+        raise InputError(f"{output}: {error}") from error
+
+
+def generations_in(output: Place) -> tuple[Generation, ...]:
+    """The generations of an output; none where it has no manifest yet."""
+    return generations_of(read_manifest(output)) if output.has(MANIFEST) else ()
+
+
+def _read_manifest(output: Place) -> Manifest:
     try:
         return Manifest.model_validate(json.loads(output.read_text(MANIFEST)))
     except FileNotFoundError as error:

@@ -23,12 +23,18 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
     left_out: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are not written where they are empty, as earlier versions did not write them."""
+    """Fields that are not written where they are empty or say what they say by default, as earlier
+    versions did not write them."""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        return {key: value for key, value in written.items() if value or key not in self.left_out}
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in written.items()
+            if key not in self.left_out or (value and value != fields[key].default)
+        }
 
 
 class Rows(_Record):
@@ -53,6 +59,9 @@ class Input(InputFile):
     """An input file; unlike a spec's, it may have fields that a later version added."""
 
     model_config = ConfigDict(extra="ignore")
+
+    generation: int = 1
+    """The generation that its rows belong to."""
 
 
 class ModelFacts(_Record):
@@ -86,7 +95,7 @@ class Column(_Record):
 class Part(_Record):
     """A part, with what its worker said of it."""
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"untypical"})
+    left_out: ClassVar[frozenset[str]] = frozenset({"untypical", "generation"})
 
     shard: str
     part: str
@@ -112,15 +121,42 @@ class Part(_Record):
     """Seconds since the epoch."""
     seconds: dict[str, float] = {}
     """How long each step took."""
+    generation: int = 1
 
 
 class ErrorRows(_Record):
     """A file of rows that were not labelled."""
 
+    left_out: ClassVar[frozenset[str]] = frozenset({"generation"})
+
     file: str
     """Its name within the output."""
     rows: int
     sha256: str
+    generation: int = 1
+
+
+class Generation(_Record):
+    """What one job brought into an output: the first made it, each later one was appended."""
+
+    left_out: ClassVar[frozenset[str]] = frozenset({"skipped_files", "skipped_rows"})
+
+    number: int
+    """From 1."""
+    job: str
+    state: str
+    rows: Rows
+    first_row_id: int
+    """Its rows are numbered on from here, ``rows.total`` of them."""
+    tokens: int
+    skipped_files: int = 0
+    """Files given that were in the output already."""
+    skipped_rows: int = 0
+    """Rows of new files that were in the output already."""
+    attempts: dict[str, int]
+    created: str
+    finished: str
+    seconds: float
 
 
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -134,7 +170,9 @@ def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 class Manifest(_Record):
     """The whole manifest."""
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"min_typicality", "relabels"})
+    left_out: ClassVar[frozenset[str]] = frozenset(
+        {"min_typicality", "relabels", "labelled_files", "id_column", "generations"}
+    )
 
     format: int = 1
     job: str
@@ -144,7 +182,11 @@ class Manifest(_Record):
     inputs: tuple[Input, ...]
     relabels: str = ""
     """Path or address of the output that was labelled anew, whose parts are the inputs."""
+    labelled_files: tuple[str, ...] = ()
+    """SHA-256 of the files whose rows an output labelled anew holds; empty: its inputs are they."""
     limit: int | None = None
+    id_column: str = ""
+    """The input's column checked to hold another value in every row; empty: none was."""
     text_columns: tuple[str, ...] = ()
     """Empty in the oldest outputs, where ``text_column`` is the only one."""
     text_column: str
@@ -161,13 +203,32 @@ class Manifest(_Record):
     created: str
     finished: str
     seconds: float
-    """Seconds from the submit to the end."""
+    """Seconds from the submit to the end; of several generations, their sum."""
     software: dict[str, str]
+    generations: tuple[Generation, ...] = ()
+    """Empty where nothing has been appended: all there is, is of generation 1."""
 
     @property
     def has_typicality(self) -> bool:
         """Whether the parts have a column of typicality for each task."""
         return bool(self.model.typicality_sha256)
+
+    @property
+    def own_columns(self) -> list[str]:
+        """The user's own columns, as they are written: they stand before the labels."""
+        names = [column.name for column in self.columns]
+        first = next(iter(self.model.tasks))
+        return names[1 : names.index(first)] if first in names else []
+
+    @property
+    def first_row_id(self) -> int:
+        """The ``row_id`` from which its rows are numbered; not 0 in a later generation alone."""
+        return self.generations[0].first_row_id if self.generations else 0
+
+    @property
+    def last_generation(self) -> int:
+        """The number of the newest generation."""
+        return self.generations[-1].number if self.generations else 1
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``_manifest.json``."""
@@ -176,4 +237,6 @@ class Manifest(_Record):
         for file in written["inputs"]:
             if not file["kept"]:  # earlier versions did not write it
                 del file["kept"]
+            if file["generation"] == 1:  # likewise
+                del file["generation"]
         return written

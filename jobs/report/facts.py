@@ -132,14 +132,16 @@ class ReportFacts:
     """The sample's scores and typicality, by column."""
 
 
-def gather(output: Place) -> ReportFacts:
+def gather(output: Place, generation: int | None = None) -> ReportFacts:
     """Gather the facts of a finished output.
 
+    Args:
+        generation: of this one alone; None: of all.
     Raises:
         InputError: it holds no finished output, or a part has gone.
     """
     require_finished(output)
-    manifest = read_manifest(output)
+    manifest = read_manifest(output, generation)
     facts = ReportFacts(
         manifest, [TaskFacts(n, list(labels)) for n, labels in manifest.model.tasks.items()]
     )

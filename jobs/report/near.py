@@ -31,8 +31,10 @@ class Contradicting:
     """A few of these."""
 
 
-def find_contradicting(output: Place, facts: ReportFacts) -> Contradicting | None:
-    """Find them in an output; None where it has no embeddings.
+def find_contradicting(
+    output: Place, facts: ReportFacts, generation: int | None = None
+) -> Contradicting | None:
+    """Find them in an output, or a generation of it; None where it has no embeddings.
 
     Raises:
         InputError: a part has gone.
@@ -42,7 +44,8 @@ def find_contradicting(output: Place, facts: ReportFacts) -> Contradicting | Non
     rows = sum(part.rows for part in facts.manifest.parts)
     whole = rows <= WHOLE_ROWS
     ids = np.array([row.row_id for row in facts.sample], np.int64)
-    found = find_duplicates(output, stored=None if whole else stored_of(ids, facts.vectors))
+    stored = None if whole else stored_of(ids, facts.vectors)
+    found = find_duplicates(output, stored=stored, generation=generation)
     differ = np.zeros(len(found.starts), bool)
     for one in found.contradictions.values():
         differ |= one

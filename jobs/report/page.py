@@ -37,21 +37,27 @@ class Line:
 
 
 def write_report(
-    output: Place, target: Path, *, overwrite: bool = False, against: Place | None = None
+    output: Place,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    against: Place | None = None,
+    generation: int | None = None,
 ) -> ReportFacts:
     """Gather an output folder's facts and write the page.
 
     Args:
         overwrite: also replace a file that is no page of ours.
         against: an earlier output of the same model, to compare with.
+        generation: of this one alone; None: of all.
     Raises:
         InputError: as :func:`gather`, or the outputs cannot be compared.
         OutputError: the page cannot be written, or would replace a file that is none of ours.
     """
     check_page_target(target, overwrite=overwrite)
-    drift = find_drift(against, output) if against else None
-    facts = gather(output)
-    near = find_contradicting(output, facts)
+    drift = find_drift(against, output, generation=generation) if against else None
+    facts = gather(output, generation)
+    near = find_contradicting(output, facts, generation)
     with in_one_line(target):
         write_text(target, render(facts, near, drift))
     return facts

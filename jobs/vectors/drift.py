@@ -81,6 +81,7 @@ def find_drift(
     by: str | None = None,
     alpha: float = ALPHA,
     seed: int = 0,
+    generation: int | None = None,
 ) -> Drift:
     """Compare what came into two outputs, by rows drawn of each.
 
@@ -88,10 +89,11 @@ def find_drift(
         rows: how many are drawn of each output.
         by: a carried column whose values are compared, too.
         alpha: the share of false alarms.
+        generation: of the new output this one alone; None: all.
     Raises:
         InputError: they cannot be compared, have too few rows or no such column.
     """
-    manifests = vectors_manifest(old, by), vectors_manifest(new, by)
+    manifests = vectors_manifest(old, by), vectors_manifest(new, by, generation)
     require_comparable(old, manifests[0], new, manifests[1])
     sample = draw_sample((old, new), manifests, rows, by, seed)
     return drift_of(without_copies(sample, manifests[0].embedding, seed), alpha, seed)

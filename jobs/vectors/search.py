@@ -67,7 +67,9 @@ class Hit:
 
 
 @contextmanager
-def open_output(where: str | Place, *, exact: bool = False, hold: bool = True) -> Iterator[Opened]:
+def open_output(
+    where: str | Place, *, exact: bool = False, hold: bool = True, generation: int | None = None
+) -> Iterator[Opened]:
     """Open a finished output for any number of searches.
 
     Args:
@@ -75,13 +77,15 @@ def open_output(where: str | Place, *, exact: bool = False, hold: bool = True) -
         exact: look at every row, also where there is an index.
         hold: keep the embeddings of an output that is searched without an index in memory, as
             float32, if it has no more than :data:`SCANNED_ROWS` rows; a second search is quicker.
+        generation: search this one alone; its rows are looked at one by one.
     Raises:
         InputError: it is no finished output, or holds no embeddings.
     """
     output = place_of(where) if isinstance(where, str) else where
     require_finished(output)
-    manifest = read_manifest(output)
+    manifest = read_manifest(output, generation)
     require_embeddings(output, manifest)
+    exact = exact or generation is not None  # an index is of all
     with ExitStack() as stack:
         index, note = (None, "") if exact else _index(output, manifest, stack)
         small = sum(part.rows for part in manifest.parts) <= SCANNED_ROWS

@@ -132,6 +132,9 @@ class Bucket(Place):
 
         return self._try(name, put)
 
+    def copy(self, name: str, to: str) -> None:
+        self._try(name, lambda: self._store.copy(self._key(name), self._key(to)))
+
     def delete(self, *names: str) -> None:
         if not names:
             return

@@ -74,6 +74,21 @@ class Folder(Place):
     def create_text(self, name: str, text: str) -> bool:
         return create_text(self.path / name, text)
 
+    def copy(self, name: str, to: str) -> None:
+        source, final = self.path / name, self.path / to
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(final)
+        try:
+            try:
+                os.link(source, temporary)  # nothing is written, and both names stay whole
+            except FileNotFoundError:
+                raise
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source, temporary)
+            replace_file(temporary, final)
+        finally:
+            temporary.unlink(missing_ok=True)  # of two names of one file, rename leaves both
+
     def delete(self, *names: str) -> None:
         for name in names:
             (self.path / name).unlink(missing_ok=True)

@@ -78,6 +78,14 @@ class Place(ABC):
         """
 
     @abstractmethod
+    def copy(self, name: str, to: str) -> None:
+        """Give a file's content a second name in this place; what has that name is replaced.
+
+        Raises:
+            FileNotFoundError: there is no file of that name.
+        """
+
+    @abstractmethod
     def delete(self, *names: str) -> None:
         """Remove files; a name without a file is no error."""
 

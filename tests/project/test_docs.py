@@ -187,6 +187,7 @@ BEFORE = {
     "docs/howto-collect.md": """
         for name in reviews messy; do mtl label $name.csv -o out-$name/; done
         mv out-reviews out
+        cp -r out last-week
     """,
     "docs/howto-search.md": """
         mtl label reviews.csv -o out/

@@ -144,6 +144,27 @@ def test_worker_killed_between_the_last_complete_and_the_manifest(
     job.check()
 
 
+def test_worker_killed_while_an_append_joins(job: Job, recovered: Recovered) -> None:
+    first = job.workers.start()
+    job.submit("--append", "--id-column", "n", rows=50)
+    job.wait_done()
+    before = (job.output / "_manifest.json").read_bytes()
+    job.submit("--append", "--id-column", "n")  # the same file, grown: 1,950 rows are new
+    deadline = time.monotonic() + 120
+    while not any(name.startswith("part-g0002-") for name in os.listdir(job.output)):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    job.workers.kill(first)
+    assert (job.output / "_manifest.json").read_bytes() == before
+    assert job.run("verify", job.output).code == 0
+    started = time.monotonic()
+    job.workers.start()
+    wait_until(lambda: job.ledger.state(job.id) is JobState.DONE, 60, "the append's end")
+    recovered("whole worker SIGKILLed while an append joins", time.monotonic() - started)
+    assert not (job.output / "_append").exists()
+    job.check()
+
+
 def test_a_stopped_workers_late_complete_is_stale(job: Job, recovered: Recovered) -> None:
     first = job.workers.start()
     job.submit()

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from jobs.cli.shared import complete
+from jobs.cli.shared.appended import appended_line, said_skipped
 from jobs.cli.shared.common import (
     backend,
     detach_option,
@@ -17,10 +18,12 @@ from jobs.cli.shared.common import (
     quiet_option,
 )
 from jobs.cli.shared.notice import ask_for_notice, notify_option, wait_until_told
+from jobs.cli.shared.plain import count
 from jobs.cli.shared.submission import Submission, warn_unless_replicated
-from jobs.cli.shared.summary import count, finish_label, print_result
+from jobs.cli.shared.summary import finish_label, print_result
 from jobs.cli.shared.watch import JobProgress, watch
 from jobs.input.sniff import FORMATS
+from jobs.label.append import NothingNew, prepare_append
 from jobs.label.rates import kept_rates, slower_than_float32
 from jobs.label.request import SHARD_ROWS, SHARD_TOKENS, LabelJob, LabelRequest, prepare_label
 from jobs.label.submit import open_label, plan_label
@@ -94,6 +97,12 @@ typicality_option = click.option(
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Label the first N rows only.")
 @click.option(
+    "--append",
+    is_flag=True,
+    help="Add to OUT, if it is there: files that it holds already are skipped, and with "
+    "--id-column rows that it holds.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Queue nothing; say how many rows, shards and tokens there are, and how long it may take.",
@@ -150,6 +159,7 @@ typicality_option = click.option(
 @json_option
 def label(
     no_header: bool,
+    append: bool,
     dry_run: bool,
     notify: str | None,
     priority: str,
@@ -172,12 +182,18 @@ def label(
       mtl label reviews.csv -o out/
       mtl label 'day*.jsonl.gz' --text-column title --text-column review.body -o out/
       zcat reviews.txt.gz | mtl label - -o out/
+      mtl label 'weeks/*.csv' -o out/ --append
       mtl label s3://bucket/in/ -o s3://bucket/out --model s3://bucket/models/mine
     """
     submission = Submission(priority, notify, detach, quiet, as_json)
     submission.check()
     request = LabelRequest(header=False if no_header else None, **asked)
-    job = prepare_label(request, settings())
+    if append and request.limit is not None:
+        raise click.UsageError("--append takes whole files; leave --limit out")
+    job = prepare_append(request, settings()) if append else prepare_label(request, settings())
+    if isinstance(job, NothingNew):
+        _say_nothing_new(job, submission)
+        return
     if len(job.spec.inputs) > 1 and not quiet:
         click.echo(_files(job), err=True)
     slower = slower_than_float32(settings(), request.precision)
@@ -205,6 +221,16 @@ def finish(job: LabelJob, submission: Submission) -> None:
         print_json({"id": job.id}) if submission.as_json else click.echo(job.id)
 
 
+def _say_nothing_new(nothing: NothingNew, submission: Submission) -> None:
+    if submission.as_json:
+        skipped = {"files": nothing.files, "rows": nothing.rows}
+        print_json({"id": None, "output": str(nothing.output), "skipped": skipped})
+        return
+    what = said_skipped(nothing.files, nothing.rows)
+    # Where an id is waited for, there is none.
+    click.echo(f"nothing new: {nothing.output} holds {what} already", err=submission.detach)
+
+
 def _files(job: LabelJob) -> str:
     names = [Path(file.name).name for file in job.spec.inputs]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -222,6 +248,8 @@ def _print_estimate(job: LabelJob, as_json: bool) -> None:
         f"{found.rows:,} rows in {count(found.shards, 'shard')}, {found.bad_rows:,} would go to "
         f"errors; about {found.tokens:,} tokens"
     )
+    if job.spec.appends:
+        click.echo(appended_line(job.spec))
     click.echo(
         f"about {_duration(found.seconds)} on one worker like this machine ({found.engine}, "
         f"{found.tokens_per_s:,.0f} tokens/s measured on {found.measured_rows:,} rows)"

@@ -5,6 +5,7 @@ import click
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
     finished_argument,
+    generation_option,
     json_option,
     output_folder,
     print_json,
@@ -23,12 +24,15 @@ from mtl_core.errors import JobError
     is_flag=True,
     help="Also read the input again and compare every column carried through, row by row.",
 )
+@generation_option
 @json_option
-def verify(job: str, inputs: tuple[str, ...], with_input: bool, as_json: bool) -> None:
+def verify(
+    job: str, inputs: tuple[str, ...], with_input: bool, generation: int | None, as_json: bool
+) -> None:
     """Check that a finished output holds every input row once, and every file as it was written.
 
     INPUT are the files to compare with, in the job's order, where they no longer lie where the job
-    read them.
+    read them. Of an output that was appended to, that is the order of the manifest.
 
     \b
     Examples:
@@ -38,17 +42,18 @@ def verify(job: str, inputs: tuple[str, ...], with_input: bool, as_json: bool) -
       mtl verify label-3f2a9c0d1b7e --json
     """
     output = output_folder(job)
-    counts, problems = verify_output(output)
+    counts, problems = verify_output(output, generation)
     compared = with_input or bool(inputs)
     if compared and not problems:  # else the rows cannot be laid side by side
-        problems = verify_input(output, inputs)
+        problems = verify_input(output, inputs, generation)
     if as_json:
         print_json({"ok": not problems, "rows": counts, "problems": problems})
     elif not problems:
+        which = f", generation {generation}" if generation else ""
         click.echo(
-            f"{output}: ok; {counts['total']:,} input rows = {counts['labelled']:,} labelled + "
-            f"{counts['errors']:,} error rows, each row_id once, {counts['parts']:,} parts"
-            + ("; every column as in the input" if compared else "")
+            f"{output}{which}: ok; {counts['total']:,} input rows = {counts['labelled']:,} "
+            f"labelled + {counts['errors']:,} error rows, each row_id once, "
+            f"{counts['parts']:,} parts" + ("; every column as in the input" if compared else "")
         )
     if problems:
         raise JobError(f"{output}: {'; '.join(problems)}")

@@ -9,6 +9,7 @@ from rich.table import Table
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
     finished_argument,
+    generation_option,
     json_option,
     output_folder,
     output_option,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 )
 @output_option("FILE.parquet", "Write the rows found, with group and size.", required=False)
 @click.option("--overwrite", is_flag=True, help="Replace the file named.")
+@generation_option
 @json_option
 def duplicates(
     job: str,
@@ -58,6 +60,7 @@ def duplicates(
     shown: int,
     output: str | None,
     overwrite: bool,
+    generation: int | None,
     as_json: bool,
 ) -> None:
     """Find groups of equal and near-equal texts, by the cosine of their embeddings.
@@ -86,10 +89,10 @@ def duplicates(
     folder = output_folder(job)
     found: Duplicates | Matches
     if against is None:
-        found = find_duplicates(folder, threshold, by, shown)
+        found = find_duplicates(folder, threshold, by, shown, generation=generation)
         show = partial(_print_groups, found)
     else:
-        found = find_matches(folder, output_folder(against), threshold, shown)
+        found = find_matches(folder, output_folder(against), threshold, shown, generation)
         show = partial(_print_matches, found, against)
     if target:
         _write(target, found)

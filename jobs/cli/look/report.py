@@ -5,6 +5,7 @@ import click
 from jobs.cli.shared import complete
 from jobs.cli.shared.common import (
     finished_argument,
+    generation_option,
     output_folder,
     output_option,
     overwrite_page_option,
@@ -21,8 +22,11 @@ from mtl_core.storage.address import local_path
     shell_complete=complete.jobs_or_folders,
     help="An earlier job or output of the same model: say what has changed since.",
 )
+@generation_option
 @overwrite_page_option
-def report(job: str, output: str, against: str | None, overwrite: bool) -> None:
+def report(
+    job: str, output: str, against: str | None, generation: int | None, overwrite: bool
+) -> None:
     """Write one self-contained HTML page about a finished label job.
 
     JOB is a job's id or its output, a folder or an s3:// address. The page shows the labels' shares
@@ -39,6 +43,8 @@ def report(job: str, output: str, against: str | None, overwrite: bool) -> None:
 
     target = local_path(output)
     old = output_folder(against) if against else None
-    facts = write_report(output_folder(job), target, overwrite=overwrite, against=old)
+    facts = write_report(
+        output_folder(job), target, overwrite=overwrite, against=old, generation=generation
+    )
     rows = facts.manifest.rows.labelled
     click.echo(f"{target}: {rows:,} rows, {target.stat().st_size:,} bytes")

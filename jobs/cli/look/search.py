@@ -8,7 +8,13 @@ import click
 from rich.table import Table
 
 from jobs.cli.shared import complete
-from jobs.cli.shared.common import json_option, output_folder, print_json, where_option
+from jobs.cli.shared.common import (
+    generation_option,
+    json_option,
+    output_folder,
+    print_json,
+    where_option,
+)
 from jobs.cli.shared.plain import cell, plain, print_table, shortened
 from jobs.output.layout import MANIFEST
 from mtl_core.errors import InputError
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--like", "row_id", type=int, metavar="ROW_ID",
               help="Search for rows like this one of the first OUT, instead of TEXT.")  # fmt: skip
 @where_option
+@generation_option
 @click.option("--exact", is_flag=True, help="Look at every row, also where there is an index.")
 @json_option
 def search(
@@ -47,6 +54,7 @@ def search(
     file: str | None,
     row_id: int | None,
     where: str | None,
+    generation: int | None,
     exact: bool,
     as_json: bool,
 ) -> None:
@@ -69,7 +77,11 @@ def search(
 
     with ExitStack() as stack:
         opened = [
-            stack.enter_context(searching.open_output(folder, exact=exact, hold=where is None))
+            stack.enter_context(
+                searching.open_output(
+                    folder, exact=exact, hold=where is None, generation=generation
+                )
+            )
             for folder in folders
         ]
         for note in filter(None, (each.note for each in opened)):

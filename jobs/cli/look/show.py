@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from jobs.cli.shared.common import finished_argument, json_option, output_folder, print_json
+from jobs.cli.shared.common import (
+    finished_argument,
+    generation_option,
+    json_option,
+    output_folder,
+    print_json,
+)
 from jobs.cli.shared.plain import cell, print_table
 from jobs.output.layout import read_manifest
 from jobs.output.manifest import Manifest
@@ -22,8 +28,9 @@ if TYPE_CHECKING:
 @finished_argument
 @click.option("-n", "--rows", type=click.IntRange(1), default=10, show_default=True, metavar="N")
 @click.option("--label", metavar="LABEL", help="Only rows that got this label, of any task.")
+@generation_option
 @json_option
-def show(job: str, rows: int, label: str | None, as_json: bool) -> None:
+def show(job: str, rows: int, label: str | None, generation: int | None, as_json: bool) -> None:
     """Show the first labelled rows of a finished output.
 
     \b
@@ -32,7 +39,7 @@ def show(job: str, rows: int, label: str | None, as_json: bool) -> None:
       mtl show out/ --label Sports -n 20
     """
     folder = output_folder(job)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, generation)
     tasks = manifest.model.tasks
     known = [name for labels in tasks.values() for name in labels]
     if label is not None and label not in known:

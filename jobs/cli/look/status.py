@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from jobs.cli.shared import complete
+from jobs.cli.shared.appended import appended_json, appended_line
 from jobs.cli.shared.common import Backend, backend, json_option, print_json
 from jobs.cli.shared.dashboard import (
     dashboard,
@@ -25,6 +26,7 @@ from jobs.ledger.presence import Presence
 from jobs.ledger.replicas import takeovers
 from jobs.ledger.snapshot import Snapshot
 from jobs.output.manifest import sum_counts
+from jobs.specs import LabelSpec
 
 WATCH_S = 5.0
 
@@ -80,6 +82,7 @@ def _of_one_job(ledger: Ledger, job: str) -> dict[str, Any]:
         **({"declined": declined} if declined else {}),
         **({"untypical": untypical} if untypical else {}),
         **_takeovers(ledger, job),
+        **_appended(ledger, job),
     }
 
 
@@ -88,6 +91,14 @@ def _takeovers(ledger: Ledger, job: str) -> dict[str, Any]:
     since = ledger.snapshot(job).created_s
     found = [asdict(t) for t in takeovers(ledger.redis).values() if t.at_s >= since]
     return {"redis_takeovers": found} if found else {}
+
+
+def _appended(ledger: Ledger, job: str) -> dict[str, Any]:
+    """Of a job that appends: to what."""
+    spec = ledger.spec(job)
+    if not isinstance(spec, LabelSpec) or not spec.appends:
+        return {}
+    return {"appends": {"output": spec.appends, **appended_json(spec)}}
 
 
 def _untypical(ledger: Ledger, job: str) -> dict[str, int]:
@@ -138,6 +149,9 @@ def _show(where: Backend, snapshots: list[Snapshot], job: str | None) -> None:
     if job and snapshots[0].reason:
         click.echo(f"reason: {plain(snapshots[0].reason)}")
     if job:
+        spec = where.ledger.spec(job)
+        if isinstance(spec, LabelSpec) and spec.appends:
+            click.echo(plain(appended_line(spec)))
         for line in unlike_lines(snapshots[0].rows.done, _untypical(where.ledger, job)):
             click.echo(line)
         for attempt in where.ledger.attempts(job):

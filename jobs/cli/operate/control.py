@@ -13,7 +13,8 @@ from jobs.cli.shared.common import (
 from jobs.cli.shared.submission import warn_unless_replicated
 from jobs.cli.shared.summary import finish_label
 from jobs.cli.shared.watch import JobProgress, watch
-from jobs.label.request import LabelJob, label_job_of
+from jobs.label.again import label_job_of
+from jobs.label.request import LabelJob
 from jobs.label.submit import open_again, plan_label
 from jobs.ledger.cancel import cancel_job
 from jobs.ledger.connection import reachable

@@ -41,6 +41,12 @@ where_option = click.option(
     metavar="CONDITION",
     help="Only these rows, as \"topic = 'Sports' and topic_score < 0.7\".",
 )
+generation_option = click.option(
+    "--generation",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Of an output that was appended to: this generation alone.  [default: all]",
+)
 overwrite_page_option = click.option(
     "--overwrite",
     is_flag=True,
@@ -171,4 +177,4 @@ def output_folder(job: str) -> Place:
         raise JobError(f"{job} is a train job; its model is {spec.output}")
     if state not in (JobState.DONE, JobState.PARTIAL):
         raise JobError(f"{job} is {state}; wait until it is done")
-    return place_of(spec.output)
+    return place_of(spec.target)

@@ -44,3 +44,8 @@ def print_table(table: "Table", width: int = 200) -> None:
 
     console = Console()
     console.print(table) if console.is_terminal else Console(width=width).print(table)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from jobs.cli.shared.appended import appended_json, appended_line
 from jobs.cli.shared.common import print_json
-from jobs.cli.shared.plain import plain
+from jobs.cli.shared.plain import count, plain
 from jobs.cli.shared.unlike import unlike_lines
 from jobs.label.request import LabelJob
 from jobs.ledger.lifecycle import JobState
@@ -38,7 +39,7 @@ def print_result(job: LabelJob, as_json: bool) -> None:
         JobError: it ended ``partial``.
         InputError: no row at all could be labelled.
     """
-    manifest = read_manifest(job.output)
+    manifest = read_manifest(job.target, job.spec.generation if job.spec.appends else None)
     if as_json:
         print_json(_summary(job, manifest))
     else:
@@ -48,7 +49,7 @@ def print_result(job: LabelJob, as_json: bool) -> None:
             f"{job.id} ended partial; its rows that failed can be tried again: mtl retry {job.id}"
         )
     if not manifest.rows.labelled:
-        raise InputError(f"no row could be labelled; {_way_out(_reasons(job.output, manifest))}")
+        raise InputError(f"no row could be labelled; {_way_out(_reasons(job.target, manifest))}")
 
 
 def _way_out(reasons: str) -> str:
@@ -74,12 +75,14 @@ def _print_summary(job: LabelJob, manifest: Manifest) -> None:
         )
     for line in unlike_lines(rows.labelled, rows.untypical):
         click.echo(line)
-    folder = shlex.quote(_near_path(job.output))
-    click.echo(f"output: {job.output}")
+    if job.spec.appends:
+        click.echo(appended_line(job.spec))
+    folder = shlex.quote(_near_path(job.target))
+    click.echo(f"output: {job.target}")
     click.echo(f"look:   mtl show {folder}, or mtl report {folder} -o report.html")
-    click.echo(f"query:  {_query(_near_path(job.output))}")
+    click.echo(f"query:  {_query(_near_path(job.target))}")
     if rows.errors:
-        click.echo(f"errors: {job.output}/errors ({_reasons(job.output, manifest)})")
+        click.echo(f"errors: {job.target}/errors ({_reasons(job.target, manifest)})")
 
 
 def _query(folder: str) -> str:
@@ -94,11 +97,6 @@ def _near_path(output: Place) -> str:
     if isinstance(output, Folder) and output.path.is_relative_to(here):
         return str(output.path.relative_to(here))
     return str(output)
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _reasons(output: Place, manifest: Manifest) -> str:
@@ -124,8 +122,9 @@ def _summary(job: LabelJob, manifest: Manifest) -> dict[str, Any]:
     return {
         "id": job.id,
         "state": manifest.state,
-        "output": str(job.output),
+        "output": str(job.target),
         "rows": manifest.rows.model_dump(),
         "parts": len(manifest.parts),
         "seconds": manifest.seconds,
+        **(appended_json(job.spec) if job.spec.appends else {}),
     }

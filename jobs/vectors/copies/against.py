@@ -69,7 +69,13 @@ class Matches:
         )
 
 
-def find_matches(output: Place, other: Place, threshold: float, shown: int = SHOWN) -> Matches:
+def find_matches(
+    output: Place,
+    other: Place,
+    threshold: float,
+    shown: int = SHOWN,
+    generation: int | None = None,
+) -> Matches:
     """Find the rows of an output that are near a row of another, or begin or end as one does.
 
     Memory: as :func:`jobs.vectors.copies.duplicates.find_duplicates`, for both outputs together.
@@ -77,10 +83,11 @@ def find_matches(output: Place, other: Place, threshold: float, shown: int = SHO
     Args:
         threshold: least cosine, above 0, at most 1.
         shown: how many are given with their texts.
+        generation: of the first output this one alone; None: all.
     Raises:
         InputError: one has no embeddings, they are of other models or forms, or a part has gone.
     """
-    first, second = vectors_manifest(output), vectors_manifest(other)
+    first, second = vectors_manifest(output, generation=generation), vectors_manifest(other)
     require_comparable(output, first, other, second)
     own, others = read_vectors(output, first), read_vectors(other, second)
     count = len(own.row_ids)

@@ -120,6 +120,7 @@ def find_duplicates(
     by: str | None = None,
     shown: int = SHOWN_GROUPS,
     stored: StoredVectors | None = None,
+    generation: int | None = None,
 ) -> Duplicates:
     """Find the groups of near-equal texts in a finished output.
 
@@ -132,10 +133,11 @@ def find_duplicates(
         by: a carried column whose values should agree within a group, as labels made by hand.
         shown: how many groups are given with their texts.
         stored: embeddings of the rows to look among; all rows, if not given.
+        generation: look in this one alone; None: in all.
     Raises:
         InputError: the output has no embeddings or no such column, or a part has gone.
     """
-    manifest = vectors_manifest(output, by)
+    manifest = vectors_manifest(output, by, generation)
     stored = stored or read_vectors(output, manifest)
     rows = len(stored.row_ids)
     own = threshold_between(manifest.embedding, threshold)

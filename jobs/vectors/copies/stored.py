@@ -33,16 +33,19 @@ class StoredVectors:
     """What :func:`jobs.vectors.copies.ends.end_keys` gives of the texts, uint64 [N, 2]."""
 
 
-def vectors_manifest(output: Place, by: str | None = None) -> Manifest:
+def vectors_manifest(
+    output: Place, by: str | None = None, generation: int | None = None
+) -> Manifest:
     """The manifest of a finished output with embeddings.
 
     Args:
         by: a column that it must have.
+        generation: of this one alone; None: of all.
     Raises:
         InputError: it is none, has no embeddings, or no such column.
     """
     require_finished(output)
-    manifest = read_manifest(output)
+    manifest = read_manifest(output, generation)
     require_embeddings(output, manifest)
     names = columns_of(output, manifest)
     if by is not None and names and by not in names:

@@ -74,6 +74,27 @@ def test_the_index_is_made_once_and_an_output_with_one_verifies(made: Made) -> N
     assert shown.exit_code == 0, shown.output
 
 
+def test_after_an_append_an_index_is_not_used_and_not_called_damaged(made: Made) -> None:
+    out = made("out", "float32")
+    whole = json.loads((out / "_manifest.json").read_text())
+    first = {**whole, "parts": whole["parts"][:2]}
+    (out / "_manifest.json").write_text(json.dumps(first))
+    indexed(out)
+    (out / "_manifest.json").write_text(json.dumps(whole))
+    with open_output(str(out)) as opened:
+        assert opened.index is None
+        assert opened.note.endswith(f"rows were appended since; `mtl index {out}` makes it anew")
+    assert found_by(out, exact=True)[0] == found_rows(out)
+    assert verify(Folder(out))[1] == []
+    with open_output(str(indexed(out)), generation=1) as opened:
+        assert (opened.index, opened.note) == (None, "")
+
+
+def found_rows(out: Path) -> set[int]:
+    with open_output(str(out)) as opened:
+        return {hit.values["row_id"] for hit in search([opened], vectors()[:1], 10)[0]}
+
+
 def test_an_index_is_not_used_once_a_part_has_changed_and_that_is_said(made: Made) -> None:
     out = indexed(made("out", "float32"))
     other = write_output(out.parent / "other", "float32", vectors(seed=4))

@@ -12,10 +12,6 @@ from redis.sentinel import MasterNotFoundError
 from jobs.ledger import sentinel
 from mtl_core.errors import LedgerUnreachableError
 
-# Found in OpenSSL's messages about a certificate that is not trusted, and about a server that does
-# not speak TLS.
-CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
-NO_TLS = "WRONG_VERSION_NUMBER"
 SECRET = ("username", "password", *sentinel.OWN)
 """Options of a URL that are not shown."""
 PASSING_ERRORS = (
@@ -98,12 +94,12 @@ def reachable(url: str) -> Iterator[None]:
             "its min-replicas-to-write; start one"
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        if CERTIFICATE in str(error):
+        if sentinel.CERTIFICATE in str(error):
             raise LedgerUnreachableError(
                 f"Redis at {without_password(url)} shows a certificate that is not trusted; "
                 "check MTL_REDIS_CA and the host's name in MTL_REDIS_URL"
             ) from error
-        if NO_TLS in str(error):
+        if sentinel.NO_TLS in str(error):
             raise LedgerUnreachableError(
                 f"Redis at {without_password(url)} does not speak TLS; use redis:// or another port"
             ) from error
@@ -134,4 +130,4 @@ def without_password(url: str) -> str:
 def refused(error: BaseException | None) -> bool:
     """Whether waiting for Redis cannot help, because the password, certificate or URL is wrong."""
     wrong = isinstance(error, (redis.AuthenticationError, sentinel.UnknownError, ValueError))
-    return wrong or CERTIFICATE in str(error) or NO_TLS in str(error)
+    return wrong or sentinel.CERTIFICATE in str(error) or sentinel.NO_TLS in str(error)

@@ -28,6 +28,10 @@ OWN = {"sentinel_username": "username", "sentinel_password": "password"}
 """Options of the address that are for the Sentinels alone, by redis-py's names."""
 OF_TLS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
 NO_REPLICAS = "NOREPLICAS"
+# Found in OpenSSL's messages about a certificate that is not trusted, and about a server that does
+# not speak TLS.
+CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
+NO_TLS = "WRONG_VERSION_NUMBER"
 
 
 class NoReplicasError(redis.ConnectionError):
@@ -39,7 +43,7 @@ class NoReplicasError(redis.ConnectionError):
 
 
 class UnknownError(redis.ConnectionError):
-    """The Sentinels know no primary of that name, or refuse the password: it does not pass."""
+    """The Sentinels know no primary of that name, or cannot be talked to: it does not pass."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,11 @@ def trouble(watched: Watched, shown: str) -> tuple[str, bool]:
     told = [answer for answer in answers if isinstance(answer, dict)]
     if not told and any(isinstance(answer, redis.AuthenticationError) for answer in answers):
         return f"the Sentinels at {shown} refuse the password; check sentinel_password", False
+    if not told and any(CERTIFICATE in str(answer) for answer in answers):
+        wrong = "show a certificate that is not trusted; check MTL_REDIS_CA and their names"
+        return f"the Sentinels at {shown} {wrong}", False
+    if not told and any(NO_TLS in str(answer) for answer in answers):
+        return f"the Sentinels at {shown} do not speak TLS; use {PLAIN}", False
     if not told:
         return f"no Sentinel answers at {shown}; start them, or check MTL_REDIS_URL", True
     if not any(told):

@@ -119,9 +119,10 @@ class Line:
         result = held.do(step)
         if result is None:
             return
-        if held.complete(result) is Outcome.LAST:
-            self._settled(held.attempt.job)
+        outcome = held.complete(result)
         self._note_rate(answered)
+        if outcome is Outcome.LAST:
+            self._settled(held.attempt.job)
 
     def _note_rate(self, answered: Answered) -> None:
         """Tell planners how fast this child is: shards are sized by that."""

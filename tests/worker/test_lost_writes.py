@@ -15,8 +15,8 @@ from jobs.ledger.messages import Publisher
 from jobs.output.layout import SHARDS, WORK, finished
 from jobs.settings import Settings, settings
 from worker import finaliser
-from worker.attempt import attempt_shard
 from worker.process import own
+from worker.work import work_from
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_whoever_misses_the_staged_rows_finds_the_output_whole_and_the_job_ends(
     job.output.delete_folder(f"{WORK}/{SHARDS}")  # as it is where no row was set aside
     rewind()
     assert ledger.state(job.id) is JobState.RUNNING
-    assert attempt_shard(job.id, "00000") == "RELEASED"
+    assert work_from(job.id, "00000", (), lambda settled: None) == "RELEASED"
     snapshot = ledger.snapshot(job.id)
     assert (snapshot.state, snapshot.reason) == (ended, REASON)
     assert finished(job.output, job.id)
@@ -71,7 +71,7 @@ def test_staged_rows_that_are_missing_of_an_output_that_is_not_whole_are_this_wo
     ledger: Ledger, job: LabelJob
 ) -> None:
     job.output.delete_folder(f"{WORK}/{SHARDS}")
-    assert attempt_shard(job.id, "00000") == "DECLINED"
+    assert work_from(job.id, "00000", (), lambda settled: None) == "DECLINED"
     assert ledger.state(job.id) is JobState.RUNNING
 
 

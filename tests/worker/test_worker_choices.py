@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobs.ledger.messages import queues_of
 from mtl_core.errors import SettingsError
+from worker.process import cards
 from worker.process.cards import VISIBLE, cards_here, choose_card
 
 
@@ -37,9 +39,11 @@ def devices(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def claims() -> str:
-    """A name that no other run of the tests claims cards by."""
-    return f"mtl-test-{uuid.uuid4().hex}"
+def claims() -> Iterator[str]:
+    """A name that no other run of the tests claims cards by; all claims are let go at the end."""
+    yield f"mtl-test-{uuid.uuid4().hex}"
+    while cards._claims:
+        cards._claims.pop().close()
 
 
 def test_a_machine_without_cards_has_nothing_to_choose(

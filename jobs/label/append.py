@@ -19,6 +19,8 @@ from jobs.label.request import (
     prepare_label,
     target_of,
 )
+from jobs.ledger.lifecycle import JobState
+from jobs.output.generations import generations_of
 from jobs.output.layout import APPEND, MANIFEST, read_manifest, require_finished
 from jobs.output.manifest import Manifest
 from jobs.roots import place_inside
@@ -116,14 +118,20 @@ def _appending(
         "skipped_rows": tally.skipped,
     }
     spec = made.spec.model_copy(update=changes)
-    notes = (*made.notes, *source.notes[len(made.source.notes) :], *_notes(out, tally))
+    notes = (*made.notes, *source.notes[len(made.source.notes) :], *_notes(out, manifest, tally))
     return replace(made, id=job_id(spec), spec=spec, source=source, notes=notes, known=known)
 
 
-def _notes(out: Place, tally: Tally) -> list[str]:
-    if not tally.changed:
-        return []
-    return [
-        f"rows whose id is in {out} already, with another text: {tally.changed:,}; they go to "
-        "errors"
-    ]
+def _notes(out: Place, manifest: Manifest, tally: Tally) -> list[str]:
+    notes, last = list[str](), generations_of(manifest)[-1]
+    if tally.changed:
+        notes.append(
+            f"rows whose id is in {out} already, with another text: {tally.changed:,}; they go to "
+            "errors"
+        )
+    if last.state == JobState.PARTIAL:
+        notes.append(
+            f"{last.job} ended partial: from now on `mtl retry {last.job}` cannot try its rows "
+            "that failed"
+        )
+    return notes

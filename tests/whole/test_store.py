@@ -50,6 +50,13 @@ def test_a_file_in_a_store_is_written_and_read_as_one_in_a_folder(
         assert where.names("nothing") == []
         assert (where.has("b.txt"), where.has("errors"), where.has("c.txt")) == (True, False, False)
         assert not where.is_file()
+        for name in ("b.txt", "errors/a.txt"):
+            where.copy(name, "copies/c.txt")
+            assert where.read_text("copies/c.txt") == where.read_text(name)
+        with pytest.raises(FileNotFoundError):
+            where.copy("never there", "copies/c.txt")
+        assert where.read_text("copies/c.txt") == "1"
+        where.delete_folder("copies")
         where.delete("b.txt", "never there")
         where.delete_folder("errors")
         where.delete_folder("errors")

@@ -425,7 +425,8 @@ def test_the_next_append_ends_the_time_in_which_a_partial_one_can_be_retried(
     jobs.poison = {"sentence number 3", "sentence number 13"}
     first = jobs.label(week(tmp_path, 0))
     second = done(jobs.append(week(tmp_path, 1)))
-    done(jobs.append(week(tmp_path, 2)))
+    third = done(jobs.append(week(tmp_path, 2)))
+    assert any(f"{second.id} ended partial: from now on" in note for note in third.notes)
     jobs.poison = set()
     for job in (first, second):
         with pytest.raises(OutputError, match=f"appended to since {job.id} ended"):

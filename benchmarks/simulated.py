@@ -18,7 +18,7 @@ from mtl_core.model.config import read_model_config
 from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 16_384
 RATE = float(os.environ.get("MTL_SIMULATED_TOKENS_PER_S", "15000"))
 
 

@@ -8,6 +8,7 @@ model after the fork and keeps it.
 import logging
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -70,6 +71,8 @@ app.conf.update(
 )
 
 
+# How long a child's thread may keep the others from Python.
+SWITCH_S = 0.0005
 # How long a starting worker waits for Redis.
 START_PATIENCE_S = 10
 
@@ -164,6 +167,8 @@ def prepare_child(**_: Any) -> None:
     ledger.cache_clear()
     choose_card(current_process().index)
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads_of_child(settings())))  # the tokeniser's
+    # The thread that feeds the device must not wait 5 ms for one that makes lists of token ids.
+    sys.setswitchinterval(SWITCH_S)
     signal.signal(signal.SIGUSR2, lambda *_: leaving.set())
 
 

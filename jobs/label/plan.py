@@ -34,12 +34,15 @@ from mtl_core.storage.place import Place
 # the special tokens. Only the size of shards depends on it.
 CHARACTERS_PER_TOKEN = 4
 SPECIAL_TOKENS = 2
-# A job begins with a small shard, and each next one is at most twice as large. So the first labels
+# A job begins with a small shard, and each next one is at most so many times as large: twice, and
+# less where workers are fast. There preparing takes a good part of the time that labelling does, and
+# a next shard of twice the rows would not be ready in time. So the first labels
 # come soon, and many workers have something to do at once.
 FIRST_SHARD_ROWS = 512
+STEP, FAST_STEP = 2.0, 1.5
 # How long a shard may take the fastest and the slowest child, in seconds. With the slowest of two
 # bounds the tail of a job is short, with the fastest one a GPU is not fed in bits of 20 ms.
-FASTEST_S, SLOWEST_S = 4.0, 60.0
+FASTEST_S, SLOWEST_S = 2.0, 60.0
 # A worker holds three shards in memory; 131,072 rows have embeddings of 134 MB.
 MOST_ROWS, MOST_TOKENS = 131_072, 8_388_608
 
@@ -143,10 +146,12 @@ class ShardCutter:
 
     def __init__(self, spec: LabelSpec, source: Source, growth: float = 1.0) -> None:
         self.growth = growth
+        self._step = STEP if growth == 1 else FAST_STEP
         self.tokens = int(spec.shard_tokens * growth)
         self._most_rows = max(spec.shard_rows, min(int(spec.shard_rows * growth), MOST_ROWS))
         # int8 is calibrated on the first shard: the more rows it has, the better.
-        self._first_rows = spec.shard_rows if spec.precision == "int8" else FIRST_SHARD_ROWS
+        first = int(FIRST_SHARD_ROWS * growth)
+        self._first_rows = spec.shard_rows if spec.precision == "int8" else first
         self.source = source
         self.text_column = source.text_column
         self._pending: list[pa.Table] = []
@@ -156,8 +161,8 @@ class ShardCutter:
     @property
     def rows(self) -> int:
         """The most rows that the shard being gathered may have."""
-        doublings = min(self.cut, self._most_rows.bit_length())
-        return min(self._most_rows, self._first_rows << doublings)
+        steps = min(self.cut, 2 * self._most_rows.bit_length())
+        return min(self._most_rows, int(self._first_rows * self._step**steps))
 
     def number(self) -> str:
         """Take the next shard's name: ``00000``, ``00001``, …"""

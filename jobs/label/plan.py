@@ -34,8 +34,8 @@ from mtl_core.storage.place import Place
 # the special tokens. Only the size of shards depends on it.
 CHARACTERS_PER_TOKEN = 4
 SPECIAL_TOKENS = 2
-# A job begins with a small shard, so that the first labels come soon and many workers have something
-# to do at once. Each next one is at most so many times as large: twice, and less where workers are
+# A job begins with a small shard, so that the first labels come soon and many workers have work
+# at once. Each next one is at most so many times as large: twice, and less where workers are
 # fast, since preparing takes a good part of the time there that labelling does: a next shard of
 # twice the rows would not be ready in time.
 FIRST_SHARD_ROWS = 512

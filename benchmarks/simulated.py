@@ -15,8 +15,8 @@ from mtl_core.engine.base import Engine, Forward, Pending
 from mtl_core.files import file_sha256
 from mtl_core.model.backbones import resolve_backbone
 from mtl_core.model.config import read_model_config
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.token_ids import TokenIds
 
 BATCH_TOKENS = 16_384
 RATE = float(os.environ.get("MTL_SIMULATED_TOKENS_PER_S", "15000"))

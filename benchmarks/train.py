@@ -27,8 +27,8 @@ from mtl_core.config import ModelConfig, TrainConfig, train_config
 from mtl_core.data.draws import sample_rows
 from mtl_core.data.splits import LabelledTexts, load_split
 from mtl_core.model.network import MultiTaskModel, build_model
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.tasks import DEFAULT_TASKS
+from mtl_core.token_ids import TokenIds
 from mtl_core.training.loop import TrainingLoop
 from mtl_core.training.preparation import encode_splits
 from mtl_core.training.scenarios import apply_scenario, set_training_mode

@@ -142,7 +142,6 @@ def take_shard(job: str, shard: str) -> Held | Outcome:
             if claim.answer in (Outcome.DECLINED, Outcome.DOUBTED):
                 leaving.wait(REFUSED_PAUSE_S)
             return claim.answer
-        log.info("%s/%s: attempt %d", job, shard, claim.attempt)
         try:
             spec = ledger().spec(job)
         except JobError as error:
@@ -152,6 +151,7 @@ def take_shard(job: str, shard: str) -> Held | Outcome:
         held = Held(
             Attempt(job, spec, shard, token, claim.attempt, definition, worker_name()), busy
         )
+        held.do(lambda: log.info("%s/%s: attempt %d", job, shard, claim.attempt))
         return held
     finally:
         if held is None:

@@ -221,7 +221,9 @@ def _spec_of(output: Place) -> dict[str, Any]:
         return dict(json.loads(output.read_text(OWNER))["spec"])
     manifest = read_manifest(output)
     return {
-        "inputs": [file.model_dump(mode="json") for file in manifest.inputs],
+        "inputs": [
+            file.model_dump(mode="json", exclude={"generation"}) for file in manifest.inputs
+        ],
         "text_columns": list(manifest.text_columns),
         "model": manifest.model.name,
         "embedding": manifest.embedding,

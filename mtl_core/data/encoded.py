@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtl_core.data.splits import LabelledTexts
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import ROWS, Pulse, no_pulse, pulsing
+from mtl_core.token_ids import TokenIds
 
 NO_LABEL = -1
 """Class of a row that has soft labels alone."""
@@ -45,6 +45,8 @@ class EncodedTexts:
 
     data: LabelledTexts
     ids: TokenIds
+    lengths: NDArray[np.int64]
+    """Tokens of each text, int64 [N]."""
     pooled: NDArray[np.float16] | None = None
     """Pooled vectors of the backbone as published, float16 [N, H], mapped from a file."""
     reference: NDArray[np.float16] | None = None
@@ -53,11 +55,6 @@ class EncodedTexts:
     """Probabilities by the run's teachers, float16 [N, C]."""
     activations: Activations | None = None
     """What enters the first trained layer; kept where the layers below it stay as published."""
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each text, int64 [N]."""
-        return self.ids.lengths
 
 
 def encode_texts(
@@ -68,4 +65,4 @@ def encode_texts(
         tokenizer(data.texts[start : start + ROWS], max_tokens)
         for start in pulsing(range(0, len(data), ROWS), pulse)
     )
-    return EncodedTexts(data, ids)
+    return EncodedTexts(data, ids, ids.lengths)

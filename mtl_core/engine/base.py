@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from mtl_core.config import ModelConfig
 from mtl_core.engine.faults import is_out_of_memory
 from mtl_core.model.batches import token_batches
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.tasks import Task
+from mtl_core.token_ids import TokenIds
 
 EMBEDDING_OUTPUT = "sentence_embedding"
 """Name of the embedding among an exported graph's outputs."""

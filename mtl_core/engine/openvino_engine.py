@@ -29,10 +29,10 @@ from mtl_core.engine.graph_folders import drop_old_graphs, graphs_in_use
 from mtl_core.errors import ModelError
 from mtl_core.files import file_sha256, temporary_beside
 from mtl_core.model.config import CONFIG, WEIGHTS, read_model_config
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.processes import program
 from mtl_core.pulse import EVERY_S, Pulse, no_pulse, with_pulse
+from mtl_core.token_ids import TokenIds
 
 # Padded tokens in one batch; one core computes it, and its activations stay in the core's cache.
 BATCH_TOKENS = 1024

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_core.errors import ModelError
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.token_ids import TokenIds
 
 CALIBRATION_TEXTS = 300
 """How many texts ranges are measured on at most. From 204 to 300 no difference was measured."""

@@ -12,7 +12,7 @@ from mtl_core.engine.choose import choose_precision
 from mtl_core.engine.graph import LabelGraph
 from mtl_core.model.network import LoadedModel
 from mtl_core.model.precision import best_device
-from mtl_core.model.token_ids import TokenIds
+from mtl_core.token_ids import TokenIds
 
 # Padded tokens in one batch. On a CPU 2,048 to 4,096 were measured fastest, because of its caches;
 # a GPU needs enough rows to fill it.

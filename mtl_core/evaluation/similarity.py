@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from mtl_core.data.stsb import Pairs
 from mtl_core.model.encoder import SentenceEncoder, pool, project
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse
+from mtl_core.token_ids import TokenIds
 
 
 def correlation(vectors: NDArray[np.float32], pairs: Pairs) -> dict[str, Any]:

@@ -29,9 +29,9 @@ from mtl_core.model.backbones import (
 from mtl_core.model.batches import token_batches
 from mtl_core.model.layers import keep_layers
 from mtl_core.model.precision import autocast
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer, load_tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing
+from mtl_core.token_ids import TokenIds
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Padded tokens in one batch, by the kind of device; see mtl_core.engine.torch_engine."""

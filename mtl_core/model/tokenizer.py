@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtl_core.errors import BackboneError
 from mtl_core.model.backbones import BackboneFiles
-from mtl_core.model.token_ids import TokenIds
+from mtl_core.token_ids import TokenIds
 
 if TYPE_CHECKING:
     from torch import Tensor

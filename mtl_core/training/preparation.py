@@ -17,10 +17,10 @@ from mtl_core.data.overlap import without_copies
 from mtl_core.data.splits import LabelledTexts, LoadSplit
 from mtl_core.model.encoder import BATCH_TOKENS
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
-from mtl_core.model.token_ids import starts_of
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse
 from mtl_core.tasks import Task
+from mtl_core.token_ids import starts_of
 from mtl_core.training.checkpoint import run_tag
 from mtl_core.training.kept.arrays import made
 from mtl_core.training.kept.boundary import UpperLayers, frozen_layers

@@ -201,10 +201,11 @@ def test_two_workers_share_a_job_and_label_every_row_once(
     wait_until(lambda: workers.logs().count("ready") >= 2, 60, "two workers ready")
     job = submitted(mtl, source, output, workers.url, "--shard-rows", "100")
     wait_until(lambda: (output / "_SUCCESS").exists(), 120, "the job is done")
+    # The staged rows are removed after that.
+    wait_until(lambda: state_of(mtl, job, workers.url) == "done", 10, "the ledger says so too")
     check_complete(output, 4000)
     manifest = json.loads((output / "_manifest.json").read_text())
     assert len({part["worker"] for part in manifest["parts"]}) == 2
-    wait_until(lambda: state_of(mtl, job, workers.url) == "done", 10, "the ledger says so too")
 
 
 def test_a_killed_worker_loses_nothing(mtl: Mtl, workers: Workers, tmp_path: Path) -> None:

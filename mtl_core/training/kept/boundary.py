@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from mtl_core.model.encoder import SentenceEncoder
 from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.token_ids import TokenIds
 
 
 def frozen_layers(model: MultiTaskModel, trained: Collection[str]) -> int:

@@ -17,9 +17,9 @@ from mtl_core.engine.choose import choose_precision
 from mtl_core.model.batches import token_batches
 from mtl_core.model.encoder import BATCH_TOKENS, SentenceEncoder
 from mtl_core.model.precision import autocast
-from mtl_core.model.token_ids import TokenIds, starts_of
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing, with_pulse
+from mtl_core.token_ids import TokenIds, starts_of
 from mtl_core.training.kept.arrays import new_array
 from mtl_core.training.kept.boundary import captured
 

@@ -24,7 +24,7 @@ from mtl_core.errors import UnknownModelError
 from mtl_core.model.batches import token_batches
 from mtl_core.model.network import load_model, save_model
 from mtl_core.model.registry import SHIPPED_MODELS, find_model, list_models
-from mtl_core.model.token_ids import TokenIds
+from mtl_core.token_ids import TokenIds
 from worker.engines import engine_for
 
 TEXTS = [

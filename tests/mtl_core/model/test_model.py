@@ -9,8 +9,8 @@ from mtl_core.config import ModelConfig
 from mtl_core.errors import BackboneError, ModelError, UnknownModelError, UnknownTaskError
 from mtl_core.model.encoder import masked_mean
 from mtl_core.model.network import MultiTaskModel, build_model, load_model, save_model
-from mtl_core.model.token_ids import TokenIds
 from mtl_core.model.tokenizer import Tokenizer
+from mtl_core.token_ids import TokenIds
 
 
 @pytest.fixture

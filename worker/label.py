@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,15 @@ class Files:
     errors_origin: dict[str, str]
 
 
+NO_FILES = Files("", "", {}, {})
+
+
 @dataclass(frozen=True)
 class Ready:
     """A shard that was read and tokenised: all that is needed to label it."""
 
     output: Place
     staged: pa.Table
-    typicality: Mapping[str, Typicality]
     label: Callable[[Progress], Labelled]
     """Labels what must be labelled."""
     join: Callable[[Labelled], Once]
@@ -65,8 +67,10 @@ class Ready:
     precision: str
     nbytes: int
     """Bytes of memory that the shard takes until it is labelled."""
-    load_s: float
+    load_s: float = 0.0
     """Seconds of the work so far."""
+    files: Files = NO_FILES
+    typicality: Mapping[str, Typicality] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,14 @@ def prepare_shard(attempt: Attempt, heartbeat: Heartbeat) -> Ready:
     """
     spec = attempt.spec
     assert isinstance(spec, LabelSpec)
-    started = time.monotonic()
+    started, files = time.monotonic(), _files(attempt, spec)
     folder = folder_of(spec.model_dir, spec.model_sha256, heartbeat.pulse)
     output = place_inside(spec.output, settings(), settings().store_patience_s)
     make_ready = _from_stored if spec.stored else _from_texts
     ready = make_ready(attempt, spec, folder, output, heartbeat)
     typicality = typicality_of(spec, folder)
-    return replace(ready, typicality=typicality, load_s=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return replace(ready, files=files, typicality=typicality, load_s=seconds)
 
 
 def answer_shard(ready: Ready, progress: Progress) -> Answered:
@@ -127,10 +132,9 @@ def write_shard(
     """
     spec, started = attempt.spec, time.monotonic()
     assert isinstance(spec, LabelSpec)
-    once = ready.join(answered.labelled)
+    once, files = ready.join(answered.labelled), ready.files
     table = with_labels(ready.staged, once.labelled, spec, ready.typicality)
     heartbeat.confirm()
-    files = _files(attempt, spec)
     return {
         **_write(ready.output, files, ready.staged, table, once.labelled, attempt.worker, spec),
         **_facts(attempt, ready, once),
@@ -156,8 +160,8 @@ def _from_texts(
 
     nbytes = staged.nbytes + encoded.ids.nbytes
     return Ready(
-        *(output, staged, {}, label, prepared.join),
-        *(len(encoded.ids), engine.name, engine.precision, nbytes, 0.0),
+        *(output, staged, label, prepared.join),
+        *(len(encoded.ids), engine.name, engine.precision, nbytes),
     )
 
 
@@ -177,8 +181,8 @@ def _from_stored(
         return Once(labelled, duplicates=0, cached=0, tokens=0)
 
     return Ready(
-        *(output, staged, {}, label, join),
-        *(len(staged), "stored embeddings", spec.embedding, staged.nbytes, 0.0),
+        *(output, staged, label, join),
+        *(len(staged), "stored embeddings", spec.embedding, staged.nbytes),
     )
 
 

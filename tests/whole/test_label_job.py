@@ -43,7 +43,8 @@ def check_complete(output: Path, rows: int) -> pd.DataFrame:
     assert [manifest["rows"][key] for key in COUNTS] == [rows, rows, 0, 0, 0, 0]
     on_disk = {path.name: pq.read_metadata(path).num_rows for path in output.glob("*.parquet")}
     assert on_disk == {part["part"]: part["rows"] for part in manifest["parts"]}
-    assert not (output / "_work").exists()
+    # The staged rows are removed last, behind the mark that the output is whole.
+    wait_until(lambda: not (output / "_work").exists(), 10, "the staged rows are removed")
     return frame
 
 

@@ -7,8 +7,9 @@ Every way reads the same Parquet file, and writes a Parquet file with its vector
 and warmed before. Ours also labels both tasks. Prints a Markdown table and JSON for AG News' test
 texts and SST-2's training phrases (made texts of the same lengths without --data): rows a second
 (median), run by run the median ratio to the default of sentence-transformers, and the share of the
-machine's own bf16 matrix-product rate. ``--peers``: the Python of an environment with ``peers.txt``
-(``make bench-peers``), for the ways whose dependencies are not ours. A processor without bf16:
+machine's own rate of matrix products (bf16 where the chip has it, else fp32). ``--peers``: the
+Python of an environment with ``peers.txt`` (``make bench-peers``), for the ways whose dependencies
+are not ours. To be held to what a processor without bf16 can do:
 ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 … --only 'default|fp32'``.
 """
 
@@ -39,6 +40,7 @@ from mtl_core.engine.load import load_engine
 from mtl_core.engine.torch_engine import TorchEngine
 from mtl_core.model.backbones import resolve_backbone
 from mtl_core.model.network import load_model
+from mtl_core.model.precision import supports_bfloat16
 from mtl_core.model.registry import SHIPPED_MODELS
 from mtl_core.model.tokenizer import load_tokenizer
 from mtl_core.storage.parquet import dictionary_column, embedding_columns, write_table
@@ -167,10 +169,15 @@ def made_texts(rows: int, tokens: int) -> list[str]:
     return [" ".join(draw.choice(words, length)) for length in lengths]
 
 
+def products_in() -> torch.dtype:
+    """The number format of the matrix products that speeds are compared with."""
+    return torch.bfloat16 if supports_bfloat16(torch.device("cpu")) else torch.float32
+
+
 def product_limit(seconds: float = 0.5) -> float:
-    """This machine's bf16 matrix products, in FLOP/s, as large as the model's largest."""
-    left = torch.randn(2048, 384, dtype=torch.bfloat16)
-    right = torch.randn(384, 1536, dtype=torch.bfloat16)
+    """This machine's matrix products, in FLOP/s, as large as the model's largest."""
+    left = torch.randn(2048, 384, dtype=products_in())
+    right = torch.randn(384, 1536, dtype=products_in())
     best, until = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < until:
         started = time.perf_counter()
@@ -211,7 +218,7 @@ def measure(
             "ratio": statistics.median(
                 base / own for base, own in zip(seconds[BASELINE], taken, strict=True)
             ),
-            "of_bf16_products": statistics.median(
+            "of_products": statistics.median(
                 flop / own / limit for own, limit in zip(taken, limits, strict=True)
             ),
         }
@@ -245,6 +252,7 @@ def main() -> None:
         },
         "data": "the data sets" if options.data else "made texts",
         "runs": options.runs,
+        "products_in": str(products_in()),
     }
     with tempfile.TemporaryDirectory() as folder:
         made = ways(Path(folder) / "engines", options.peers, options.only)
@@ -263,9 +271,9 @@ def main() -> None:
             figures, limit = measure(source, made, lengths, options.runs)
             report[name] = {
                 "rows": rows, "tokens_a_row": float(lengths.mean()),
-                "bf16_products_gflops": limit / 1e9, "ways": figures,
+                "products_gflops": limit / 1e9, "ways": figures,
             }  # fmt: skip
-            print(f"\n| {name} | rows/s | times {BASELINE} | of bf16 products |")
+            print(f"\n| {name} | rows/s | times {BASELINE} | of {products_in()} products |")
             print("|---|---|---|---|")
             for way, found in figures.items():
                 rate, ratio, share = found.values()

@@ -71,10 +71,7 @@ class Labelled:
         labels = tuple(TaskLabels(a.task, a.probabilities[rows]) for a in self.labels)
         too_large = np.flatnonzero(np.isin(rows, self.too_large))
         return Labelled(
-            labels,
-            self.embeddings[rows],
-            self.truncated[rows],
-            self.lengths[rows],
+            *(labels, self.embeddings[rows], self.truncated[rows], self.lengths[rows]),
             tuple(too_large.tolist()),
         )
 
@@ -118,9 +115,14 @@ class Engine(ABC):
         self.model_sha256, self.precision = model_sha256, precision
         self.identity = f"{self.name} {precision}"
         """Name of all that decides the numbers, apart from the model."""
-        self.batch_tokens = batch_tokens
+        self.set_batches(batch_tokens, self.in_flight)
+
+    def set_batches(self, tokens: int, in_flight: int) -> None:
+        """Set how large batches are, and how many may be under way."""
+        self.batch_tokens = tokens
         """Padded tokens in one batch; halved when memory does not suffice."""
-        self._usual = batch_tokens, self.in_flight
+        self.in_flight = in_flight
+        self._usual = tokens, in_flight
         self._good, self._patience = 0, GROW_AFTER
 
     @abstractmethod
@@ -176,10 +178,8 @@ class Engine(ABC):
                 with suppress(Exception):
                     answer()
         labels = tuple(TaskLabels(t, run.probabilities[t.name]) for t in self.config.tasks)
-        labelled = Labelled(
-            labels, run.embeddings, encoded.truncated, lengths, tuple(run.too_large)
-        )
-        demand_numbers(labelled)
+        found = labels, run.embeddings, encoded.truncated, lengths, tuple(run.too_large)
+        demand_numbers(labelled := Labelled(*found))
         return labelled
 
     def _submit(self, run: "_Run", ids: TokenIds) -> None:

@@ -28,13 +28,17 @@ def choose_engine(wanted: EngineName) -> Literal["torch", "openvino"]:
 
 
 def choose_precision(engine: Literal["torch", "openvino"], wanted: str) -> str:
-    """The precision to compute in: on ``auto`` bfloat16 where the chip has it, else float32.
+    """The precision to compute in: on ``auto`` bfloat16 where the chip has it.
+
+    Else float32, but float16 on a GPU, which has had that for longer.
 
     Raises:
-        ModelError: int8, which only OpenVINO has, is wanted of torch.
+        ModelError: int8, which only OpenVINO has, is wanted of torch, or float16 of a CPU.
     """
     if wanted == "int8" and engine != "openvino":
         raise ModelError("int8 runs on the engine openvino only; set MTL_ENGINE=openvino")
+    if wanted == "float16" and not (engine == "torch" and has_gpu()):
+        raise ModelError("float16 runs on a GPU only")
     if wanted != "auto":
         return wanted
     if engine == "openvino":
@@ -44,7 +48,10 @@ def choose_precision(engine: Literal["torch", "openvino"], wanted: str) -> str:
     else:
         from mtl_core.model.precision import best_device, supports_bfloat16
 
-        capable = supports_bfloat16(best_device())
+        device = best_device()
+        capable = supports_bfloat16(device)
+        if not capable and device.type == "cuda":
+            return "float16"
     return "bfloat16" if capable else "float32"
 
 

@@ -27,12 +27,16 @@ class LabelGraph(nn.Module):
         Returns:
             the embedding, float32 [B, E], and of each task probabilities, float32 [B, C].
         """
-        embedding, logits = self.model.forward_all(input_ids, attention_mask)
+        return self.answers(self.model.encoder(input_ids, attention_mask))
+
+    def answers(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        """The embedding, float32 [B, E], and of each task probabilities, float32 [B, C]."""
         config = self.model.config
+        logits = (self.model.head_logits(embedding, task.name) for task in config.tasks)
         return (
             embedding,
             *(
-                torch.softmax(logits[task.name] / config.calibration_of(task.name).temperature, -1)
-                for task in config.tasks
+                torch.softmax(found / config.calibration_of(task.name).temperature, -1)
+                for task, found in zip(config.tasks, logits, strict=True)
             ),
         )

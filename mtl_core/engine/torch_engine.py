@@ -1,6 +1,7 @@
 """PyTorch on the first GPU, or on the CPU with bfloat16 where the chip has it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,14 +11,13 @@ from torch import Tensor
 from mtl_core.engine.base import Engine, Forward, Pending
 from mtl_core.engine.choose import choose_precision
 from mtl_core.engine.graph import LabelGraph
+from mtl_core.engine.on_gpu import Run, Way, sample_of, take_fastest, ways
 from mtl_core.model.network import LoadedModel
-from mtl_core.model.precision import best_device
+from mtl_core.model.precision import HALF, best_device, on_device, to_host
 from mtl_core.token_ids import TokenIds
 
-# Padded tokens in one batch. On a CPU 2,048 to 4,096 were measured fastest, because of its caches;
-# a GPU needs enough rows to fill it.
+# Padded tokens in one batch on a CPU: 2,048 to 4,096 were measured fastest, because of its caches.
 CPU_BATCH_TOKENS = 4096
-CUDA_BATCH_TOKENS = 65536
 
 
 class TorchEngine(Engine):
@@ -26,51 +26,47 @@ class TorchEngine(Engine):
     name = "torch"
 
     def __init__(
-        self, loaded: LoadedModel, precision: str = "auto", batch_tokens: int | None = None
+        self, loaded: LoadedModel, precision: str = "auto", batch_tokens: int = CPU_BATCH_TOKENS
     ) -> None:
+        """Args:
+        batch_tokens: padded tokens in one batch; on a GPU the fastest way to run batches decides.
+        """
         self.device = best_device()
         precision = choose_precision("torch", precision)
-        on_gpu = self.device.type == "cuda"
-        if on_gpu:
-            self.in_flight = 2
         super().__init__(
-            loaded.model.config,
-            loaded.tokenizer,
-            loaded.sha256,
-            precision,
-            batch_tokens or (CUDA_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS),
+            loaded.model.config, loaded.tokenizer, loaded.sha256, precision, batch_tokens
         )
         self._graph = LabelGraph(loaded.model).to(self.device).eval()
-        if precision == "bfloat16":
+        backbone: Any = self._graph.model.encoder.backbone
+        if precision in HALF:
             # Only the backbone: pooling, projection and heads stay in float32.
-            self._graph.model.encoder.backbone.to(torch.bfloat16)
+            backbone.to(HALF[precision])
+        self._attention = backbone.config._attn_implementation
+        self._run: Run = self._padded
+        if self.device.type == "cuda":
+            offered = list(ways(self._graph, precision, self._padded, self.device))
+            sample = sample_of(backbone.config.vocab_size, loaded.tokenizer.max_tokens)
+            take_fastest(self, self.take, offered, sample)
+
+    def take(self, way: Way) -> None:
+        """Run batches in another way from now on."""
+        backbone: Any = self._graph.model.encoder.backbone
+        backbone.set_attn_implementation(self._attention)
+        with torch.inference_mode():
+            self._run = way.make()
+        self.set_batches(way.batch_tokens, way.in_flight)
+        self.identity = f"{self.name} {self.precision} {way.name}"
 
     def start(self, batch: TokenIds) -> Pending:
-        input_ids, mask = self.tokenizer.pad(batch)
-        if self.device.type == "cuda":
-            return self._start_on_gpu(input_ids, mask)
         with torch.inference_mode():
-            found = [values.numpy() for values in self._graph(input_ids, mask)]
-        return lambda: self._named(found)
+            reads = [to_host(values) for values in self._run(batch)]
+        return lambda: self._named([read() for read in reads])
 
-    def _start_on_gpu(self, input_ids: Tensor, mask: Tensor) -> Pending:
-        """Queue copies and kernels; pinned memory lets the copies run beside another batch."""
-        with torch.inference_mode():
-            found = self._graph(
-                *(t.pin_memory().to(self.device, non_blocking=True) for t in (input_ids, mask))
-            )
-            on_host = [
-                torch.empty(v.shape, dtype=v.dtype, pin_memory=True).copy_(v, non_blocking=True)
-                for v in found
-            ]
-        copied = torch.cuda.Event()
-        copied.record()
-
-        def finish() -> Forward:
-            copied.synchronize()
-            return self._named([values.numpy() for values in on_host])
-
-        return finish
+    def _padded(self, batch: TokenIds) -> Sequence[Tensor]:
+        found: Sequence[Tensor] = self._graph(
+            *(on_device(each, self.device) for each in self.tokenizer.pad(batch))
+        )
+        return found
 
     def _named(self, found: Sequence[NDArray[np.float32]]) -> Forward:
         embedding, *probabilities = found

@@ -1,6 +1,6 @@
 """Logits of many texts outside the labelling engine: for training and evaluation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from mtl_core.evaluation.metrics import classification_metrics
 from mtl_core.model.batches import token_batches
 from mtl_core.model.encoder import BATCH_TOKENS
 from mtl_core.model.network import MultiTaskModel
-from mtl_core.model.precision import autocast
+from mtl_core.model.precision import Read, autocast, on_device, one_behind, to_host
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing
 
@@ -48,10 +48,14 @@ def predict_logits(
                     model.head_logits(embedding, task).cpu().numpy()
                 )
             return logits
-        for rows in pulsing(token_batches(encoded.lengths, BATCH_TOKENS[device.type]), pulse):
-            input_ids, mask = tokenizer.pad(encoded.ids.take(rows))
-            values = model(input_ids.to(device), mask.to(device), task=task)
-            logits[rows] = values.float().cpu().numpy()
+
+        def computed() -> Iterator[tuple[NDArray[np.int64], Read]]:
+            for rows in pulsing(token_batches(encoded.lengths, BATCH_TOKENS[device.type]), pulse):
+                padded = (on_device(t, device) for t in tokenizer.pad(encoded.ids.take(rows)))
+                yield rows, to_host(model(*padded, task=task))
+
+        for rows, read in one_behind(computed()):
+            logits[rows] = read()
     return logits
 
 

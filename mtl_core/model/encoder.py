@@ -9,8 +9,9 @@ Legend of shapes: N texts, B batch, T tokens, H backbone width (384 for MiniLM),
         -> Linear, tanh, L2 norm          [B, E]   the sentence embedding
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +29,13 @@ from mtl_core.model.backbones import (
 )
 from mtl_core.model.batches import token_batches
 from mtl_core.model.layers import keep_layers
-from mtl_core.model.precision import autocast
+from mtl_core.model.precision import Read, autocast, on_device, one_behind, to_host
 from mtl_core.model.tokenizer import Tokenizer, load_tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing
 from mtl_core.token_ids import TokenIds
+
+ATTENDS_TO_ALL = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+"""Architectures in which each token attends to all of its text's, by torch's own attention."""
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Padded tokens in one batch, by the kind of device; see mtl_core.engine.torch_engine."""
@@ -49,6 +53,31 @@ def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     mask = attention_mask.unsqueeze(-1).to(torch.float32)  # [B, T, 1]
     summed = (hidden.to(torch.float32) * mask).sum(dim=1)  # [B, H]
     return summed / mask.sum(dim=1).clamp(min=1e-9)
+
+
+def mask_for(backbone: Any, attention_mask: Tensor) -> Tensor:
+    """The mask, [B, T], as a backbone is best given it.
+
+    On a CPU as it is: where no text is padded, attention without a mask is faster.
+    """
+    return attention_mask if attention_mask.is_cpu else finished_mask(backbone, attention_mask)
+
+
+def finished_mask(backbone: Any, attention_mask: Tensor) -> Tensor:
+    """A mask that the backbone takes as it is, where there is one.
+
+    Of another mask transformers asks whether all of it is 1, to leave it out. On a GPU each such
+    question waits for all that was queued before.
+
+    Args:
+        attention_mask: 1 token, 0 padding, int64 [B, T].
+    Returns:
+        bool [B, 1, 1, T], or the mask as given for a backbone that makes other masks of it.
+    """
+    config = backbone.config
+    if config.model_type not in ATTENDS_TO_ALL or config._attn_implementation != "sdpa":
+        return attention_mask
+    return attention_mask[:, None, None, :].bool()
 
 
 def demand_texts(texts: Sequence[str]) -> None:
@@ -111,7 +140,8 @@ class SentenceEncoder(nn.Module):
         Returns:
             pooled vectors, float32 [B, H].
         """
-        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
+        given = mask_for(self.backbone, attention_mask)
+        output = self.backbone(input_ids=input_ids, attention_mask=given)
         return self.pool_states(output.last_hidden_state, attention_mask)
 
     def pool_states(self, states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -166,11 +196,15 @@ def pool(
     encoder.eval()
     device = encoder.projection.weight.device
     vectors = np.empty((len(ids), encoder.projection.in_features), dtype=np.float32)
-    with torch.inference_mode(), autocast(encoder, precision):
+
+    def computed() -> Iterator[tuple[NDArray[np.int64], Read]]:
         for rows in pulsing(token_batches(ids.lengths, BATCH_TOKENS[device.type]), pulse):
-            input_ids, mask = tokenizer.pad(ids.take(rows))
-            pooled = encoder.pool(input_ids.to(device), mask.to(device))
-            vectors[rows] = pooled.float().cpu().numpy()
+            padded = (on_device(each, device) for each in tokenizer.pad(ids.take(rows)))
+            yield rows, to_host(encoder.pool(*padded))
+
+    with torch.inference_mode(), autocast(encoder, precision):
+        for rows, read in one_behind(computed()):
+            vectors[rows] = read()
     return vectors
 
 

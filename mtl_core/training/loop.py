@@ -25,7 +25,7 @@ from mtl_core.data.encoded import EncodedTexts
 from mtl_core.evaluation.predict import held_out_scores, predict_logits
 from mtl_core.model.batches import batches_by_length
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
-from mtl_core.model.precision import autocast
+from mtl_core.model.precision import autocast, on_device
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, with_pulse
 from mtl_core.tasks import Task
@@ -188,7 +188,7 @@ class TrainingLoop:
         with autocast(self.model, self.config.precision):
             embedding = self._embed(encoded, rows)
         logits = self.model.head_logits(embedding, task).float()
-        labels = torch.from_numpy(encoded.data.labels[rows]).to(logits.device)
+        labels = on_device(torch.from_numpy(encoded.data.labels[rows]), logits.device)
         smoothing, alone = self.config.label_smoothing, encoded.soft is None
         loss = cross_entropy = label_loss(logits, labels, smoothing, all_labelled=alone)
         if encoded.soft is not None:
@@ -232,10 +232,10 @@ class TrainingLoop:
         if (kept := encoded.activations) is not None:
             states, mask = kept.padded(rows)
             upper = UpperLayers(self.model.encoder, kept.layer)
-            return upper.pool(states.to(device), mask.to(device))
+            return upper.pool(on_device(states, device), on_device(mask, device))
         input_ids, mask = self.tokenizer.pad(encoded.ids.take(rows))
         input_ids = self.tokenizer.mask_at_random(input_ids, self.config.token_masking)
-        return self.model.encoder.pool(input_ids.to(device), mask.to(device))
+        return self.model.encoder.pool(on_device(input_ids, device), on_device(mask, device))
 
     def _pooled(self, encoded: EncodedTexts, rows: NDArray[np.int64]) -> Tensor:
         """Kept pooled vectors of a batch, by the backbone as published, float32 [B, H]."""
@@ -245,7 +245,7 @@ class TrainingLoop:
     def _on_device(self, values: NDArray[np.float16]) -> Tensor:
         """Values as float32 where the model is."""
         device = self.model.encoder.projection.weight.device
-        return torch.from_numpy(values.astype(np.float32)).to(device)
+        return on_device(torch.from_numpy(values.astype(np.float32)), device)
 
     def _scores(self) -> dict[str, Any]:
         with self._weights.averaged():

@@ -36,9 +36,13 @@ def label_loss(
     """
     if all_labelled:
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    known = labels != NO_LABEL
+    # Passed over, not taken out: how many rows are left would have to be read from the device.
     total = F.cross_entropy(
-        logits[known], labels[known], label_smoothing=label_smoothing, reduction="sum"
+        logits,
+        labels,
+        ignore_index=NO_LABEL,
+        label_smoothing=label_smoothing,
+        reduction="sum",
     )
     return total / len(labels)
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_core.model.encoder import SentenceEncoder
+from mtl_core.model.encoder import SentenceEncoder, mask_for
 from mtl_core.model.layers import transformer_layers
 from mtl_core.model.network import BACKBONE_PREFIX, MultiTaskModel
 from mtl_core.model.tokenizer import Tokenizer
@@ -61,8 +61,9 @@ class UpperLayers:
 
     def pool(self, activations: Tensor, mask: Tensor) -> Tensor:
         """Pooled vectors, float32 [B, H], of activations float32 [B, T, H]."""
+        given = mask_for(self.encoder.backbone, mask)
         with self._cut():
-            output = self.encoder.backbone(inputs_embeds=activations, attention_mask=mask)
+            output = self.encoder.backbone(inputs_embeds=activations, attention_mask=given)
         return self.encoder.pool_states(output.last_hidden_state, mask)
 
     @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mtl_core.engine.choose import choose_precision
 from mtl_core.model.batches import token_batches
 from mtl_core.model.encoder import BATCH_TOKENS, SentenceEncoder
-from mtl_core.model.precision import autocast
+from mtl_core.model.precision import autocast, on_device
 from mtl_core.model.tokenizer import Tokenizer
 from mtl_core.pulse import Pulse, no_pulse, pulsing, with_pulse
 from mtl_core.token_ids import TokenIds, starts_of
@@ -69,7 +69,7 @@ def published_pass(
 
     def run(input_ids: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:
         with torch.inference_mode(), autocast(encoder, precision):
-            found = graph(input_ids.to(device), mask.to(device))
+            found = graph(on_device(input_ids, device), on_device(mask, device))
         return [values.float().cpu().numpy() for values in found]
 
     return run

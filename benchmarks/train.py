@@ -6,7 +6,7 @@
 Every way trains both tasks on the same rows for the same epochs; what is compared is rows a second
 of the whole run: tokenising, any preparation, and all epochs. The plain loop is the one of the
 project's seed: fp32, batches of 32 as they come padded to the longest, one optimizer, everything
-encoded in every epoch. Prints JSON and a Markdown table.
+encoded in every epoch. On a GPU if there is one. Prints JSON and a Markdown table.
 """
 
 import argparse
@@ -27,12 +27,14 @@ from mtl_core.config import ModelConfig, TrainConfig, train_config
 from mtl_core.data.draws import sample_rows
 from mtl_core.data.splits import LabelledTexts, load_split
 from mtl_core.model.network import MultiTaskModel, build_model
+from mtl_core.model.precision import best_device
 from mtl_core.tasks import DEFAULT_TASKS
 from mtl_core.token_ids import TokenIds
 from mtl_core.training.loop import TrainingLoop
 from mtl_core.training.preparation import encode_splits
 from mtl_core.training.scenarios import apply_scenario, set_training_mode
 
+DEVICE = best_device()
 SCORED = 500
 """Rows of each task kept aside, scored when the clock has stopped."""
 
@@ -42,7 +44,7 @@ Splits = dict[str, tuple[LabelledTexts, LabelledTexts]]
 def fresh_model(config: TrainConfig) -> MultiTaskModel:
     """The same start for every way."""
     torch.manual_seed(0)
-    return build_model(ModelConfig(logit_scale=config.logit_scale))[0]
+    return build_model(ModelConfig(logit_scale=config.logit_scale))[0].to(DEVICE)
 
 
 def accuracy(model: MultiTaskModel, splits: Splits) -> dict[str, float]:
@@ -81,8 +83,9 @@ def plain_loop(splits: Splits, config: TrainConfig) -> MultiTaskModel:
             name, rows = batches[index]
             data = splits[name][0]
             ids = model.tokenizer([data.texts[row] for row in rows], config.max_tokens)
-            logits = model(*model.tokenizer.pad(ids), task=name)
-            loss = F.cross_entropy(logits, torch.from_numpy(data.labels[rows]))
+            padded = (tensor.to(DEVICE) for tensor in model.tokenizer.pad(ids))
+            logits = model(*padded, task=name)
+            loss = F.cross_entropy(logits, torch.from_numpy(data.labels[rows]).to(DEVICE))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -133,7 +136,7 @@ def trainer(splits: Splits, config: TrainConfig) -> MultiTaskModel:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, num_train_epochs=config.epochs, save_strategy="no", report_to=[],
-            remove_unused_columns=False, disable_tqdm=True, logging_strategy="no", use_cpu=True,
+            remove_unused_columns=False, disable_tqdm=True, logging_strategy="no", use_cpu=DEVICE.type == "cpu",
         )  # fmt: skip
         Trainer(Wrapped(), arguments, train_dataset=rows, data_collator=collate).train()
     return model

@@ -26,11 +26,12 @@ def settings(**changes: Any) -> TrainConfig:
 
 
 def loop_over(
-    data: Path, backbone: Path, config: TrainConfig, **options: Any
+    data: Path, backbone: Path, config: TrainConfig, device: str = "cpu", **options: Any
 ) -> tuple[TrainingLoop, MultiTaskModel]:
     """A loop over made-up data, not yet run, and its model."""
     torch.manual_seed(config.seed)
     model, tokenizer = build_model(ModelConfig(backbone=str(backbone)))
+    model.to(device)
     training: dict[str, EncodedTexts] = {}
     held_out: dict[str, EncodedTexts] = {}
     for task in model.config.tasks:

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# All that is measured on a machine with a GPU, without a network: about ten minutes.
+# All that is measured on a machine with a GPU, without a network.
 #
 #   bash benchmarks/gpu.sh WHEELS OUT [DATA]
 #
-# WHEELS: a folder with this project's wheels and those of all it needs, made where there is a network:
+# WHEELS: a folder with the wheels of this project and of all it needs, made where there is a network:
 #   pip wheel --wheel-dir WHEELS --constraint constraints.txt '.[bench,dev]'
-# OUT: where reports go. DATA: the folder of AG News and SST-2 (made texts, and no training, without).
-# Installs into OUT/venv; where torch and transformers are there already, `PYTHON=python3 SYSTEM=1` takes them.
+# OUT: where reports go. DATA: the folder of AG News and SST-2 (made texts, and no whole jobs and no
+# training, without). Installs into OUT/venv; SYSTEM=1 takes what the machine's own Python has, such
+# as its torch. Without a GPU it rehearses: ROWS=40 RUNS=1 TRAIN_ROWS=40.
 set -euo pipefail
 wheels=$(realpath "$1")
 mkdir -p "$2"
@@ -15,8 +16,9 @@ data=${3:+$(realpath "$3")}
 cd "$(dirname "$0")/.."
 
 "${PYTHON:-python3}" -m venv ${SYSTEM:+--system-site-packages} "$out/venv"
-"$out/venv/bin/python" -m pip install --quiet --no-index --find-links "$wheels" '.[bench,dev]'
 python=$out/venv/bin/python
+"$python" -m pip install --quiet --no-index --find-links "$wheels" 'mtl-batch[bench,dev]'
+export PYTHONPATH=$PWD  # what is measured is this checkout
 { nvidia-smi || echo "no nvidia-smi"; nproc; } > "$out/machine.txt"
 
 # One that fails does not keep the others from their turn, but from a good end.

@@ -3,7 +3,8 @@
 ``python benchmarks/whole_job.py --data DIR [--rows 4000] [--runs 5] [PART …]``; parts:
 
 - ``engine``: a job's seconds from first claim to last completion against the engine alone on ready
-  tokens (no reading, tokenising or writing), AG News' test texts and SST-2's phrases, in turn.
+  tokens (no reading, tokenising or writing), AG News' test texts and SST-2's phrases, in turn; and
+  for which share of the job's time the engine was labelling, which a noisy machine does not blur.
 - ``workers``: two workers of one core each against one.
 - ``simulated``: 1 to 16 workers whose engine only waits (:mod:`simulated`), so that the queue, the
   ledger and the files are what limits.
@@ -87,11 +88,13 @@ def engine_share(url: str, data: Path, rows: int, runs: int) -> dict[str, object
             source = drawn(data, name, many, folder / f"{name}.parquet")
             worker.label(source, folder / "first", wait=True)
             spec = Ledger(url, Settings()).spec(manifest_of(folder / "first")["job"])
-            jobs, alone = [], []
+            jobs, alone, labelling = [], [], []
             for _ in range(runs):
                 shutil.rmtree(folder / "out", ignore_errors=True)
                 worker.label(source, folder / "out", wait=True)
                 jobs.append(span_of(url, folder / "out"))
+                parts = manifest_of(folder / "out")["parts"]
+                labelling.append(sum(part["seconds"]["label"] for part in parts) / jobs[-1])
                 done = subprocess.run(
                     [sys.executable, "-c", READY_TOKENS, str(source)],
                     input=spec.model_dump_json(), capture_output=True, text=True, check=True,
@@ -104,6 +107,7 @@ def engine_share(url: str, data: Path, rows: int, runs: int) -> dict[str, object
                 "engine_alone_s": statistics.median(alone),
                 "share": statistics.median(shares),
                 "shares": [round(share, 3) for share in shares],
+                "labelling": [round(share, 4) for share in labelling],
             }
             shutil.rmtree(folder / "first")
     return found

@@ -11,7 +11,9 @@ DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_SIZE = 256
 
 LabelPrecision = Literal["auto", "bfloat16", "float16", "float32", "int8"]
-"""Number format an engine computes in; auto: bfloat16 where the chip has it, else float32."""
+"""Number format an engine computes in.
+
+auto: bfloat16 where the chip has it, float16 on an older GPU, else float32."""
 LABEL_PRECISIONS: tuple[LabelPrecision, ...] = get_args(LabelPrecision)
 Embedding = Literal["float32", "float16", "int8", "binary", "none"]
 """The form in which an embedding of E numbers is written.

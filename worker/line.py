@@ -30,8 +30,9 @@ from worker.process.own import child_place, ledger, worker_name
 # is labelled: so memory does not grow by the overlap of large shards.
 OVERLAPPED_BYTES = 1 << 28
 # The next shard is taken when the present one needs so many times the seconds that preparing took
-# last, and a little more.
-AHEAD_TIMES, AHEAD_S = 2.0, 0.1
+# last, those of so many batches, and a little more: progress is told a batch at a time, by rows, and
+# the batches under way at the end hold many short texts.
+AHEAD_TIMES, AHEAD_BATCHES, AHEAD_S = 2.0, 4, 0.1
 POLL_S = 0.02
 PULSE_S = 0.5
 # A shard of fewer tokens does not tell how fast the engine is.
@@ -46,11 +47,12 @@ class Labelling:
     ready: Ready
     begun_s: float = field(default_factory=time.monotonic)
     done: int = 0
+    batches: int = 0
     over: Event = field(default_factory=Event)
 
     def progress(self, done: int) -> None:
         """Note how many texts are done; raises StopWork as the heartbeat does."""
-        self.done = done
+        self.done, self.batches = done, self.batches + 1
         self.held.heartbeat.progress(done)
 
     def remaining_s(self) -> float:
@@ -58,6 +60,10 @@ class Labelling:
         if not self.done:
             return float("inf") if self.ready.rows else 0.0
         return (time.monotonic() - self.begun_s) * (self.ready.rows - self.done) / self.done
+
+    def batch_s(self) -> float:
+        """Seconds from one batch's end to the next one's, as far as can be told."""
+        return (time.monotonic() - self.begun_s) / max(1, self.batches)
 
 
 class Line:
@@ -165,7 +171,8 @@ class Line:
     def _is_time(current: Labelling) -> bool:
         if current.ready.nbytes > OVERLAPPED_BYTES:
             return False
-        return current.remaining_s() <= AHEAD_TIMES * current.ready.load_s + AHEAD_S
+        ahead = AHEAD_TIMES * current.ready.load_s + AHEAD_BATCHES * current.batch_s() + AHEAD_S
+        return current.remaining_s() <= ahead
 
 
 def _ends() -> bool:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from jobs.settings import Settings
 from mtl_core import __version__
 from mtl_core.cores import available_cores
-from mtl_core.engine.choose import choose_engine, choose_precision
+from mtl_core.engine.choose import card, choose_engine, choose_precision, has_gpu
 from mtl_core.files import write_json
 from mtl_core.model.registry import DEFAULT_MODEL, find_model
 
@@ -116,7 +116,7 @@ def _here(config: Settings) -> Machine:
 def _chip(engine: str) -> str:
     """The chip's name and what it can compute in."""
     if engine != "openvino":
-        return platform.processor() or platform.machine()
+        return card() or platform.processor() or platform.machine()
     import openvino
 
     core = openvino.Core()
@@ -127,8 +127,10 @@ def _chip(engine: str) -> str:
 def _precisions(config: Settings) -> list[str]:
     engine = choose_engine(config.engine)
     own = ["float32"]
-    if choose_precision(engine, "auto") == "bfloat16":
-        own.append("bfloat16")
+    if (auto := choose_precision(engine, "auto")) != "float32":
+        own.append(auto)
+    if auto == "bfloat16" and engine == "torch" and has_gpu():
+        own.append("float16")
     if engine == "openvino" and find_spec("nncf") is not None:
         own.append("int8")
     return own

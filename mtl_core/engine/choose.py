@@ -38,7 +38,9 @@ def choose_precision(engine: Literal["torch", "openvino"], wanted: str) -> str:
     if wanted == "int8" and engine != "openvino":
         raise ModelError("int8 runs on the engine openvino only; set MTL_ENGINE=openvino")
     if wanted == "float16" and not (engine == "torch" and has_gpu()):
-        raise ModelError("float16 runs on a GPU only")
+        raise ModelError(
+            "float16 runs on a GPU only, and torch finds none here; take --precision auto"
+        )
     if wanted != "auto":
         return wanted
     if engine == "openvino":
@@ -62,6 +64,15 @@ def has_gpu(driver: Path = DRIVER) -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def card() -> str:
+    """The name of the first GPU; empty if there is none."""
+    if not has_gpu():
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def gpu_trouble(driver: Path = DRIVER) -> str:

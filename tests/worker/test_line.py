@@ -1,8 +1,11 @@
 """A child's line of shards: what it takes, what it leaves, and that nothing stays in its hands."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +21,7 @@ from jobs.settings import Settings, settings
 from mtl_core.engine.base import Engine
 from mtl_core.errors import JobError
 from worker.lease.heartbeat import leaving, unusable
+from worker.line import Labelling, Line
 from worker.process import own
 from worker.process.children import ChildWatch
 from worker.work import work_from
@@ -91,6 +95,18 @@ def test_one_message_is_enough_for_all_shards_behind_it(
         for row in pq.read_table(part)["row_id"].to_pylist()
     ]
     assert sorted(rows) == list(range(ROWS))
+
+
+@pytest.mark.parametrize(("batches", "time_to_take"), [(0, False), (3, False), (8, True)])
+def test_the_next_shard_is_taken_while_the_last_batches_of_a_slow_engine_are_under_way(
+    batches: int, time_to_take: bool
+) -> None:
+    held: Any = SimpleNamespace(heartbeat=SimpleNamespace(progress=lambda done: None))
+    ready: Any = SimpleNamespace(rows=100, load_s=0.01, nbytes=0)
+    current = Labelling(held, ready, begun_s=time.monotonic() - batches)  # a second a batch
+    for batch in range(batches):
+        current.progress(10 * (batch + 1))
+    assert Line._is_time(current) is time_to_take
 
 
 def test_the_line_ends_where_a_job_is_to_be_finalised_first(

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     type=click.Choice(LABEL_PRECISIONS),
     default="auto",
     show_default=True,
-    help="What to compute in; auto: MTL_PRECISION, else bfloat16 where the chip has it, else "
-    "float32. int8 is calibrated on texts of the splits.",
+    help="What to compute in; auto: MTL_PRECISION, else as for `mtl label`. int8 is calibrated on "
+    "texts of the splits.",
 )
 @click.option("--samples", is_flag=True, help="Also print some predictions, mistakes first.")
 @json_option

@@ -52,9 +52,7 @@ def test_every_way_gives_the_vectors_of_float32(exact: TorchEngine, precision: s
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_labels_are_those_of_float32(
-    exact: TorchEngine, shared_data: Path, precision: str
-) -> None:
+def test_labels_are_those_of_float32(exact: TorchEngine, shared_data: Path, precision: str) -> None:
     texts = pq.read_table(shared_data / "ag_news/test.parquet")["text"].to_pylist()
     one, other = label(exact, texts), label(new_engine(precision), texts)
     assert (one.labels[0].classes == other.labels[0].classes).mean() >= 0.999
@@ -105,9 +103,7 @@ def test_a_run_goes_on_from_a_checkpoint(
     folder = CheckpointFolder(tmp_path, "run")
 
     def run(stop_at: int | None) -> torch.Tensor:
-        loop, model = loop_over(
-            made_data, tiny_backbone, config, checkpoints=folder, device="cuda"
-        )
+        loop, model = loop_over(made_data, tiny_backbone, config, checkpoints=folder, device="cuda")
         if stop_at is not None:
             loop.pulse = _Stop(stop_at)
             with pytest.raises(InterruptedError):

@@ -2,8 +2,8 @@
 
 ``python benchmarks/gpu.py [--data DIR] [--rows 30000] [--runs 5] [--out FOLDER]``
 
-Each way of :mod:`mtl_core.engine.on_gpu` and ``torch.compile`` on ready tokens ("alone"), and from a
-Parquet file of texts to one of labels and vectors; sentence-transformers in half precision with
+Each way of :mod:`mtl_core.engine.on_gpu` and ``torch.compile`` on ready tokens ("alone"), and from
+a Parquet file of texts to one of labels and vectors; sentence-transformers in half precision with
 each of several batch sizes, so that its best counts. Labels are compared with float32's. Writes
 ``gpu.md``, ``gpu.json`` and ``profile.txt``. On a machine without a GPU it rehearses on the CPU
 (with ``--rows 40``, say): the figures then say nothing, and the report says so.

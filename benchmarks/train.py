@@ -136,7 +136,8 @@ def trainer(splits: Splits, config: TrainConfig) -> MultiTaskModel:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder, num_train_epochs=config.epochs, save_strategy="no", report_to=[],
-            remove_unused_columns=False, disable_tqdm=True, logging_strategy="no", use_cpu=DEVICE.type == "cpu",
+            remove_unused_columns=False, disable_tqdm=True, logging_strategy="no",
+            use_cpu=DEVICE.type == "cpu",
         )  # fmt: skip
         Trainer(Wrapped(), arguments, train_dataset=rows, data_collator=collate).train()
     return model

@@ -30,8 +30,8 @@ from worker.process.own import child_place, ledger, worker_name
 # is labelled: so memory does not grow by the overlap of large shards.
 OVERLAPPED_BYTES = 1 << 28
 # The next shard is taken when the present one needs so many times the seconds that preparing took
-# last, those of so many batches, and a little more: progress is told a batch at a time, by rows, and
-# the batches under way at the end hold many short texts.
+# last, those of so many batches, and a little more: progress is told a batch at a time, by rows,
+# and the batches under way at the end hold many short texts.
 AHEAD_TIMES, AHEAD_BATCHES, AHEAD_S = 2.0, 4, 0.1
 POLL_S = 0.02
 PULSE_S = 0.5

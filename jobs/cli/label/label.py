@@ -128,8 +128,8 @@ typicality_option = click.option(
     type=click.Choice(LABEL_PRECISIONS),
     default=LabelRequest.precision,
     show_default=True,
-    help="What to compute in; auto: bfloat16 where a worker's chip has it, float16 on an older GPU, "
-    "else float32. int8 is calibrated on the job's first texts.",
+    help="What to compute in; auto: bfloat16 where a worker's chip has it, float16 on an older "
+    "GPU, else float32. int8 is calibrated on the job's first texts.",
 )
 @abstain_option
 @typicality_option

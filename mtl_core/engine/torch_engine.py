@@ -47,11 +47,13 @@ class TorchEngine(Engine):
             offered = list(ways(self._graph, precision, self._padded, self.device))
             sample = sample_of(backbone.config.vocab_size, loaded.tokenizer.max_tokens)
             take_fastest(self, self.take, offered, sample)
+            self.release_memory()  # of the ways that were not taken
 
     def take(self, way: Way) -> None:
         """Run batches in another way from now on."""
         backbone: Any = self._graph.model.encoder.backbone
         backbone.set_attn_implementation(self._attention)
+        self._run = self._padded  # gives the last way's memory back before the next one needs it
         with torch.inference_mode():
             self._run = way.make()
         self.set_batches(way.batch_tokens, way.in_flight)

@@ -15,7 +15,6 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -26,7 +25,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from label import FLOP_A_TOKEN, FLOP_A_TOKEN_AND_TOKEN, Way, labelling, made_texts, vectors_only
+from label import Way, flop_of, labelling, made_texts, product_limit, vectors_only
+from support import timed
 
 from mtl_core.config import DEFAULT_BACKBONE
 from mtl_core.engine import on_gpu
@@ -107,38 +107,6 @@ def _encode(model: Any, size: int, texts: Sequence[str]) -> np.ndarray:
     return vectors.astype(np.float32)
 
 
-def timed(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
-    """Seconds of each call, all in turn, so many times after a first that warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for run in range(runs + 1):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            if run:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def products(dtype: torch.dtype, tokens: int) -> float:
-    """The device's matrix products as large as the model's largest, FLOP/s: the best of ten."""
-    left = torch.randn(tokens, 384, dtype=dtype, device=DEVICE)
-    right = torch.randn(384, 1536, dtype=dtype, device=DEVICE)
-    best, repeat = 0.0, 50 if ON_GPU else 2
-    for _ in range(10):
-        _wait()
-        started = time.perf_counter()
-        for _ in range(repeat):
-            left @ right
-        _wait()
-        best = max(best, repeat * 2 * tokens * 384 * 1536 / (time.perf_counter() - started))
-    return best
-
-
-def _wait() -> None:
-    if ON_GPU:
-        torch.cuda.synchronize()
-
-
 def same_labels(found: Labelled, expected: Labelled) -> dict[str, float]:
     """By task, the share of texts with the same label; and the least cosine."""
     shares = {
@@ -159,10 +127,10 @@ def profile(engine: TorchEngine, encoded: Encoded) -> str:
     return str(found.key_averages().table(sort_by=order, row_limit=25))
 
 
-def machine() -> dict[str, object]:
+def machine() -> dict[str, Any]:
     """What the figures depend on."""
     names = ("torch", "transformers", "sentence-transformers", "tokenizers", "pyarrow")
-    facts: dict[str, object] = {
+    facts: dict[str, Any] = {
         "device": "the CPU, a rehearsal: these figures say nothing",
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -178,7 +146,7 @@ def machine() -> dict[str, object]:
         }
     for name in ("bfloat16", "float16", "float32") if ON_GPU else ("float32",):
         for tokens in (on_gpu.BATCH_TOKENS, on_gpu.CACHED_TOKENS):
-            rate = products(getattr(torch, name), tokens if ON_GPU else 1024)
+            rate = product_limit(getattr(torch, name), DEVICE.type, tokens if ON_GPU else 1024)
             facts[f"products_{name}_{tokens}_tflops"] = round(rate / 1e12, 2)
     return facts
 
@@ -191,14 +159,14 @@ def texts_of(data: Path | None, rows: int) -> list[str]:
     return [texts[row % len(texts)] for row in range(rows)]
 
 
-def measure(texts: list[str], runs: int, out: Path) -> dict[str, Any]:
-    """All ways on these texts; rates are medians."""
+def measure(texts: list[str], runs: int, out: Path) -> None:
+    """Measure all ways on these texts, and write the report; rates are medians."""
     ours = dict(engines())
     first = next(iter(ours.values()))
     encoded = first.encode(texts)
     lengths = encoded.ids.lengths
-    flop = float((FLOP_A_TOKEN * lengths + FLOP_A_TOKEN_AND_TOKEN * lengths**2).sum())
-    facts = machine()
+    flop, facts = flop_of(lengths), machine()
+    limit = max(v for k, v in facts.items() if k.endswith("tflops") and PRECISIONS[0] in k)
     expected = first.label_encoded(encoded, lambda done: None)
     answers = {
         name: same_labels(engine.label_encoded(encoded, lambda done: None), expected)
@@ -216,12 +184,11 @@ def measure(texts: list[str], runs: int, out: Path) -> dict[str, Any]:
             name: partial(way, source, Path(folder) / "out.parquet") for name, way in whole.items()
         }
         seconds = timed(alone | to_files, runs)
-    (out / "profile.txt").write_text(profile(list(ours.values())[1], encoded))
     rates = {
         name: {
             "texts_per_s": len(texts) / statistics.median(taken),
             "tokens_per_s": int(lengths.sum()) / statistics.median(taken),
-            "tflops": flop / statistics.median(taken) / 1e12,
+            "of_products": flop / statistics.median(taken) / 1e12 / limit,
             "seconds": [round(each, 4) for each in taken],
         }
         for name, taken in seconds.items()
@@ -231,7 +198,7 @@ def measure(texts: list[str], runs: int, out: Path) -> dict[str, Any]:
     )
     for each in rates.values():
         each["times_sentence_transformers_best"] = each["texts_per_s"] / best
-    return {
+    report = {
         "machine": facts,
         "texts": len(texts),
         "tokens_a_text": round(float(lengths.mean()), 1),
@@ -239,6 +206,11 @@ def measure(texts: list[str], runs: int, out: Path) -> dict[str, Any]:
         "rates": rates,
         "labels_as_float32": answers,
     }
+    text = table(report)
+    (out / "gpu.md").write_text(text, encoding="utf-8")
+    (out / "gpu.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(text)
+    (out / "profile.txt").write_text(profile(list(ours.values())[1], encoded))
 
 
 def table(report: dict[str, Any]) -> str:
@@ -248,13 +220,14 @@ def table(report: dict[str, Any]) -> str:
         f"{facts}. {report['texts']:,} texts of {report['tokens_a_text']} tokens; medians of "
         f"{report['runs']} runs, all ways in turn.",
         "",
-        "| way | texts/s | tokens/s | TFLOP/s | times sentence-transformers at its best |",
+        f"| way | texts/s | tokens/s | of the {PRECISIONS[0]} products "
+        "| times sentence-transformers at its best |",
         "|---|---|---|---|---|",
     ]
     for name, each in report["rates"].items():
         lines.append(
             f"| {name} | {each['texts_per_s']:,.0f} | {each['tokens_per_s']:,.0f} "
-            f"| {each['tflops']:.1f} | {each['times_sentence_transformers_best']:.2f} |"
+            f"| {each['of_products']:.0%} | {each['times_sentence_transformers_best']:.2f} |"
         )
     lines += ["", "| way | same labels as float32 | least cosine |", "|---|---|---|"]
     for name, found in report["labels_as_float32"].items():
@@ -274,11 +247,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path())
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    report = measure(texts_of(options.data, options.rows), options.runs, options.out)
-    text = table(report)
-    (options.out / "gpu.md").write_text(text, encoding="utf-8")
-    (options.out / "gpu.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(text)
+    measure(texts_of(options.data, options.rows), options.runs, options.out)
 
 
 if __name__ == "__main__":

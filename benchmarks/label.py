@@ -32,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from support import timed
 from torch.nn import functional as F
 
 from mtl_core.config import DEFAULT_BACKBONE, LabelPrecision
@@ -174,17 +175,27 @@ def products_in() -> torch.dtype:
     return torch.bfloat16 if supports_bfloat16(torch.device("cpu")) else torch.float32
 
 
-def product_limit(seconds: float = 0.5) -> float:
-    """This machine's matrix products, in FLOP/s, as large as the model's largest."""
-    left = torch.randn(2048, 384, dtype=products_in())
-    right = torch.randn(384, 1536, dtype=products_in())
+def product_limit(
+    dtype: torch.dtype | None = None, device: str = "cpu", tokens: int = 2048, seconds: float = 0.5
+) -> float:
+    """A device's matrix products, in FLOP/s, as large as the model's largest: the best of many."""
+    left = torch.randn(tokens, 384, dtype=dtype or products_in(), device=device)
+    right = torch.randn(384, 1536, dtype=dtype or products_in(), device=device)
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     best, until = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < until:
+        wait()
         started = time.perf_counter()
         for _ in range(10):
             left @ right
-        best = max(best, 10 * 2 * 2048 * 384 * 1536 / (time.perf_counter() - started))
+        wait()
+        best = max(best, 10 * 2 * tokens * 384 * 1536 / (time.perf_counter() - started))
     return best
+
+
+def flop_of(lengths: np.ndarray) -> float:
+    """Floating-point operations of texts of so many tokens, int64 [N]."""
+    return float((FLOP_A_TOKEN * lengths + FLOP_A_TOKEN_AND_TOKEN * lengths**2).sum())
 
 
 def measure(
@@ -198,20 +209,14 @@ def measure(
         of every way rows a second, ratio to the baseline and share of the products' rate, each run
         compared with itself; and the products' rate, FLOP/s.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in made}
     limits: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        for run in range(runs + 1):
-            limit = product_limit()
-            for name, way in made.items():
-                started = time.perf_counter()
-                way(source, Path(folder) / "out.parquet")
-                if run:  # the first round warms up
-                    seconds[name].append(time.perf_counter() - started)
-            if run:
-                limits.append(limit)
-    rows = len(lengths)
-    flop = float((FLOP_A_TOKEN * lengths + FLOP_A_TOKEN_AND_TOKEN * lengths**2).sum())
+        target = Path(folder) / "out.parquet"
+        calls = {name: partial(way, source, target) for name, way in made.items()}
+        products = {"products": lambda: limits.append(product_limit())}
+        seconds = timed({**products, **calls}, runs)
+    del seconds["products"], limits[0]  # the first round warmed up
+    rows, flop = len(lengths), flop_of(lengths)
     figures = {
         name: {
             "rows_per_s": rows / statistics.median(taken),

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,18 @@ def write_sentences(path: Path, rows: int) -> None:
         for row in range(rows):
             words = (WORDS[(row * 7 + word * word) % len(WORDS)] for word in range(3 + row % 15))
             stream.write(f"{' '.join(words)} {row}\n")
+
+
+def timed(calls: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+    """Seconds of each call, all in turn, so many times after a first round that warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for run in range(runs + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if run:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 class Worker:

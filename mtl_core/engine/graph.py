@@ -32,11 +32,9 @@ class LabelGraph(nn.Module):
     def answers(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """The embedding, float32 [B, E], and of each task probabilities, float32 [B, C]."""
         config = self.model.config
-        logits = (self.model.head_logits(embedding, task.name) for task in config.tasks)
-        return (
-            embedding,
-            *(
-                torch.softmax(found / config.calibration_of(task.name).temperature, -1)
-                for task, found in zip(config.tasks, logits, strict=True)
-            ),
-        )
+
+        def probabilities(task: str) -> Tensor:
+            logits = self.model.head_logits(embedding, task)
+            return torch.softmax(logits / config.calibration_of(task).temperature, -1)
+
+        return embedding, *(probabilities(task.name) for task in config.tasks)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from mtl_core.engine.graph import LabelGraph
+from mtl_core.model.precision import HALF
 from mtl_core.token_ids import TokenIds, starts_of
 
 ATTENTION = "mtl_packed"
@@ -108,7 +109,7 @@ class PackedGraph(nn.Module):
 
 def can_pack(backbone: Any, precision: str) -> bool:
     """Whether a backbone on a GPU may be given packed texts: the kernel is for half precision."""
-    return backbone.config.model_type in PACKABLE and precision in ("bfloat16", "float16")
+    return backbone.config.model_type in PACKABLE and precision in HALF
 
 
 def _attend(

@@ -7,6 +7,8 @@ TESTS_AT_ONCE ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadscope
 # By uv, or by pip where uv cannot; either finds what pip has been told to.
 INSTALL := $(BIN)/python deploy/install.py
+# Where Python keeps no bytecode, each process compiles torch anew, for three seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup setup-dev bench-peers demo test test-faults test-fast check format clean
 

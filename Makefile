@@ -32,7 +32,7 @@ demo: setup  ## label examples/sentences.csv on the embedded default and show so
 test: setup-dev check  ## lint, types, all tests but the long faults
 	$(PYTEST) -m "not faults" --durations 25
 
-test-faults: setup-dev  ## every fault on real processes, about five minutes
+test-faults: setup-dev  ## every fault on real processes, some twelve minutes
 	$(BIN)/python -m pytest -m faults
 
 test-fast: setup-dev  ## the tests that start no worker process

@@ -142,8 +142,12 @@ def child_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
     return child
 
 
-def stop_in_mid_shard(ledger: Ledger, job: str, *pids: int) -> None:
-    """SIGSTOP processes of a job's only worker in a moment in which it holds a shard."""
+def stop_in_mid_shard(ledger: Ledger, job: str, *pids: int) -> int:
+    """SIGSTOP processes of a job's only worker in a moment in which it holds a shard.
+
+    Returns:
+        how many shards it holds; three at most.
+    """
 
     def holds_a_shard() -> bool:
         for pid in pids:
@@ -156,6 +160,7 @@ def stop_in_mid_shard(ledger: Ledger, job: str, *pids: int) -> None:
         return False
 
     wait_until(holds_a_shard, 20, "the worker holds a shard")
+    return sum(ledger.holder(job, shard) is not None for shard in ledger.shards(job))
 
 
 class Killer(threading.Thread):

@@ -187,13 +187,18 @@ def _drop_old(spool: Path) -> None:
     A copy is recognised by its folder's name, which is the beginning of the copy's checksum.
     """
     for entry in spool.iterdir():
-        if time.time() - entry.lstat().st_mtime <= KEPT_S:
-            continue
-        if entry.is_file() and entry.name.startswith(INCOMING):
-            entry.unlink(missing_ok=True)
-        elif entry.is_dir() and not entry.is_symlink():
-            for copy in entry.iterdir():
-                if copy.is_file() and file_sha256(copy)[:16] == entry.name:
-                    copy.unlink(missing_ok=True)
-            with suppress(OSError):  # it holds something else, too
-                entry.rmdir()
+        with suppress(FileNotFoundError):  # another command may be removing the same ones
+            _drop_if_old(entry)
+
+
+def _drop_if_old(entry: Path) -> None:
+    if time.time() - entry.lstat().st_mtime <= KEPT_S:
+        return
+    if entry.is_file() and entry.name.startswith(INCOMING):
+        entry.unlink(missing_ok=True)
+    elif entry.is_dir() and not entry.is_symlink():
+        for copy in entry.iterdir():
+            if copy.is_file() and file_sha256(copy)[:16] == entry.name:
+                copy.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something else, too
+            entry.rmdir()

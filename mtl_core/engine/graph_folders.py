@@ -65,4 +65,7 @@ def drop_old_graphs(cache: Path, keep: int = KEPT) -> None:
 
 
 def _used(folder: Path) -> float:
-    return folder.stat().st_mtime
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another process has just removed it
+        return 0.0

@@ -38,17 +38,11 @@ class Folder(Place):
         return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     def names(self, folder: str = "") -> list[str]:
-        here = self.path / folder
-        if not here.is_dir():
-            return []
-        with os.scandir(here) as entries:
-            return sorted(os.path.join(folder, entry.name) for entry in entries if entry.is_file())
+        found = [entry.name for entry in _entries(self.path / folder) if entry.is_file()]
+        return sorted(os.path.join(folder, name) for name in found)
 
     def folders(self) -> list[str]:
-        if not self.path.is_dir():
-            return []
-        with os.scandir(self.path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+        return sorted(entry.name for entry in _entries(self.path) if entry.is_dir())
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
@@ -95,3 +89,12 @@ class Folder(Place):
 
     def delete_folder(self, folder: str) -> None:
         shutil.rmtree(self.path / folder, ignore_errors=True)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder; nothing where there is none, be it that it was just removed."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -125,6 +125,7 @@ def test_worker_killed_between_rename_and_complete(job: Job, recovered: Recovere
     job.submit()
     job.wait_for_parts()
     wait_until(lambda: holds_back_a_complete(job), 60, "a part that is not completed")
+    lost_before = len(job.attempts("lost"))
     time.sleep(0.2)
     job.workers.kill(first)
     client = job.redis.client()
@@ -133,7 +134,9 @@ def test_worker_killed_between_rename_and_complete(job: Job, recovered: Recovere
     completed = {r["part"] for r in job.ledger.results(job.id).values()}
     (orphan,) = {path.name for path in job.output.glob("part-*.parquet")} - completed
     job.workers.start()
-    seconds = wait_until(lambda: bool(job.attempts("lost")), LEASE_S + 5, "the lease is ended")
+    seconds = wait_until(
+        lambda: len(job.attempts("lost")) > lost_before, LEASE_S + 5, "the lease is ended"
+    )
     recovered("whole worker SIGKILLed between rename and complete", seconds)
     job.wait_done()
     assert not (job.output / orphan).exists()  # another attempt's part won

@@ -344,8 +344,7 @@ def test_training_killed_on_one_host_goes_on_from_its_checkpoint_on_another(
     workers.start(**models, MTL_STATE_DIR=str(tmp_path / "host-2"))
     wait_until(s3.path("models/mine/config.json").exists, 90, "the model")
     # os.walk, since a glob raises where the server removes the folder while it looks.
-    left = lambda: any(names for _, _, names in os.walk(checkpoints))  # noqa: E731
-    wait_until(lambda: not left(), 10, "no checkpoint is left")
+    wait_until(lambda: not any(f for *_, f in os.walk(checkpoints)), 10, "no checkpoint is left")
     assert "mine" in mtl("models", **models).out
     model = find_model("mine", place_of(f"{s3.address}/models"), tmp_path / "copies")
     assert len(load_model(model.folder).model.encode(["a fine film"])) == 1

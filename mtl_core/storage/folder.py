@@ -35,7 +35,13 @@ class Folder(Place):
         return self.path.exists() and not self.path.is_dir()
 
     def is_empty(self) -> bool:
-        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        try:
+            with os.scandir(self.path) as entries:
+                return not any(entries)
+        except FileNotFoundError:
+            return True
+        except NotADirectoryError:  # it is a file, or what should be a folder above it is one
+            return not self.path.exists()
 
     def names(self, folder: str = "") -> list[str]:
         found = [entry.name for entry in _entries(self.path / folder) if entry.is_file()]

@@ -80,10 +80,22 @@ class Watched:
         return {} if self.tls is None else {"ssl": True, **self.tls}
 
 
-class _WaitsForReplicas:
-    """Turns the primary's refusal to write into an error that passes."""
+class _FollowsPrimary:
+    """What redis-py's connections by Sentinels lack, to follow the primary in every case."""
+
+    def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        """Connect; for a command that is tried again, to whichever is the primary by now.
+
+        redis-py would go on at the address of the dead one (its issue 3874).
+        """
+        if retry_socket_connect and not self._sock:  # type: ignore[attr-defined]
+            self.host, self.port = self.connection_pool.get_master_address()  # type: ignore[attr-defined]
+        super().connect_check_health(check_health, retry_socket_connect=False)  # type: ignore[misc]
 
     def read_response(self, *args: Any, **options: Any) -> Any:
+        """Read an answer; the primary's refusal to write becomes an error that passes."""
         try:
             return super().read_response(*args, **options)  # type: ignore[misc]
         except redis.ResponseError as error:
@@ -92,11 +104,11 @@ class _WaitsForReplicas:
             raise
 
 
-class _Connection(_WaitsForReplicas, SentinelManagedConnection):
+class _Connection(_FollowsPrimary, SentinelManagedConnection):
     pass
 
 
-class _TlsConnection(_WaitsForReplicas, SentinelManagedSSLConnection):
+class _TlsConnection(_FollowsPrimary, SentinelManagedSSLConnection):
     pass
 
 

@@ -8,14 +8,16 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from fault_job import WORKER, Job
 from sentinels import Trio
-from support import Mtl, Workers, wait_until
+from support import Mtl, Workers, pace, wait_until
 
+from jobs.ledger.connection import client
 from jobs.ledger.replicas import replicated, takeovers
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -105,6 +107,20 @@ def test_writes_that_no_replica_has_got_are_found_again_and_shown(
     told = json.loads(job.run("status", job.id, "--json").out)["redis_takeovers"]
     assert [each["lost"] for each in told] == [takeover.lost for takeover in found]
     assert "what they told is done again" in job.run("status").out
+
+
+def test_a_command_under_way_when_its_primary_dies_goes_on_at_the_next_one(trio: Trio) -> None:
+    old = trio.primary
+    following = client(trio.url, patience=40)
+    following.ping()
+    trio.signal(signal.SIGSTOP, old)  # the command is sent, and gets no answer
+    with ThreadPoolExecutor(1) as beside:
+        command = beside.submit(following.set, "name", "value")
+        time.sleep(0.5)
+        trio.signal(signal.SIGKILL, old)
+        assert command.result(timeout=30 * pace())
+    assert trio.primary != old
+    assert trio.client().get("name") == "value"
 
 
 def test_what_is_wrong_with_sentinels_is_one_line(trio: Trio, mtl: Mtl) -> None:

@@ -37,6 +37,7 @@ from support import Worker, manifest_of, write_sentences
 from jobs.embedded import EmbeddedRedis
 from jobs.ledger.ledger import Ledger
 from jobs.settings import Settings
+from jobs.specs import AnySpec
 
 TEXTS = {
     "AG News": ("ag_news/test.parquet", "text"),
@@ -79,8 +80,17 @@ def drawn(data: Path, name: str, rows: int, target: Path) -> Path:
     return target
 
 
+def engine_alone(spec: AnySpec, source: Path) -> float:
+    """Seconds of the engine on ready tokens, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", READY_TOKENS, str(source)],
+        input=spec.model_dump_json(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return float(done.stdout)
+
+
 def engine_share(url: str, data: Path, rows: int, runs: int) -> dict[str, object]:
-    """The engine's seconds on ready tokens as a share of the whole job's, medians of pairs."""
+    """The engine's seconds on ready tokens, before and after a job, as a share of the job's."""
     found = {}
     with tempfile.TemporaryDirectory() as root, Worker(url, Path(root)) as worker:
         folder = Path(root)
@@ -88,23 +98,24 @@ def engine_share(url: str, data: Path, rows: int, runs: int) -> dict[str, object
             source = drawn(data, name, many, folder / f"{name}.parquet")
             worker.label(source, folder / "first", wait=True)
             spec = Ledger(url, Settings()).spec(manifest_of(folder / "first")["job"])
-            jobs, alone, labelling = [], [], []
+            jobs, labelling = [], []
+            alone = [engine_alone(spec, source)]
             for _ in range(runs):
                 shutil.rmtree(folder / "out", ignore_errors=True)
                 worker.label(source, folder / "out", wait=True)
                 jobs.append(span_of(url, folder / "out"))
                 parts = manifest_of(folder / "out")["parts"]
                 labelling.append(sum(part["seconds"]["label"] for part in parts) / jobs[-1])
-                done = subprocess.run(
-                    [sys.executable, "-c", READY_TOKENS, str(source)],
-                    input=spec.model_dump_json(), capture_output=True, text=True, check=True,
-                )  # fmt: skip
-                alone.append(float(done.stdout))
-            shares = [a / j for a, j in zip(alone, jobs, strict=True)]
+                alone.append(engine_alone(spec, source))
+            # Of a machine whose speed drifts, the engine's runs before and after a job tell most.
+            shares = [
+                (before + after) / 2 / job
+                for before, job, after in zip(alone, jobs, alone[1:], strict=False)
+            ]
             found[name] = {
                 "rows": pq.read_metadata(source).num_rows,
                 "job_s": statistics.median(jobs),
-                "engine_alone_s": statistics.median(alone),
+                "engine_alone_s": [round(seconds, 2) for seconds in alone],
                 "share": statistics.median(shares),
                 "shares": [round(share, 3) for share in shares],
                 "labelling": [round(share, 4) for share in labelling],

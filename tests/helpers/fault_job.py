@@ -25,7 +25,7 @@ from jobs.label.request import LabelRequest
 from jobs.label.submit import open_label, plan_label
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.messages import Publisher
-from jobs.ledger.presence import BUSY
+from jobs.ledger.presence import BUSY, Presence
 from jobs.ledger.scripts import key
 from jobs.settings import Settings
 from mtl_core.storage.folder import Folder
@@ -143,23 +143,29 @@ def child_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
 
 
 def stop_in_mid_shard(ledger: Ledger, job: str, *pids: int) -> int:
-    """SIGSTOP processes of a job's only worker in a moment in which it holds a shard.
+    """SIGSTOP processes of a job's only worker in a moment in which it is at work on a shard.
+
+    Not in one in which it only has the next shard ready: that would be given back, not lost.
 
     Returns:
         how many shards it holds; three at most.
     """
+    presence = Presence(ledger.redis)
 
-    def holds_a_shard() -> bool:
+    def is_at_work() -> bool:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(0.05)  # what it had sent to Redis has been carried out by then
-        if ledger.snapshot(job).workers:
+        holders = {shard: ledger.holder(job, shard) for shard in ledger.shards(job)}
+        held = {(shard, holder["token"]) for shard, holder in holders.items() if holder}
+        said = (busy for worker in presence.workers() for busy in presence.busy(worker))
+        if any((busy.shard, busy.token) in held and not busy.idle for busy in said):
             return True
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         return False
 
-    wait_until(holds_a_shard, 20, "the worker holds a shard")
+    wait_until(is_at_work, 20, "the worker is at work on a shard")
     return sum(ledger.holder(job, shard) is not None for shard in ledger.shards(job))
 
 

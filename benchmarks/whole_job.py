@@ -5,6 +5,8 @@
 - ``engine``: a job's seconds from first claim to last completion against the engine alone on ready
   tokens (no reading, tokenising or writing), AG News' test texts and SST-2's phrases, in turn; and
   for which share of the job's time the engine was labelling, which a noisy machine does not blur.
+- ``batches``: the engine in shards as a job cuts them, each shard of other texts: batches of texts
+  as alike as the engine has them against batches as full as can be, in turn.
 - ``workers``: two workers of one core each against one.
 - ``simulated``: 1 to 16 workers whose engine only waits (:mod:`simulated`), so that the queue, the
   ledger and the files are what limits.
@@ -26,6 +28,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +39,19 @@ from support import Worker, manifest_of, write_sentences
 
 from jobs.embedded import EmbeddedRedis
 from jobs.ledger.ledger import Ledger
-from jobs.settings import Settings
+from jobs.settings import Settings, settings
 from jobs.specs import AnySpec
+from mtl_core.engine.base import Encoded, Engine
+from mtl_core.engine.load import load_engine
+from mtl_core.model.registry import SHIPPED_MODELS
 
 TEXTS = {
     "AG News": ("ag_news/test.parquet", "text"),
     "SST-2": ("sst2/train.parquet", "sentence"),
 }
+
+FIRST_SHARDS = 512, 1024, 2048
+"""Rows of a job's first shards."""
 
 READY_TOKENS = """
 import sys, time
@@ -122,6 +131,41 @@ def engine_share(url: str, data: Path, rows: int, runs: int) -> dict[str, object
             }
             shutil.rmtree(folder / "first")
     return found
+
+
+def alike_batches(data: Path, runs: int) -> dict[str, object]:
+    """How many times as fast shards are labelled in batches of texts that are alike."""
+    engine = load_engine(SHIPPED_MODELS / "default", cache=settings().engines)
+    found = {}
+    with tempfile.TemporaryDirectory() as root:
+        for name in TEXTS:
+            source = drawn(data, name, 100_000, Path(root) / "all.parquet")
+            texts = pq.read_table(source)["text"].to_pylist()
+            ratios = []
+            for run in range(runs):
+                shards = [
+                    engine.encode([texts[row] for row in np.random.default_rng(seed).choice(
+                        len(texts), rows, replace=False)])
+                    for seed, rows in enumerate(FIRST_SHARDS, run * len(FIRST_SHARDS))
+                ]  # fmt: skip
+                ways = ((0.0, engine.alike), (engine.alike, 0.0))[run % 2]
+                seconds = {alike: labelled_in_s(engine, shards, alike) for alike in ways}
+                ratios.append(seconds.pop(0.0) / seconds.popitem()[1])
+            found[name] = {
+                "times_as_fast": statistics.median(ratios),
+                "ratios": [round(ratio, 3) for ratio in ratios],
+            }
+    return found
+
+
+def labelled_in_s(engine: Engine, shards: Sequence[Encoded], alike: float) -> float:
+    """Seconds of an engine for shards, one after the other."""
+    usual, engine.alike = engine.alike, alike
+    started = time.perf_counter()
+    for encoded in shards:
+        engine.label_encoded(encoded, lambda done: None)
+    engine.alike = usual
+    return time.perf_counter() - started
 
 
 def timed_with(url: str, source: Path, count: int, *options: str, **environment: str) -> float:
@@ -258,7 +302,9 @@ def main() -> None:
     """Measure and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=["engine", "workers", "simulated", "memory", "first"]
+        "parts",
+        nargs="*",
+        default=["engine", "batches", "workers", "simulated", "memory", "first"],
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=4000)
@@ -275,6 +321,7 @@ def main() -> None:
                 "engine": lambda: engine_share(
                     server.url, options.data, options.rows, options.runs
                 ),
+                "batches": lambda: alike_batches(options.data, options.runs),
                 "workers": lambda: worker_scaling(
                     server.url, options.data, options.rows, options.runs
                 ),

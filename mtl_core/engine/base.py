@@ -92,7 +92,6 @@ Forward = tuple[NDArray[np.float32], Mapping[str, NDArray[np.float32]]]
 Pending = Callable[[], Forward]
 """A batch under way: a function, to be called once, that waits for the batch's answer."""
 
-
 Given = TypeVar("Given", Forward, Pending)
 
 
@@ -102,6 +101,8 @@ class Engine(ABC):
     name: str
     in_flight: int = 1
     """How many batches are under way at once; while they are computed, the next is padded."""
+    alike: float = 0.0
+    """Tokens of a batch's shortest text, at least, as a share of its longest text's."""
 
     def __init__(
         self,
@@ -165,7 +166,7 @@ class Engine(ABC):
             lengths,
             np.zeros((len(ids), self.config.embedding_size), dtype=np.float32),
             {t.name: np.zeros((len(ids), len(t.labels)), np.float32) for t in self.config.tasks},
-            deque(token_batches(lengths, self.batch_tokens)),
+            deque(token_batches(lengths, self.batch_tokens, self.alike)),
         )
         try:
             while run.waiting or run.under_way:
@@ -238,9 +239,8 @@ class Engine(ABC):
         self.batch_tokens = max(1, min(self.batch_tokens, padded) // 2)
         log.warning("out of memory: batches of %d tokens from now on", self.batch_tokens)
         remaining = np.concatenate([rows, *waiting])
-        return deque(
-            remaining[batch] for batch in token_batches(lengths[remaining], self.batch_tokens)
-        )
+        batches = token_batches(lengths[remaining], self.batch_tokens, self.alike)
+        return deque(remaining[batch] for batch in batches)
 
     def _grow_back(self) -> None:
         """Use more memory again if it has sufficed for long: another process may have needed it.

@@ -53,6 +53,9 @@ class OpenVinoEngine(Engine):
     """Labels texts with an exported graph on the CPU."""
 
     name = "openvino"
+    # A core is nearly as fast with a smaller batch as with a full one, and padding costs it time
+    # (docs/performance.md, benchmarks/whole_job.py batches).
+    alike = 0.9
 
     def __init__(
         self,

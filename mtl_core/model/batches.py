@@ -30,19 +30,26 @@ def batches_by_length(
             yield batches[index]
 
 
-def token_batches(lengths: NDArray[np.int64], budget: int) -> Iterator[NDArray[np.int64]]:
+def token_batches(
+    lengths: NDArray[np.int64], budget: int, alike: float = 0.0
+) -> Iterator[NDArray[np.int64]]:
     """Cut rows into batches of similar length whose padded size stays within a budget.
 
     Args:
         lengths: tokens of each row, int64 [N].
         budget: tokens, padding counted; a row longer than the budget is a batch of its own.
+        alike: tokens that a batch's shortest row has at least, as a share of its longest row's; 0:
+            as many rows as the budget allows.
     Yields:
         row numbers, longest texts first, every row once. Longest first: if memory is short, the
         first batch shows it, not the last.
     """
     order = np.argsort(-lengths, kind="stable")
-    start = 0
+    descending, start = -lengths[order], 0
     while start < len(order):
-        rows = max(1, budget // max(1, int(lengths[order[start]])))
-        yield order[start : start + rows]
-        start += rows
+        longest = max(1, -int(descending[start]))
+        within = start + max(1, budget // longest)
+        similar = int(np.searchsorted(descending, -alike * longest, side="right"))
+        end = min(within, max(similar, start + 1))
+        yield order[start:end]
+        start = end

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,19 @@ def test_batches_keep_to_the_token_budget_and_hold_every_row_once() -> None:
     assert all(len(rows) * lengths[rows].max() <= 1024 for rows in batches)
 
 
+def test_rows_of_a_batch_are_as_alike_as_asked_for() -> None:
+    lengths = np.random.default_rng(0).integers(2, 256, 500)
+    batches = list(token_batches(lengths, 1024, alike=0.9))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
+    assert all(lengths[rows].min() >= 0.9 * lengths[rows].max() for rows in batches)
+    assert all(len(rows) * lengths[rows].max() <= 1024 for rows in batches)
+    # No batch ends before it must: the next one's longest row would be too many tokens, or too few.
+    for rows, following in pairwise(batches):
+        longest = lengths[rows].max()
+        full = (len(rows) + 1) * longest > 1024
+        assert full or lengths[following].max() < 0.9 * longest
+
+
 def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
     assert [rows.tolist() for rows in token_batches(np.array([5000, 3]), 100)] == [[0], [1]]
 
@@ -154,6 +168,7 @@ def test_the_fast_model_gives_the_same_plain_answers() -> None:
 
 SHORT_OF_MEMORY = """
 import os, resource, psutil, sys
+from itertools import pairwise
 from pathlib import Path
 from mtl_core.engine.load import load_engine
 from mtl_core.engine.graph_folders import drop_old_graphs, graphs_in_use

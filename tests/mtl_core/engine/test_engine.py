@@ -168,7 +168,6 @@ def test_the_fast_model_gives_the_same_plain_answers() -> None:
 
 SHORT_OF_MEMORY = """
 import os, resource, psutil, sys
-from itertools import pairwise
 from pathlib import Path
 from mtl_core.engine.load import load_engine
 from mtl_core.engine.graph_folders import drop_old_graphs, graphs_in_use
